@@ -1,0 +1,24 @@
+/* reader: one row a format. The archive walk asks each row whether a file is its own; a sandboxed
+ * child reads headers and voxels. A reader checks every size it takes from the file before it allocates.
+ * On a bad file it returns COV_FORMAT, COV_UNSUPPORTED or COV_IO, sets *why to the reason code and leaves a
+ * message that names the file, what is wrong and what was expected. Local. */
+#ifndef COV_DATA_READER_H
+#define COV_DATA_READER_H
+#include "data/volume.h"
+
+typedef struct reader {
+    const char *format; /* "nifti", "dicom", "metaimage", "nrrd", "png" */
+    /* 1: the name looks like this format's. 2: the file is a satellite of another (.img beside .hdr). 0: not mine. */
+    int (*claims)(const char *path);
+    int per_folder; /* 1: all such files of one folder are one study (isolated slices, DICOM) */
+    /* NULL: known but not readable by this version (UNSUPPORTED). */
+    status (*header)(const char *path, volume_header *out, reason *why);
+    /* Fills hu (head.nx*ny*nz int16 the caller allocated from the header just read) and stats. */
+    status (*voxels)(const char *path, const volume_header *head, int16_t *hu, volume_stats *stats, reason *why);
+} reader;
+
+const reader *reader_for(const char *path); /* NULL: no format claims it (ignored) */
+const reader *reader_named(const char *format);
+/* Checks that statistics can be a CT in HU: COV_FORMAT and REASON_NOT_CT with a message otherwise. */
+status reader_check_ct(const char *path, const volume_header *h, const volume_stats *stats, reason *why);
+#endif

@@ -1,0 +1,58 @@
+/* volume: one CT in Hounsfield units on the canonical grid, and what is needed to write a mask back
+ * onto the study's own grid.
+ *
+ * Canonical grid (LPS+ in memory): x runs to the patient's left, y to posterior, z to superior; x is the
+ * fastest axis: hu[(z*ny + y)*nx + x]. `affine` maps canonical indices (x,y,z,1) to the world of the file,
+ * millimetres, RAS+ as in NIfTI. The native grid is what the file stores; axis[] and flip[] lead from one to
+ * the other exactly (a permutation and reflections, never a resampling). */
+#ifndef COV_DATA_VOLUME_H
+#define COV_DATA_VOLUME_H
+#include "base/status.h"
+#include "data/reason.h"
+#include <stddef.h>
+#include <stdint.h>
+
+/* The file's own grid, kept bit for bit so that `export` can restore it. Fixed size, no pointers: it is
+ * stored as bytes in parts and cohort files (little-endian hosts only; format 1). */
+typedef struct volume_native {
+    int64_t size[3];  /* stored dimensions i, j, k */
+    int8_t axis[3];   /* canonical axis c (0 x, 1 y, 2 z) runs along stored axis axis[c] ... */
+    int8_t flip[3];   /* ... reversed if flip[c] */
+    int8_t version;   /* 1 NIfTI-1, 2 NIfTI-2, 0 other format */
+    int8_t spare;
+    int32_t xyzt_units;
+    int32_t qform_code, sform_code;
+    double pixdim[8];
+    double quatern[3], qoffset[3];
+    double srow[3][4];
+} volume_native;
+
+typedef struct volume_header {
+    char format[16];      /* "nifti1", "nifti2", "dicom", ... */
+    int64_t nx, ny, nz;   /* canonical size */
+    double spacing_mm[3]; /* along x, y, z */
+    double affine[4][4];
+    volume_native native;
+} volume_header;
+
+typedef struct volume {
+    volume_header head;
+    int16_t *hu; /* nx*ny*nz, canonical order, HU after slope and intercept, rounded and clipped to int16; owned or borrowed as the maker says */
+} volume;
+
+/* HU statistics of the whole volume, computed while reading. They decide NOT_CT and QC flags. */
+typedef struct volume_stats {
+    int16_t lowest, highest;
+    double share_air;       /* HU <= -900 */
+    double share_soft;      /* -200 < HU < 200 */
+    double share_lowest, share_highest; /* at exactly the lowest / highest value */
+    int64_t distinct;       /* distinct values */
+} volume_stats;
+
+/* Copies a canonical mask (element bytes 1 or 2) onto the native grid. to has native.size[0..2] elements. */
+void volume_to_native(const volume_header *h, const void *canonical, void *to, size_t element_bytes);
+void volume_from_native(const volume_header *h, const void *from, void *canonical, size_t element_bytes);
+/* axis, flip, size and spacing and canonical affine from a native voxel-to-RAS+ affine and native.size; REASON_GEOMETRY
+ * (COV_FORMAT) if it is singular, not finite or the spacing is outside 0.01 ... 100 mm. */
+status volume_orient(const double native_affine[4][4], volume_header *h, reason *why);
+#endif

@@ -1,0 +1,67 @@
+/* backend: the table that a backend fills (ref, cpu; cuda as a plugin), and the list of those there are.
+ * All functions are local, and a device is used by one thread at a time. Memory from alloc is the device's:
+ * host code reaches it by upload and download only, except where `host_memory` is 1. Everything runs in order;
+ * download and sync wait for what was started before. A backend that lacks an op says so by name in plan_new
+ * (COV_UNSUPPORTED); nothing falls back in silence. */
+#ifndef COV_KERNELS_BACKEND_H
+#define COV_KERNELS_BACKEND_H
+#include "kernels/crf.h"
+#include "kernels/op.h"
+
+typedef struct device device; /* a backend's own: threads or GPU, streams, handles */
+typedef struct plan plan;     /* a backend's own: one op at one size; primitives, packed weights, workspace */
+
+typedef enum op_pass { OP_FORWARD, OP_BACKWARD } op_pass;
+
+typedef struct device_options {
+    int threads; /* host threads to use; 0: as many as this process may run on (its affinity mask) */
+    int ordinal; /* GPU number on this node */
+} device_options;
+
+/* Coefficients of one optimiser step, the same formulas on every backend; all arrays F32 of n elements.
+ * sgd:   m = momentum*m + (g + decay*w);  w -= rate*m
+ * adamw: m = b1*m+(1-b1)*g; v = b2*v+(1-b2)*g*g; w -= rate*(m/(1-b1^t)/(sqrt(v/(1-b2^t))+eps) + decay*w)   */
+typedef struct optim_step {
+    int adamw; /* 0: sgd */
+    float rate, momentum, decay, beta1, beta2, eps;
+    int64_t t;        /* 1 for the first step */
+    float grad_scale; /* g is multiplied by it first (clipping, ranks) */
+} optim_step;
+
+typedef struct backend {
+    const char *name;
+    int host_memory;
+
+    status (*open)(const device_options *o, device **out);
+    void (*close)(device **d);
+    int (*bf16)(device *d);    /* 1: bf16 is fast here, and `auto` takes it */
+    int (*threads)(device *d); /* host threads in use */
+
+    status (*alloc)(device *d, size_t bytes, void **out); /* 64-byte aligned at least; contents undefined */
+    void (*release)(device *d, void *memory);             /* NULL accepted */
+    status (*upload)(device *d, void *to, const void *from_host, size_t bytes);
+    status (*download)(device *d, void *to_host, const void *from, size_t bytes);
+    status (*zero)(device *d, void *memory, size_t bytes);
+    status (*sync)(device *d);
+
+    status (*plan_new)(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+    status (*plan_run)(plan *p, const op_args *a);
+    void (*plan_free)(plan **p);
+
+    /* y += x, both of the given type and n elements: gradients that meet at a fork. */
+    status (*accumulate)(device *d, tensor_type type, size_t n, const void *x, void *y);
+    status (*convert)(device *d, size_t n, tensor_type from, const void *x, tensor_type to, void *y);
+    status (*sum_squares)(device *d, size_t n, const float *x, double *out); /* fixed order of summation */
+    status (*optim)(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v);
+
+    status (*crf)(device *d, const crf_options *o, const crf_batch *b);
+} backend;
+
+/* The compiled-in backends, one list. */
+#define BACKENDS(X) X(ref) X(cpu)
+
+/* By name; COV_UNSUPPORTED names those there are. Borrowed, static. */
+status backend_find(const char *name, const backend **out);
+/* The k-th compiled-in backend, NULL past the end: for tests that run on every backend. */
+const backend *backend_at(int k);
+#endif

@@ -1,0 +1,80 @@
+/* net: a graph of ops built by functions that read like the paper's figures, compiled once for a size,
+ * run often, forward and backward from the same graph.
+ *
+ * Builders never fail: the first error is kept and net_compile returns it. A net_t is a tensor of the
+ * graph. Parameters are named "block/conv1/w", fp32, initialised He-normal (convs, linear) from the seed,
+ * gamma 1, beta 0. Activations are fp32 or bf16 (`precision`); losses and norms accumulate in fp32. Memory is planned once:
+ * inference reuses buffers as soon as the last reader has run; training keeps what backward needs.
+ * A net is used by one thread at a time. Local; data-parallel training sums gradients between
+ * net_backward and optim_run, over net_gradients(). */
+#ifndef COV_KERNELS_NET_H
+#define COV_KERNELS_NET_H
+#include "kernels/backend.h"
+#include <stdbool.h>
+
+typedef struct net net;
+typedef int net_t; /* a tensor of the graph; -1 after an error (all builders accept it) */
+
+typedef enum net_mode { NET_INFER, NET_TRAIN } net_mode;
+typedef enum net_precision { NET_FP32, NET_BF16 } net_precision;
+
+typedef struct net_param {
+    const char *name; /* borrowed */
+    tensor_shape shape;
+    int frozen;    /* no gradient, no update */
+    int statistic; /* BatchNorm's running mean and variance: kept with the weights, moved by forward */
+    int decay;     /* weight decay applies (weights yes; norms and biases no) */
+    float *value, *grad; /* device memory inside two flat arrays, see net_gradients; grad NULL if frozen or inference */
+} net_param;
+
+/* b and d are borrowed and must outlive the net. */
+status net_new(const backend *b, device *d, uint64_t seed, net **out);
+void net_free(net **n);
+
+/* ---- builders; names are unique in the net, "a/b/c" */
+net_t net_input(net *n, const char *name, tensor_shape shape); /* activations: give F32, compile turns them to the precision */
+net_t net_constant(net *n, const char *name, tensor_shape shape); /* labels, targets, weights: keeps its type, no gradient */
+net_t net_conv(net *n, const char *name, net_t x, int channels, int kernel, int stride, int pad, int bias, int relu);
+net_t net_convt(net *n, const char *name, net_t x, int channels, int kernel, int stride, int pad, int bias, int relu);
+net_t net_linear(net *n, const char *name, net_t x, int channels, int relu);
+net_t net_groupnorm(net *n, const char *name, net_t x, net_t residual, int groups, int relu); /* residual -1: none */
+net_t net_batchnorm(net *n, const char *name, net_t x, net_t residual, int relu);
+net_t net_resize(net *n, net_t x, int64_t h, int64_t w, int nearest);
+net_t net_maxpool(net *n, net_t x, int kernel, int stride, int pad);
+net_t net_avgpool(net *n, net_t x);
+net_t net_concat(net *n, const net_t *x, int count);
+net_t net_add(net *n, net_t a, net_t b, int relu);
+net_t net_relu(net *n, net_t x);
+net_t net_sigmoid(net *n, net_t x);
+net_t net_softmax(net *n, net_t x);
+net_t net_loss_bce(net *n, net_t logits, net_t target, net_t weight); /* weight -1: none */
+net_t net_loss_dice(net *n, net_t logits, net_t target);
+net_t net_loss_ce(net *n, net_t logits, net_t label);
+net_t net_loss_l1s(net *n, net_t prediction, net_t target, net_t weight, float beta);
+net_t net_output(net *n, const char *name, net_t x); /* kept to the end and readable; F32 for the reader */
+tensor_shape net_shape(const net *n, net_t x);       /* as inferred; zeros after an error */
+/* Parameters built from now on are (not) frozen, and their sub-graph costs no backward where nothing before it trains. */
+void net_freeze(net *n, bool frozen);
+
+/* ---- compile and run */
+/* `losses` (count, may be 0) with their weights are what NET_TRAIN differentiates: sum of weight * loss. */
+status net_compile(net *n, net_mode mode, net_precision precision, const net_t *losses, const float *weights, int count);
+status net_set_input(net *n, net_t input, const void *host); /* F32 (input) or its own type (constant), dense */
+status net_forward(net *n);
+status net_backward(net *n);                     /* after net_forward; gradients are zeroed first */
+status net_get(net *n, net_t output, void *host); /* an output or a loss, as F32, dense */
+status net_sync(net *n);
+
+/* ---- parameters */
+int net_param_count(const net *n);
+const net_param *net_param_at(const net *n, int k);
+status net_param_set(net *n, int k, const float *host); /* bumps versions */
+status net_param_get(net *n, int k, float *host);
+/* One flat device array each over all trainable parameters, in order: what a reduction or optimiser walks. */
+status net_gradients(net *n, float **grads, float **values, size_t *count);
+void net_touch(net *n); /* parameters were changed through net_gradients() */
+size_t net_activation_bytes(const net *n);
+double net_flops(const net *n); /* one forward pass */
+const backend *net_backend(const net *n);
+device *net_device(const net *n);
+#endif
