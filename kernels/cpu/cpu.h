@@ -1,0 +1,59 @@
+/* cpu: the backend on the host's cores, inside view. oneDNN does convolutions, matrix products, pooling;
+ * our own vectorised loops do norms, element-wise ops, losses and the optimiser.
+ *
+ * A device holds the thread count, oneDNN's engine and stream, and one scratch area that all plans of the
+ * device share (a device is used by one thread at a time, so two plans never need it at once). Plans ask for
+ * their share with cpu_reserve when they are made; only a plan_new may move the area, never a plan_run.
+ * Own reductions use fixed blocks, so that the number of threads does not change a result in inference. */
+#ifndef COV_KERNELS_CPU_CPU_H
+#define COV_KERNELS_CPU_CPU_H
+#include "kernels/backend.h"
+#include <oneapi/dnnl/dnnl.h>
+
+struct device {
+    int threads;
+    int bf16; /* 1: the processor multiplies bf16 by itself (avx512_bf16 or amx) */
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    void *scratch; /* shared by all plans; see cpu_reserve */
+    size_t scratch_bytes;
+};
+
+/* One op at one size. Each kind of op has its own struct that begins with this one. */
+struct plan {
+    device *d;
+    op o;
+    op_shapes s;
+    op_pass pass;
+    status (*run)(plan *p, const op_args *a);
+    void (*free)(plan *p); /* frees what the kind's own struct holds, not the struct; may be NULL */
+};
+
+/* oneDNN's one wrapper: relays its failure as COV_DEVICE (COV_NOMEM, COV_UNSUPPORTED where it says so). */
+#define CPU_DNN(call)                                                                     \
+    do {                                                                                  \
+        dnnl_status_t cpu_s_ = (call);                                                    \
+        if (cpu_s_ != dnnl_success) return cpu_dnn_fail(cpu_s_, #call, __FILE__, __LINE__); \
+    } while (0)
+status cpu_dnn_fail(dnnl_status_t s, const char *call, const char *file, int line);
+
+/* Makes the scratch area at least so large. For plan_new only. */
+status cpu_reserve(device *d, size_t bytes);
+/* Zeroed memory for a plan's struct, base filled in. */
+status cpu_plan_alloc(device *d, const op *o, const op_shapes *s, op_pass pass, size_t bytes, plan **out);
+
+/* Planning, one function a family of ops: *out is made by cpu_plan_alloc. */
+status cpu_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cpu_norm_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cpu_pool_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cpu_resize_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cpu_pointwise_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cpu_loss_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+
+/* The rest of the table that has a file of its own. */
+status cpu_accumulate(device *d, tensor_type type, size_t n, const void *x, void *y);
+status cpu_convert(device *d, size_t n, tensor_type from, const void *x, tensor_type to, void *y);
+status cpu_sum_squares(device *d, size_t n, const float *x, double *out);
+status cpu_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v);
+status cpu_crf(device *d, const crf_options *o, const crf_batch *b);
+#endif
