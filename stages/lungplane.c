@@ -1,0 +1,155 @@
+/* lungplane: see lungplane.h. Both directions are separable bilinear resampling with tables of taps (two neighbours and a
+ * fraction for each output row and column), the same half-pixel convention as net_resize. */
+#include "stages/lungplane.h"
+#include "base/size.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { AXIAL_SIZE = 512, SAGITTAL_SIZE = 256, ROWS_MOST = 1024 };
+
+typedef struct tap {
+    int64_t a, b;   /* neighbours */
+    float fraction; /* of b */
+} tap;
+
+static int64_t padded(int64_t n)
+{
+    return (n + LUNGNET_STRIDE - 1) / LUNGNET_STRIDE * LUNGNET_STRIDE;
+}
+
+/* Where sample `to` of `to_n` lies among `from_n` samples that cover the same length. */
+static tap tap_at(int64_t to, int64_t to_n, int64_t from_n)
+{
+    double at = ((double)to + 0.5) * (double)from_n / (double)to_n - 0.5;
+    at = at < 0.0 ? 0.0 : at;
+    at = at > (double)(from_n - 1) ? (double)(from_n - 1) : at;
+    int64_t a = (int64_t)at;
+    return (tap){.a = a, .b = a + 1 < from_n ? a + 1 : a, .fraction = (float)(at - (double)a)};
+}
+
+status lungplane_of(lungnet_view view, const volume_header *h, lungplane *out)
+{
+    if (h->nx < 1 || h->ny < 1 || h->nz < 1 || !(h->spacing_mm[1] > 0.0) || !(h->spacing_mm[2] > 0.0))
+        return COV_FAIL(COV_UNSUPPORTED, "a volume of %lld x %lld x %lld voxels, %g x %g x %g mm, has no planes to segment",
+                        (long long)h->nx, (long long)h->ny, (long long)h->nz, h->spacing_mm[0], h->spacing_mm[1],
+                        h->spacing_mm[2]);
+    lungplane p = {.view = view, .nx = h->nx, .ny = h->ny, .nz = h->nz};
+    if (view == LUNGNET_AXIAL) {
+        p.planes = h->nz;
+        p.source_rows = h->ny;
+        p.source_cols = h->nx;
+        p.used_rows = p.used_cols = AXIAL_SIZE;
+    } else {
+        double pixel_mm = h->spacing_mm[1] * (double)h->ny / SAGITTAL_SIZE;
+        double rows = (double)h->nz * h->spacing_mm[2] / pixel_mm;
+        p.planes = h->nx < SAGITTAL_SIZE ? h->nx : SAGITTAL_SIZE;
+        p.source_rows = h->nz;
+        p.source_cols = h->ny;
+        p.used_cols = SAGITTAL_SIZE;
+        p.used_rows = rows < 1.0 ? 1 : rows > ROWS_MOST ? ROWS_MOST : (int64_t)lround(rows);
+    }
+    p.rows = padded(p.used_rows);
+    p.cols = padded(p.used_cols);
+    *out = p;
+    return COV_OK;
+}
+
+/* The x whose plane stands for sagittal plane k, and the voxels first_x(k) .. first_x(k+1)-1 that take its logits. */
+static int64_t first_x(const lungplane *p, int64_t k)
+{
+    return k * p->nx / p->planes;
+}
+
+static int64_t middle_x(const lungplane *p, int64_t k)
+{
+    return (first_x(p, k) + first_x(p, k + 1)) / 2;
+}
+
+/* One input row: two source rows blended along the row and across. at(r, c) = row_base[c * step]. */
+static void get_row(const lungplane *p, window w, const int16_t *above, const int16_t *below, float fraction, int64_t step,
+                    const tap *columns, float *out)
+{
+    float low = w.level - 0.5f * w.width;
+    for (int64_t c = 0; c < p->used_cols; c++) {
+        tap t = columns[c];
+        float a = (float)above[t.a * step], b = (float)below[t.a * step];
+        a += t.fraction * ((float)above[t.b * step] - a);
+        b += t.fraction * ((float)below[t.b * step] - b);
+        float v = (a + fraction * (b - a) - low) / w.width;
+        v = v > 0.0f ? v : 0.0f;
+        out[c] = v < 1.0f ? v : 1.0f;
+    }
+    memset(out + p->used_cols, 0, (size_t)(p->cols - p->used_cols) * sizeof *out);
+}
+
+void lungplane_get(const lungplane *p, window w, const int16_t *hu, int64_t first, int64_t count, int threads, float *out)
+{
+    enum { COLS_MOST = AXIAL_SIZE };
+    tap columns[COLS_MOST];
+    for (int64_t c = 0; c < p->used_cols; c++) columns[c] = tap_at(c, p->used_cols, p->source_cols);
+    int64_t plane = p->nx * p->ny, row_step = p->view == LUNGNET_AXIAL ? p->nx : plane;
+    int64_t step = p->view == LUNGNET_AXIAL ? 1 : p->nx;
+#pragma omp parallel for collapse(2) num_threads(threads)
+    for (int64_t k = 0; k < count; k++)
+        for (int64_t r = 0; r < p->rows; r++) {
+            float *row = out + (k * p->rows + r) * p->cols;
+            if (r >= p->used_rows) {
+                memset(row, 0, (size_t)p->cols * sizeof *row);
+                continue;
+            }
+            const int16_t *base = hu + (p->view == LUNGNET_AXIAL ? (first + k) * plane : middle_x(p, first + k));
+            tap t = tap_at(r, p->used_rows, p->source_rows);
+            get_row(p, w, base + t.a * row_step, base + t.b * row_step, t.fraction, step, columns, row);
+        }
+}
+
+static float blend(const float *logits, const lungplane *p, tap r, tap c)
+{
+    const float *above = logits + r.a * p->cols, *below = logits + r.b * p->cols;
+    float a = above[c.a] + c.fraction * (above[c.b] - above[c.a]);
+    float b = below[c.a] + c.fraction * (below[c.b] - below[c.a]);
+    return a + r.fraction * (b - a);
+}
+
+static void put_axial(const lungplane *p, float weight, const float *logits, int64_t first, int64_t count, int threads,
+                      float *to)
+{
+#pragma omp parallel for collapse(2) num_threads(threads)
+    for (int64_t k = 0; k < count; k++)
+        for (int64_t y = 0; y < p->ny; y++) {
+            const float *plane = logits + k * p->rows * p->cols;
+            float *row = to + ((first + k) * p->ny + y) * p->nx;
+            tap r = tap_at(y, p->ny, p->used_rows);
+            if (p->nx == p->used_cols && p->ny == p->used_rows) {
+                for (int64_t x = 0; x < p->nx; x++) row[x] += weight * plane[y * p->cols + x];
+                continue;
+            }
+            for (int64_t x = 0; x < p->nx; x++) row[x] += weight * blend(plane, p, r, tap_at(x, p->nx, p->used_cols));
+        }
+}
+
+/* (z, y) outside and planes inside: the run's voxels of one (z, y) are neighbours in memory. */
+static void put_sagittal(const lungplane *p, float weight, const float *logits, int64_t first, int64_t count, int threads,
+                         float *to)
+{
+    int64_t plane = p->rows * p->cols;
+#pragma omp parallel for collapse(2) num_threads(threads)
+    for (int64_t z = 0; z < p->nz; z++)
+        for (int64_t y = 0; y < p->ny; y++) {
+            float *row = to + (z * p->ny + y) * p->nx;
+            tap r = tap_at(z, p->nz, p->used_rows), c = tap_at(y, p->ny, p->used_cols);
+            for (int64_t k = 0; k < count; k++) {
+                float v = weight * blend(logits + k * plane, p, r, c);
+                for (int64_t x = first_x(p, first + k); x < first_x(p, first + k + 1); x++) row[x] += v;
+            }
+        }
+}
+
+void lungplane_put(const lungplane *p, float weight, const float *logits, int64_t first, int64_t count, int threads, float *to)
+{
+    if (p->view == LUNGNET_AXIAL)
+        put_axial(p, weight, logits, first, count, threads, to);
+    else
+        put_sagittal(p, weight, logits, first, count, threads, to);
+}
