@@ -1,0 +1,62 @@
+/* burden: counts over masks. Sums are 64-bit integers, so that no order of summation shows in a figure. */
+#include "stages/burden.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { HIGH_ATTENUATION_HU = -500 }; /* lung above it is ground glass, consolidation, vessel or atelectasis */
+
+typedef struct tally { int64_t side[3], hu_sum, high; } tally;
+
+static tally count_slice(const volume *v, const uint8_t *lung, int64_t z)
+{
+    int64_t area = v->head.nx * v->head.ny;
+    const int16_t *hu = v->hu + z * area;
+    tally t = {{0, 0, 0}, 0, 0};
+    lung += z * area;
+    for (int64_t i = 0; i < area; i++) {
+        if (!lung[i]) continue;
+        t.side[lung[i] == 2 ? 2 : 1]++;
+        t.hu_sum += hu[i];
+        t.high += hu[i] > HIGH_ATTENUATION_HU;
+    }
+    return t;
+}
+
+/* Distance of slice z along the slice normal, mm. */
+static double position_mm(const volume_header *h, int64_t z)
+{
+    double a[3], b[3], n[3], length = 0, position = 0;
+    for (int i = 0; i < 3; i++) { a[i] = h->affine[i][0]; b[i] = h->affine[i][1]; }
+    for (int i = 0; i < 3; i++) {
+        n[i] = a[(i + 1) % 3] * b[(i + 2) % 3] - a[(i + 2) % 3] * b[(i + 1) % 3];
+        length += n[i] * n[i];
+    }
+    for (int i = 0; i < 3; i++) position += n[i] * (h->affine[i][3] + (double)z * h->affine[i][2]);
+    /* x runs left and y posterior, both against RAS+: their cross product points up, as z does. */
+    return length > 0 ? position / sqrt(length) : 0;
+}
+
+status burden_lung(const volume *v, const uint8_t *lung, study_result *out)
+{
+    study_row *row = &out->row;
+    tally all = {{0, 0, 0}, 0, 0};
+    out->slices = calloc((size_t)v->head.nz, sizeof *out->slices);
+    if (!out->slices) return COV_FAIL(COV_NOMEM, "no memory for %lld slice rows", (long long)v->head.nz);
+    out->slice_count = v->head.nz;
+    for (int64_t z = 0; z < v->head.nz; z++) {
+        tally t = count_slice(v, lung, z);
+        for (int k = 1; k < 3; k++) all.side[k] += t.side[k];
+        all.hu_sum += t.hu_sum;
+        all.high += t.high;
+        out->slices[z] = (slice_row){.z = (int32_t)z, .position_mm = position_mm(&v->head, z), .lung_px = (int32_t)(t.side[1] + t.side[2])};
+    }
+    double ml = v->head.spacing_mm[0] * v->head.spacing_mm[1] * v->head.spacing_mm[2] / 1000;
+    int64_t count = all.side[1] + all.side[2];
+    row->lung_right_ml = (double)all.side[1] * ml;
+    row->lung_left_ml = (double)all.side[2] * ml;
+    row->lung_ml = (double)count * ml;
+    row->lung_mean_hu = count ? (double)all.hu_sum / (double)count : NAN;
+    row->lung_high_percent = count ? 100.0 * (double)all.high / (double)count : NAN;
+    return COV_OK;
+}
