@@ -56,6 +56,7 @@ typedef enum use { USE_IN, USE_OUT } use;
 static status copy_new(copies *c, size_t n, uint16_t *back, float **out)
 {
     size_t bytes;
+    *out = NULL;
     float *work = size_mul(n, sizeof(float), &bytes) ? malloc(bytes) : NULL;
     if (!work) return COV_FAIL(COV_NOMEM, "ref: no memory for a work array of %zu floats", n);
     c->at[c->count++] = (struct copy){work, n, back};
