@@ -24,7 +24,9 @@ typedef struct net_param {
     int frozen;    /* no gradient, no update */
     int statistic; /* BatchNorm's running mean and variance: kept with the weights, moved by forward */
     int decay;     /* weight decay applies (weights yes; norms and biases no) */
-    float *value, *grad; /* device memory inside two flat arrays, see net_gradients; grad NULL if frozen or inference */
+    /* Device memory inside two flat arrays, see net_gradients; value NULL before the first compile, net_param_set or
+     * net_param_get (after which nothing can be built); grad NULL if frozen or inference. */
+    float *value, *grad;
 } net_param;
 
 /* b and d are borrowed and must outlive the net. */
@@ -40,6 +42,7 @@ net_t net_linear(net *n, const char *name, net_t x, int channels, int relu);
 net_t net_groupnorm(net *n, const char *name, net_t x, net_t residual, int groups, int relu); /* residual -1: none */
 net_t net_batchnorm(net *n, const char *name, net_t x, net_t residual, int relu);
 net_t net_resize(net *n, net_t x, int64_t h, int64_t w, int nearest);
+net_t net_resize_like(net *n, net_t x, net_t like, int nearest); /* to like's h and w, also after net_reshape */
 net_t net_maxpool(net *n, net_t x, int kernel, int stride, int pad);
 net_t net_avgpool(net *n, net_t x);
 net_t net_concat(net *n, const net_t *x, int count);
@@ -56,12 +59,18 @@ tensor_shape net_shape(const net *n, net_t x);       /* as inferred; zeros after
 /* Parameters built from now on are (not) frozen, and their sub-graph costs no backward where nothing before it trains. */
 void net_freeze(net *n, bool frozen);
 
+/* Another size or batch for an input or constant; the type stays, parameters are kept, the net must be compiled again
+ * (which reports sizes that do not fit). A net_resize keeps the ratio of its output to its input. */
+status net_reshape(net *n, net_t input, tensor_shape shape);
+
 /* ---- compile and run */
 /* `losses` (count, may be 0) with their weights are what NET_TRAIN differentiates: sum of weight * loss. */
+/* weights NULL: all 1. May be called again with another mode, precision or losses; only what outputs and these losses need
+ * is run. Inference folds BatchNorm into a plain convolution before it. Inputs must be set again after each compile. */
 status net_compile(net *n, net_mode mode, net_precision precision, const net_t *losses, const float *weights, int count);
-status net_set_input(net *n, net_t input, const void *host); /* F32 (input) or its own type (constant), dense */
+status net_set_input(net *n, net_t input, const void *host); /* kept until set again; F32 (input) or its own type (constant), dense */
 status net_forward(net *n);
-status net_backward(net *n);                     /* after net_forward; gradients are zeroed first */
+status net_backward(net *n);                     /* once after each net_forward; gradients are zeroed first */
 status net_get(net *n, net_t output, void *host); /* an output or a loss, as F32, dense */
 status net_sync(net *n);
 
@@ -70,7 +79,8 @@ int net_param_count(const net *n);
 const net_param *net_param_at(const net *n, int k);
 status net_param_set(net *n, int k, const float *host); /* bumps versions */
 status net_param_get(net *n, int k, float *host);
-/* One flat device array each over all trainable parameters, in order: what a reduction or optimiser walks. */
+/* One flat device array each over all trainable parameters, in order: what a reduction or optimiser walks. Each parameter
+ * starts at a multiple of 64 floats; the gaps are zero in both arrays. *grads is NULL where the net is not compiled for training. */
 status net_gradients(net *n, float **grads, float **values, size_t *count);
 void net_touch(net *n); /* parameters were changed through net_gradients() */
 size_t net_activation_bytes(const net *n);

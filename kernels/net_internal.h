@@ -1,0 +1,116 @@
+/* net_internal: the graph as net_build.c makes it, net_compile.c plans it and net_run.c runs it. Private to
+ * net_*.c and their tests.
+ *
+ * A value is a tensor of the graph: an input, a constant or the one result of a node. Nodes stand in build order,
+ * which is a topological one. Time, for the memory plan, counts steps: node i runs forward at i and backward at
+ * 2*nodes-1-i. Every piece of memory is a slot with the first and last step at which it must hold its contents;
+ * slots whose steps meet never share bytes. */
+#ifndef COV_KERNELS_NET_INTERNAL_H
+#define COV_KERNELS_NET_INTERNAL_H
+#include "kernels/net.h"
+
+enum { NET_MESSAGE_BYTES = 512, NET_ALIGN = 256 };
+
+typedef struct net_slot {
+    size_t bytes, offset;
+    int first, last; /* steps, both included */
+} net_slot;
+
+typedef enum net_value_kind { NET_VALUE_INPUT, NET_VALUE_CONSTANT, NET_VALUE_NODE } net_value_kind;
+
+typedef struct net_value {
+    net_value_kind kind;
+    char *name;         /* owned; inputs and constants */
+    char *output;       /* owned; name as an output, or NULL */
+    int node;           /* producer, or -1 */
+    tensor_shape shape; /* as inferred with F32 activations; zeros where inference failed */
+    /* compiled: */
+    tensor_shape run; /* with the activations' precision */
+    int needed, loss; /* somebody reads it; it is one of the losses compiled for */
+    int trains;       /* a trainable parameter lies at or before it */
+    int reaches;      /* a loss differentiates through it */
+    float weight;     /* of the loss */
+    int slot, grad;   /* into slots; -1: none */
+} net_value;
+
+typedef struct net_node {
+    op o;       /* as built */
+    char *name; /* owned; given, or made of kind and number */
+    int nx, np;
+    net_t x[OP_MAX_X], y;
+    int p[OP_MAX_P];       /* parameters */
+    net_t like;            /* RESIZE: whose h and w it takes; -1: it keeps the ratio it was built with */
+    int64_t from_h, from_w; /* RESIZE: input's size when built */
+    /* compiled: */
+    op run;         /* o with the mode's and the folding's changes */
+    int needed, backward;
+    int fold;       /* parameter set in folds; -1: none */
+    op_shapes shapes;
+    int saved[OP_MAX_SAVED], meet[OP_MAX_X]; /* slots; meet: where a dx waits to be accumulated; -1: none */
+    plan *forward_plan, *backward_plan;
+    op_args args, back; /* back: with dy, dx and dp */
+} net_node;
+
+typedef struct net_parameter {
+    net_param public; /* first: net_param_at hands out its address */
+    char *name;       /* owned */
+    size_t count, offset; /* floats; offset into values, and into grads if trainable */
+    float spread;     /* initial standard deviation, or 0 */
+    float start;      /* initial value where spread is 0 */
+    uint64_t version;
+} net_parameter;
+
+/* A BatchNorm folded into the conv before it: the conv's own weights stay, and these are run. */
+typedef struct net_fold {
+    int conv, norm;   /* nodes */
+    size_t offset, weights, channels; /* floats in folded: weights first, then `channels` biases at bias */
+    size_t bias;
+} net_fold;
+
+struct net {
+    const backend *b; /* borrowed */
+    device *d;        /* borrowed */
+    uint64_t seed, version; /* version: of the newest change to any parameter */
+    bool freeze;
+    status failed; /* the first builder's error, and its message */
+    char message[NET_MESSAGE_BYTES];
+
+    net_value *values;
+    int value_count, value_room;
+    net_node *nodes;
+    int node_count, node_room;
+    net_parameter *params;
+    int param_count, param_room;
+
+    float *weights, *grads;  /* device: trainable, frozen, statistics; and gradients of the first */
+    size_t trainable, total; /* floats, with each parameter padded to NET_ALIGN bytes */
+
+    int reuse; /* 1; tests set 0 to see that the memory plan changes nothing */
+    int compiled, ran; /* ran: net_forward was called since, so net_backward may be */
+    net_mode mode;
+    net_precision precision;
+    net_slot *slots;
+    int slot_count, slot_room;
+    char *arena; /* device: all slots */
+    size_t arena_bytes;
+    float *staging; /* device: F32 copies of bf16 inputs and outputs on their way; NULL in fp32 */
+    net_fold *folds;
+    int fold_count;
+    float *folded; /* device */
+    size_t folded_count;
+    uint64_t folded_version; /* net's version when folded was made */
+};
+
+/* net_build.c: shapes of all nodes with activations of `type`, into nodes[].shapes and values[].run. */
+status net_infer(net *n, tensor_type type);
+/* net_param.c: allocates and initialises the parameters, once; the graph takes no more of them after that. */
+status net_params_ready(net *n);
+status net_grads_ready(net *n, int wanted);
+/* net_memory.c: chooses offsets; *total: bytes of all. Host work only. */
+status net_place(net_slot *slots, int count, int reuse, size_t *total);
+/* net_fold.c */
+status net_fold_find(net *n);
+status net_fold_update(net *n); /* nothing to do while no parameter changed */
+/* net_compile.c: back to a graph without plans and activations. */
+void net_uncompile(net *n);
+#endif

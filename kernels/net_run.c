@@ -1,0 +1,101 @@
+/* net_run: forward and backward over compiled plans, and what goes in and out. The trap: packed copies of
+ * parameters are kept by version, so every argument list gets today's versions before it runs. */
+#include "kernels/net_internal.h"
+
+static status need_compiled(const net *n)
+{
+    if (n->failed != COV_OK) return COV_FAIL(n->failed, "%s", n->message);
+    if (!n->compiled) return COV_FAIL(COV_BROKEN, "the net is not compiled (or was reshaped since)");
+    return COV_OK;
+}
+
+status net_set_input(net *n, net_t input, const void *host)
+{
+    size_t bytes, count;
+    COV_TRY(need_compiled(n));
+    if (input < 0 || input >= n->value_count || n->values[input].node >= 0)
+        return COV_FAIL(COV_BROKEN, "tensor %d is no input of this net", input);
+    const net_value *v = &n->values[input];
+    if (!v->needed) return COV_OK; /* labels of a net compiled without its losses */
+    void *to = n->arena + n->slots[v->slot].offset;
+    COV_TRY(tensor_bytes(v->shape, &bytes));
+    COV_TRY(tensor_count(v->shape, &count));
+    if (v->run.type == v->shape.type) {
+        COV_TRY(n->b->upload(n->d, to, host, bytes));
+    } else {
+        COV_TRY(n->b->upload(n->d, n->staging, host, bytes));
+        COV_TRY(n->b->convert(n->d, count, v->shape.type, n->staging, v->run.type, to));
+    }
+    return COV_OK;
+}
+
+static void set_versions(const net *n, const net_node *v, op_args *a)
+{
+    for (int j = 0; j < v->shapes.np; j++)
+        a->p[j].version = v->fold >= 0 ? n->folded_version : n->params[v->p[j]].version;
+}
+
+status net_forward(net *n)
+{
+    COV_TRY(need_compiled(n));
+    COV_TRY(net_fold_update(n));
+    n->ran = 0;
+    for (int k = 0; k < n->node_count; k++) {
+        net_node *v = &n->nodes[k];
+        if (!v->needed) continue;
+        set_versions(n, v, &v->args);
+        COV_TRY(n->b->plan_run(v->forward_plan, &v->args));
+        if (v->run.kind != OP_BATCHNORM || !v->run.training) continue;
+        n->version++; /* its statistics moved */
+        n->params[v->p[2]].version = n->params[v->p[3]].version = n->version;
+    }
+    n->ran = 1;
+    return COV_OK;
+}
+
+status net_backward(net *n)
+{
+    COV_TRY(need_compiled(n));
+    if (n->mode != NET_TRAIN) return COV_FAIL(COV_BROKEN, "backward: the net is compiled for inference");
+    if (!n->ran) return COV_FAIL(COV_BROKEN, "backward: no forward pass before it");
+    n->ran = 0; /* activations are used up: their memory may have been reused */
+    COV_TRY(n->b->zero(n->d, n->grads, n->trainable * sizeof(float)));
+    for (int k = n->node_count - 1; k >= 0; k--) {
+        net_node *v = &n->nodes[k];
+        if (!v->backward) continue;
+        set_versions(n, v, &v->back);
+        COV_TRY(n->b->plan_run(v->backward_plan, &v->back));
+        for (int j = 0; j < v->nx; j++) {
+            const net_value *x = &n->values[v->x[j]];
+            size_t count;
+            if (v->meet[j] < 0) continue;
+            COV_TRY(tensor_count(x->run, &count));
+            COV_TRY(n->b->accumulate(n->d, x->run.type, count, v->back.dx[j].data, n->arena + n->slots[x->grad].offset));
+        }
+    }
+    return COV_OK;
+}
+
+status net_get(net *n, net_t output, void *host)
+{
+    size_t bytes, count;
+    COV_TRY(need_compiled(n));
+    if (output < 0 || output >= n->value_count || !(n->values[output].output || n->values[output].loss))
+        return COV_FAIL(COV_BROKEN, "tensor %d is neither an output nor a loss that was compiled", output);
+    const net_value *v = &n->values[output];
+    const void *from = n->arena + n->slots[v->slot].offset;
+    COV_TRY(tensor_bytes(v->shape, &bytes));
+    COV_TRY(tensor_count(v->shape, &count));
+    if (v->run.type == TENSOR_BF16) {
+        COV_TRY(n->b->convert(n->d, count, TENSOR_BF16, from, TENSOR_F32, n->staging));
+        from = n->staging;
+    }
+    COV_TRY(n->b->download(n->d, host, from, bytes));
+    return COV_OK;
+}
+
+status net_sync(net *n)
+{
+    COV_TRY(n->b->sync(n->d));
+    return COV_OK;
+}
