@@ -29,4 +29,14 @@ typedef struct crf_batch {
     float *probability;     /* (n,h,w) out: Q1 */
     int *iterations_done;   /* (n) out, or NULL */
 } crf_batch;
+
+/* What a backend accepts; a side is h or w. Intensities outside 0..255 are clamped, a NaN counts as 0. */
+#define CRF_MIN_THETA 0.5
+#define CRF_MAX_THETA 500.0
+#define CRF_MAX_SIDE 4096
+
+/* For backends. COV_USAGE for options out of range, COV_BROKEN for sizes; does not look at the arrays. Local. */
+status crf_check(const crf_options *o, const crf_batch *b);
+/* Index of the first NaN or infinity (which a backend on host memory answers with COV_BROKEN), or -1. Local. */
+int64_t crf_first_bad(const float *logit, int64_t n);
 #endif
