@@ -1,0 +1,36 @@
+/* draw: RGB pictures of slices, mask contours, curves and short labels: what montage, eval and the training record
+ * show. Pixels are drawn into memory; data/image writes the PNG. Everything outside the canvas is clipped. Local. */
+#ifndef COV_STAGES_DRAW_H
+#define COV_STAGES_DRAW_H
+#include "base/status.h"
+#include "stages/window.h"
+#include <stdint.h>
+
+typedef struct draw_colour { uint8_t r, g, b; } draw_colour;
+
+typedef struct draw {
+    int64_t width, height;
+    uint8_t *rgb; /* (height, width, 3); owned */
+} draw;
+
+status draw_new(int64_t width, int64_t height, draw_colour background, draw **out);
+void draw_free(draw **d);
+
+/* Where one slice goes: the rectangle (x, y, w, h) of the canvas shows all nx by ny samples, bilinearly. Contours are traced on
+ * the canvas's own pixels, so that they stay one pixel wide at any scale. */
+typedef struct draw_tile {
+    int64_t x, y, w, h;
+    int64_t nx, ny;
+} draw_tile;
+void draw_slice(draw *d, const draw_tile *t, window w, const int16_t *hu);
+/* Outline of mask == value (value 0: of mask != 0). */
+void draw_contour(draw *d, const draw_tile *t, const uint8_t *mask, uint8_t value, draw_colour colour);
+/* Mixes the colour into mask == value with weight 0..1 (value 0: mask != 0). */
+void draw_fill(draw *d, const draw_tile *t, const uint8_t *mask, uint8_t value, draw_colour colour, float weight);
+void draw_line(draw *d, int64_t x0, int64_t y0, int64_t x1, int64_t y1, draw_colour colour);
+/* 5 x 7 pixel capitals, digits and signs, times scale; other characters are blanks. Returns the width in pixels. */
+int64_t draw_text(draw *d, int64_t x, int64_t y, int scale, draw_colour colour, const char *text);
+/* A curve of n values over [0, n) in a framed rectangle, with its range written at the axis. log10 of the values if `logarithmic`. */
+void draw_curve(draw *d, int64_t x, int64_t y, int64_t w, int64_t h, const float *values, int64_t n, int logarithmic, draw_colour colour,
+                const char *label);
+#endif

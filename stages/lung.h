@@ -1,0 +1,20 @@
+/* lung: the lung networks over a whole volume. Each view's planes go through its network in small batches; their
+ * logits, back on the volume's own grid, add up with the fusion weights. Weights are loaded once. Local. */
+#ifndef COV_STAGES_LUNG_H
+#define COV_STAGES_LUNG_H
+#include "data/volume.h"
+#include "kernels/net.h"
+#include "stages/lungnet.h"
+
+typedef struct lung lung;
+
+/* b and d are borrowed and must outlive *out. sagittal_path NULL: the axial network alone. COV_FORMAT if a file holds another model. */
+status lung_open(const backend *b, device *d, net_precision precision, const char *axial_path, const char *sagittal_path, lung **out);
+void lung_close(lung **l);
+/* The fusion weight of the sagittal logit: the one stored with the sagittal weights, 0 without them. */
+float lung_fusion(const lung *l);
+/* logit (nz,ny,nx) = (1-weight) * axial + weight * sagittal; weight 0 or 1 runs one network only. */
+status lung_logits(lung *l, const volume *v, float sagittal_weight, float *logit);
+/* Identity of what was loaded: SHA-256 of both files' contents, joined; borrowed. */
+const char *lung_digest(const lung *l);
+#endif
