@@ -6,6 +6,9 @@
 #define COV_DATA_READER_H
 #include "data/volume.h"
 
+/* No reader accepts a volume of more bytes than this, as int16; a caller with less memory asks reader_check_size. */
+#define READER_MOST_BYTES ((int64_t)8 << 30)
+
 typedef struct reader {
     const char *format; /* "nifti", "dicom", "metaimage", "nrrd", "png" */
     /* 1: the name looks like this format's. 2: the file is a satellite of another (.img beside .hdr). 0: not mine. */
@@ -21,4 +24,9 @@ const reader *reader_for(const char *path); /* NULL: no format claims it (ignore
 const reader *reader_named(const char *format);
 /* Checks that statistics can be a CT in HU: COV_FORMAT and REASON_NOT_CT with a message otherwise. */
 status reader_check_ct(const char *path, const volume_header *h, const volume_stats *stats, reason *why);
+/* COV_FORMAT and REASON_TOO_LARGE where the volume needs more than most_bytes as int16. */
+status reader_check_size(const char *path, const volume_header *h, int64_t most_bytes, reason *why);
+
+/* The formats, one a file read_*.c. */
+extern const reader read_nifti, read_png, read_dicom, read_metaimage, read_nrrd;
 #endif

@@ -55,4 +55,16 @@ void volume_from_native(const volume_header *h, const void *from, void *canonica
 /* axis, flip, size and spacing and canonical affine from a native voxel-to-RAS+ affine and native.size; REASON_GEOMETRY
  * (COV_FORMAT) if it is singular, not finite or the spacing is outside 0.01 ... 100 mm. */
 status volume_orient(const double native_affine[4][4], volume_header *h, reason *why);
+
+/* Copies stored slices first ... last-1 (element bytes 1, 2 or 4; native order, first voxel of slice `first` at
+ * `from`) to their places in the canonical array: what a reader that streams slab by slab needs. */
+void volume_put_slab(const volume_header *h, int64_t first, int64_t last, const void *from, void *canonical,
+                     size_t element_bytes);
+
+/* Counts of every int16 value, from which the statistics follow. Local; add in any order, up to 2^32 values. */
+typedef struct volume_histogram volume_histogram;
+status volume_histogram_new(volume_histogram **out);
+void volume_histogram_add(volume_histogram *g, const int16_t *hu, size_t count);
+void volume_histogram_stats(const volume_histogram *g, volume_stats *out); /* of no values: zeros */
+void volume_histogram_free(volume_histogram **g);
 #endif
