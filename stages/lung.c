@@ -48,7 +48,7 @@ static status load_view(lung *l, lungnet_view v, const char *path)
     size_t used = strlen(l->digest);
     snprintf(l->digest + used, sizeof l->digest - used, "%s%s", used ? "+" : "", w->sha256);
 done:
-    weights_free(w);
+    weights_free(&w);
     return s;
 }
 
