@@ -1,0 +1,370 @@
+/* h5: see h5.h. Anything read from a file is suspect: links are followed only within the file, and sizes are compared
+ * with limits first. */
+#include "data/h5.h"
+
+#include "base/size.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHUNK_LIMIT = 256 << 20, COMPACT_LIMIT = 32 << 10, PART_NAME = 256 };
+
+static herr_t keep_first(unsigned depth, const H5E_error2_t *error, void *into)
+{
+    (void)depth;
+    const char **text = into;
+    if (!*text && error->desc && error->desc[0]) *text = error->desc;
+    return 0;
+}
+
+status h5_fail(status code, const char *source, int line, const char *file, const char *name)
+{
+    const char *text = NULL;
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &text); /* the innermost message says most */
+    status s = status_fail(code, source, line, "%s: %s: HDF5: %s", file, name, text ? text : "failed");
+    H5Eclear2(H5E_DEFAULT);
+    return s;
+}
+
+void h5_quiet(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+
+void h5_close(hid_t *id)
+{
+    if (*id >= 0) H5Idec_ref(*id);
+    *id = H5I_INVALID_HID;
+}
+
+/* ---------------------------------------------------------------- files */
+
+static status access_list(const char *file, hid_t *out)
+{
+    status s = COV_OK;
+    H5_GO(COV_NOMEM, file, "access list", *out = H5Pcreate(H5P_FILE_ACCESS));
+    H5_GO(COV_BROKEN, file, "access list", H5Pset_file_locking(*out, 0, 1));
+    /* An object left open must not keep the file open behind our back. */
+    H5_GO(COV_BROKEN, file, "access list", H5Pset_fclose_degree(*out, H5F_CLOSE_STRONG));
+done:
+    return s;
+}
+
+status h5_create_file(const char *file, hsize_t user_block, hid_t *out)
+{
+    hid_t list = H5I_INVALID_HID, create = H5I_INVALID_HID;
+    status s;
+    *out = H5I_INVALID_HID;
+    COV_GO(access_list(file, &list));
+    H5_GO(COV_NOMEM, file, "creation list", create = H5Pcreate(H5P_FILE_CREATE));
+    H5_GO(COV_BROKEN, file, "user block", H5Pset_userblock(create, user_block));
+    H5_GO(COV_IO, file, "create", *out = H5Fcreate(file, H5F_ACC_TRUNC, create, list));
+done:
+    h5_close(&create);
+    h5_close(&list);
+    return s;
+}
+
+status h5_open_file(const char *file, unsigned flags, hid_t *out)
+{
+    hid_t list = H5I_INVALID_HID;
+    status s;
+    *out = H5I_INVALID_HID;
+    if (access(file, R_OK) != 0) return COV_FAIL(COV_IO, "%s: cannot open: %s", file, strerror(errno));
+    COV_GO(access_list(file, &list));
+    H5_GO(COV_FORMAT, file, "not a sound HDF5 file", *out = H5Fopen(file, flags, list));
+done:
+    h5_close(&list);
+    return s;
+}
+
+hid_t h5_text_type(size_t bytes)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+    if (type < 0 || H5Tset_size(type, bytes ? bytes : 1) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0 ||
+        H5Tset_strpad(type, H5T_STR_NULLPAD) < 0) {
+        h5_close(&type);
+    }
+    return type;
+}
+
+/* ---------------------------------------------------------------- attributes */
+
+/* Replaces an attribute of the same name. */
+static status put_attribute(hid_t at, const char *file, const char *name, hid_t on_disk, hid_t in_memory, int count,
+                            const void *values)
+{
+    hid_t space = H5I_INVALID_HID, attribute = H5I_INVALID_HID;
+    hsize_t n = (hsize_t)count;
+    status s = COV_OK;
+    if (H5Aexists(at, name) > 0) H5_GO(COV_IO, file, name, H5Adelete(at, name));
+    H5_GO(COV_NOMEM, file, name, space = count == 1 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &n, NULL));
+    H5_GO(COV_IO, file, name, attribute = H5Acreate2(at, name, on_disk, space, H5P_DEFAULT, H5P_DEFAULT));
+    H5_GO(COV_IO, file, name, H5Awrite(attribute, in_memory, values));
+done:
+    h5_close(&attribute);
+    h5_close(&space);
+    return s;
+}
+
+status h5_put_text(hid_t at, const char *file, const char *name, const char *text)
+{
+    status s = COV_OK;
+    hid_t type = H5I_INVALID_HID;
+    H5_GO(COV_NOMEM, file, name, type = h5_text_type(strlen(text)));
+    COV_GO(put_attribute(at, file, name, type, type, 1, text));
+done:
+    h5_close(&type);
+    return s;
+}
+
+status h5_put_ints(hid_t at, const char *file, const char *name, const int64_t *values, int count)
+{
+    COV_TRY(put_attribute(at, file, name, H5T_STD_I64LE, H5T_NATIVE_INT64, count, values));
+    return COV_OK;
+}
+
+/* Opens a scalar attribute (or an array of one element, as some tools write them). */
+static status open_scalar(hid_t at, const char *file, const char *name, hid_t *attribute, hid_t *type)
+{
+    hid_t space = H5I_INVALID_HID;
+    status s = COV_OK;
+    if (H5Aexists(at, name) <= 0) { s = COV_FAIL(COV_FORMAT, "%s: the attribute '%s' is missing", file, name); goto done; }
+    H5_GO(COV_FORMAT, file, name, *attribute = H5Aopen(at, name, H5P_DEFAULT));
+    H5_GO(COV_FORMAT, file, name, space = H5Aget_space(*attribute));
+    if (H5Sget_simple_extent_npoints(space) != 1) {
+        s = COV_FAIL(COV_FORMAT, "%s: the attribute '%s' is not a single value", file, name);
+        goto done;
+    }
+    H5_GO(COV_FORMAT, file, name, *type = H5Aget_type(*attribute));
+done:
+    h5_close(&space);
+    return s;
+}
+
+status h5_get_text(hid_t at, const char *file, const char *name, size_t limit, char **out)
+{
+    hid_t attribute = H5I_INVALID_HID, type = H5I_INVALID_HID;
+    status s;
+    *out = NULL;
+    COV_GO(open_scalar(at, file, name, &attribute, &type));
+    size_t n = H5Tget_size(type);
+    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 || n == 0 || n > limit) {
+        s = COV_FAIL(COV_FORMAT, "%s: the attribute '%s' is not a fixed-length text of 1 to %zu bytes", file, name, limit);
+        goto done;
+    }
+    if (!(*out = calloc(n + 1, 1))) { s = COV_FAIL(COV_NOMEM, "%s: no memory for the attribute '%s'", file, name); goto done; }
+    H5_GO(COV_FORMAT, file, name, H5Aread(attribute, type, *out));
+done:
+    if (s != COV_OK) { free(*out); *out = NULL; }
+    h5_close(&type);
+    h5_close(&attribute);
+    return s;
+}
+
+status h5_get_text_into(hid_t at, const char *file, const char *name, char *out, size_t room)
+{
+    char *text = NULL;
+    out[0] = 0;
+    COV_TRY(h5_get_text(at, file, name, room - 1, &text));
+    memcpy(out, text, strlen(text) + 1);
+    free(text);
+    return COV_OK;
+}
+
+status h5_get_int(hid_t at, const char *file, const char *name, int64_t *out)
+{
+    hid_t attribute = H5I_INVALID_HID, type = H5I_INVALID_HID;
+    status s;
+    *out = 0;
+    COV_GO(open_scalar(at, file, name, &attribute, &type));
+    if (H5Tget_class(type) != H5T_INTEGER) {
+        s = COV_FAIL(COV_FORMAT, "%s: the attribute '%s' is not an integer", file, name);
+        goto done;
+    }
+    H5_GO(COV_FORMAT, file, name, H5Aread(attribute, H5T_NATIVE_INT64, out));
+done:
+    h5_close(&type);
+    h5_close(&attribute);
+    return s;
+}
+
+/* ---------------------------------------------------------------- datasets */
+
+static status creation_list(const char *file, const char *name, hid_t type, const h5_layout *layout, hid_t *out)
+{
+    status s = COV_OK;
+    size_t bytes = H5Tget_size(type);
+    for (int k = 0; k < layout->rank; k++) bytes *= layout->dims[k];
+    H5_GO(COV_NOMEM, file, name, *out = H5Pcreate(H5P_DATASET_CREATE));
+    H5_GO(COV_BROKEN, file, name, H5Pset_obj_track_times(*out, 0)); /* equal content gives equal files */
+    if (layout->chunk[0]) {
+        H5_GO(COV_BROKEN, file, name, H5Pset_chunk(*out, layout->rank, layout->chunk));
+        if (layout->shuffle) H5_GO(COV_BROKEN, file, name, H5Pset_shuffle(*out));
+        if (layout->deflate) H5_GO(COV_BROKEN, file, name, H5Pset_deflate(*out, (unsigned)layout->deflate));
+        if (layout->fletcher32) H5_GO(COV_BROKEN, file, name, H5Pset_fletcher32(*out));
+    } else if (bytes <= COMPACT_LIMIT) {
+        H5_GO(COV_BROKEN, file, name, H5Pset_layout(*out, H5D_COMPACT));
+    }
+done:
+    return s;
+}
+
+status h5_create_dataset(hid_t at, const char *file, const char *name, hid_t type, const h5_layout *layout, hid_t *out)
+{
+    hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID, links = H5I_INVALID_HID, dataset = H5I_INVALID_HID;
+    status s = COV_OK;
+    H5_GO(COV_NOMEM, file, name, space = H5Screate_simple(layout->rank, layout->dims, NULL));
+    COV_GO(creation_list(file, name, type, layout, &create));
+    H5_GO(COV_NOMEM, file, name, links = H5Pcreate(H5P_LINK_CREATE));
+    H5_GO(COV_BROKEN, file, name, H5Pset_create_intermediate_group(links, 1));
+    H5_GO(COV_IO, file, name, dataset = H5Dcreate2(at, name, type, space, links, create, H5P_DEFAULT));
+done:
+    if (out) *out = dataset;
+    else h5_close(&dataset);
+    h5_close(&links);
+    h5_close(&create);
+    h5_close(&space);
+    return s;
+}
+
+int h5_has(hid_t at, const char *name)
+{
+    H5L_info_t link;
+    int found = H5Lget_info(at, name, &link, H5P_DEFAULT) >= 0 && link.type == H5L_TYPE_HARD;
+    if (!found) H5Eclear2(H5E_DEFAULT);
+    return found;
+}
+
+/* Every prefix of "a/b/c" must be a hard link: soft and external ones lead elsewhere. */
+static status check_links(hid_t at, const char *file, const char *name)
+{
+    char prefix[PART_NAME];
+    size_t n = strlen(name);
+    if (n == 0 || n >= sizeof prefix) return COV_FAIL(COV_FORMAT, "%s: '%s' is not a usable object name", file, name);
+    for (size_t k = 1; k <= n; k++) {
+        if (name[k] != '/' && name[k] != 0) continue;
+        memcpy(prefix, name, k);
+        prefix[k] = 0;
+        if (!h5_has(at, prefix)) return COV_FAIL(COV_FORMAT, "%s: '%s' is missing, or a link that leads elsewhere", file, prefix);
+    }
+    return COV_OK;
+}
+
+static status check_storage(hid_t dataset, const char *file, const char *name, h5_layout *layout)
+{
+    hid_t create = H5I_INVALID_HID, type = H5I_INVALID_HID;
+    status s = COV_OK;
+    H5_GO(COV_FORMAT, file, name, create = H5Dget_create_plist(dataset));
+    H5_GO(COV_FORMAT, file, name, type = H5Dget_type(dataset));
+    H5D_layout_t kind = H5Pget_layout(create);
+    if ((kind != H5D_COMPACT && kind != H5D_CONTIGUOUS && kind != H5D_CHUNKED) || H5Pget_external_count(create) != 0) {
+        s = COV_FAIL(COV_FORMAT, "%s: %s: its data does not lie in this file", file, name);
+        goto done;
+    }
+    for (int k = 0, n = H5Pget_nfilters(create); k < n; k++) {
+        H5Z_filter_t filter = H5Pget_filter2(create, (unsigned)k, NULL, NULL, NULL, 0, NULL, NULL);
+        if (filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE || filter == H5Z_FILTER_FLETCHER32) continue;
+        s = COV_FAIL(COV_FORMAT, "%s: %s: unexpected filter %d", file, name, (int)filter);
+        goto done;
+    }
+    if (kind != H5D_CHUNKED) goto done;
+    H5_GO(COV_FORMAT, file, name, H5Pget_chunk(create, layout->rank, layout->chunk));
+    size_t bytes = H5Tget_size(type);
+    for (int k = 0; k < layout->rank; k++)
+        if (!size_mul(bytes, (size_t)layout->chunk[k], &bytes) || bytes > CHUNK_LIMIT) {
+            s = COV_FAIL(COV_FORMAT, "%s: %s: a chunk is larger than %d MiB", file, name, CHUNK_LIMIT >> 20);
+            goto done;
+        }
+done:
+    h5_close(&type);
+    h5_close(&create);
+    return s;
+}
+
+status h5_open_dataset(hid_t at, const char *file, const char *name, hid_t *out, h5_layout *layout)
+{
+    hid_t space = H5I_INVALID_HID;
+    status s;
+    *out = H5I_INVALID_HID;
+    memset(layout, 0, sizeof *layout);
+    COV_GO(check_links(at, file, name));
+    H5_GO(COV_FORMAT, file, name, *out = H5Dopen2(at, name, H5P_DEFAULT));
+    H5_GO(COV_FORMAT, file, name, space = H5Dget_space(*out));
+    layout->rank = H5Sget_simple_extent_ndims(space);
+    if (H5Sget_simple_extent_type(space) != H5S_SIMPLE || layout->rank < 1 || layout->rank > H5_RANK) {
+        s = COV_FAIL(COV_FORMAT, "%s: %s: expected an array of 1 to %d dimensions", file, name, H5_RANK);
+        goto done;
+    }
+    H5_GO(COV_FORMAT, file, name, H5Sget_simple_extent_dims(space, layout->dims, NULL));
+    COV_GO(check_storage(*out, file, name, layout));
+done:
+    h5_close(&space);
+    if (s != COV_OK) h5_close(out);
+    return s;
+}
+
+status h5_check_type(hid_t dataset, const char *file, const char *name, hid_t type)
+{
+    status s = COV_OK;
+    hid_t have = H5I_INVALID_HID;
+    H5_GO(COV_FORMAT, file, name, have = H5Dget_type(dataset));
+    if (H5Tequal(have, type) <= 0) s = COV_FAIL(COV_FORMAT, "%s: %s: not of the type that the format says", file, name);
+done:
+    h5_close(&have);
+    return s;
+}
+
+/* The file's space with `rows` rows selected, and a dense memory space of that size; no rows select nothing. */
+static status select_rows(hid_t dataset, const char *file, const char *name, hsize_t row0, hsize_t rows, hid_t *in_file,
+                          hid_t *in_memory)
+{
+    hsize_t start[H5_RANK] = {0}, count[H5_RANK] = {0};
+    status s = COV_OK;
+    H5_GO(COV_FORMAT, file, name, *in_file = H5Dget_space(dataset));
+    int rank = H5Sget_simple_extent_ndims(*in_file);
+    if (rank < 1 || rank > H5_RANK) { s = COV_FAIL(COV_BROKEN, "%s: %s: %d dimensions", file, name, rank); goto done; }
+    H5_GO(COV_FORMAT, file, name, H5Sget_simple_extent_dims(*in_file, count, NULL));
+    if (row0 > count[0] || rows > count[0] - row0) {
+        s = COV_FAIL(COV_FORMAT, "%s: %s: rows %llu to %llu of %llu", file, name, (unsigned long long)row0,
+                     (unsigned long long)(row0 + rows), (unsigned long long)count[0]);
+        goto done;
+    }
+    start[0] = row0;
+    count[0] = rows ? rows : 1; /* an empty memory space is one row with nothing selected */
+    H5_GO(COV_NOMEM, file, name, *in_memory = H5Screate_simple(rank, count, NULL));
+    if (rows) {
+        H5_GO(COV_BROKEN, file, name, H5Sselect_hyperslab(*in_file, H5S_SELECT_SET, start, NULL, count, NULL));
+    } else {
+        H5_GO(COV_BROKEN, file, name, H5Sselect_none(*in_file));
+        H5_GO(COV_BROKEN, file, name, H5Sselect_none(*in_memory));
+    }
+done:
+    return s;
+}
+
+status h5_rows_read(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows, void *out)
+{
+    hid_t in_file = H5I_INVALID_HID, in_memory = H5I_INVALID_HID;
+    status s = COV_OK;
+    if (!rows) return COV_OK;
+    COV_GO(select_rows(dataset, file, name, row0, rows, &in_file, &in_memory));
+    H5_GO(COV_FORMAT, file, name, H5Dread(dataset, type, in_memory, in_file, H5P_DEFAULT, out));
+done:
+    h5_close(&in_memory);
+    h5_close(&in_file);
+    return s;
+}
+
+status h5_rows_write(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows,
+                     const void *values, hid_t transfer)
+{
+    hid_t in_file = H5I_INVALID_HID, in_memory = H5I_INVALID_HID;
+    const char nothing[8] = {0}; /* HDF5 wants an address even for an empty selection */
+    status s;
+    COV_GO(select_rows(dataset, file, name, row0, rows, &in_file, &in_memory));
+    H5_GO(COV_IO, file, name, H5Dwrite(dataset, type, in_memory, in_file, transfer, rows ? values : nothing));
+done:
+    h5_close(&in_memory);
+    h5_close(&in_file);
+    return s;
+}

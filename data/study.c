@@ -1,0 +1,27 @@
+/* study: an empty row and the end of a result; every figure starts as NaN, so that what was not computed says so. */
+#include "data/study.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void study_row_init(study_row *row)
+{
+    memset(row, 0, sizeof *row);
+    double *const figures[] = {&row->lung_ml,      &row->lung_right_ml,     &row->lung_left_ml,
+                               &row->lung_mean_hu, &row->lung_high_percent, &row->seconds_read,
+                               &row->seconds_lung, &row->seconds_crf,       &row->seconds_total};
+    for (size_t k = 0; k < sizeof figures / sizeof figures[0]; k++) *figures[k] = NAN;
+    for (int k = 0; k < 3; k++) row->spacing_mm[k] = NAN;
+    for (int k = 0; k < 16; k++) row->affine[k] = NAN;
+}
+
+void study_result_free(study_result *r)
+{
+    if (!r) return;
+    free(r->slices);
+    free(r->lung);
+    r->slices = NULL;
+    r->lung = NULL;
+    r->slice_count = 0;
+}
