@@ -102,6 +102,7 @@ static status run_view(lung *l, lungnet_view view, const volume *v, float weight
     COV_TRY(make_room(l, (size_t)(n->batch * p.rows * p.cols)));
     if (p.rows != n->rows || p.cols != n->cols) {
         COV_TRY(net_reshape(n->net, n->graph.image, tensor_shape_of(n->batch, p.rows, p.cols, 1, TENSOR_F32)));
+        COV_TRY(net_compile(n->net, NET_INFER, l->precision, NULL, NULL, 0));
         n->rows = p.rows;
         n->cols = p.cols;
     }
