@@ -1,0 +1,26 @@
+/* calls: what mpi/ asks of the rest of the program, handed over by jobs/. mpi/ knows no medicine: a study is a path, a
+ * header, some voxels and a result. Every function runs in a child process, forked before MPI_Init; what it allocates
+ * or breaks there stays there. The context is whatever jobs/ filled before spawn_start; the children have a copy. */
+#ifndef COV_MPI_CALLS_H
+#define COV_MPI_CALLS_H
+#include "base/sha256.h"
+#include "data/study.h"
+
+typedef struct farm_calls {
+    void *context;
+    /* In a reader child, sandboxed: one file. On a failure *why is the reason code; the message becomes its detail. */
+    status (*read_header)(void *context, const char *path, volume_header *out, reason *why);
+    /* hu: nx*ny*nz of the header just read, shared memory of ours. */
+    status (*read_voxels)(void *context, const char *path, const volume_header *head, int16_t *hu, volume_stats *stats,
+                          reason *why);
+    /* In a reader child; NULL: the SHA-256 of the file at path. For studies that are more than one file. */
+    status (*digest)(void *context, const char *path, char hex[SHA256_HEX]);
+    /* In the worker child, before worker_open; may be NULL. `settled` is farm_options.settled of rank 0. */
+    status (*settle)(void *context, const char *settled);
+    /* In the worker child: loads weights, builds nets. A failure ends the job. */
+    status (*worker_open)(void *context, void **worker);
+    /* Fills every figure of out->row; id, path, format, input_sha256, seconds_read and rank are filled by mpi/ afterwards. */
+    status (*worker_run)(void *worker, const volume *v, const volume_stats *stats, study_result *out);
+    void (*worker_close)(void **worker);
+} farm_calls;
+#endif

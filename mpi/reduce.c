@@ -1,0 +1,98 @@
+/* reduce: reduce-scatter by all-to-all, a sum in rank order, allgather: each rank sends and receives about 2 n values
+ * whatever the number of ranks, and no step of it depends on who came first. In blocks of 4 MiB, so that memory beside
+ * the vector stays small and counts fit an int. */
+#include "mpi/reduce.h"
+#include "mpi/world_comm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 1 << 20 }; /* floats a round */
+
+struct reduce {
+    world *world;
+    double deadline;
+    float *room; /* (ranks, share): what the others have for my share */
+    int *counts, *starts, *in_counts, *in_starts;
+};
+
+void reduce_free(reduce **r)
+{
+    if (!r || !*r) return;
+    free((*r)->room);
+    free((*r)->counts);
+    free(*r);
+    *r = NULL;
+}
+
+status reduce_new(world *w, double deadline_seconds, reduce **out)
+{
+    size_t ranks = (size_t)world_size(w);
+    *out = NULL;
+    reduce *r = calloc(1, sizeof *r);
+    if (r) r->counts = calloc(4 * ranks, sizeof *r->counts);
+    if (r) r->room = malloc((BLOCK + 2 * ranks) * sizeof *r->room); /* ranks * ceil(BLOCK / ranks) fit */
+    if (!r || !r->counts || !r->room) {
+        reduce_free(&r);
+        return COV_FAIL(COV_NOMEM, "no memory for sums over %zu ranks", ranks);
+    }
+    r->starts = r->counts + ranks;
+    r->in_counts = r->starts + ranks;
+    r->in_starts = r->in_counts + ranks;
+    r->world = w;
+    r->deadline = deadline_seconds > 0 ? deadline_seconds : 600;
+    *out = r;
+    return COV_OK;
+}
+
+/* One block: every rank owns a share of it. */
+static status sum_block(reduce *r, float *v, int n)
+{
+    int ranks = world_size(r->world), me = world_rank(r->world);
+    MPI_Comm comm = world_comm(r->world);
+    for (int k = 0, at = 0; k < ranks; k++) {
+        r->counts[k] = n / ranks + (k < n % ranks);
+        r->starts[k] = at;
+        at += r->counts[k];
+    }
+    int share = r->counts[me];
+    for (int k = 0; k < ranks; k++) {
+        r->in_counts[k] = share;
+        r->in_starts[k] = k * share;
+    }
+    WORLD_MPI(MPI_Alltoallv(v, r->counts, r->starts, MPI_FLOAT, r->room, r->in_counts, r->in_starts, MPI_FLOAT, comm));
+    float *mine = v + r->starts[me];
+    memcpy(mine, r->room, (size_t)share * sizeof *mine);
+    for (int k = 1; k < ranks; k++)
+        for (int i = 0; i < share; i++) mine[i] += r->room[(size_t)k * (size_t)share + (size_t)i];
+    WORLD_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, v, r->counts, r->starts, MPI_FLOAT, comm));
+    return COV_OK;
+}
+
+status reduce_sum(void *ctx, float *v, size_t n)
+{
+    reduce *r = ctx;
+    status s = COV_OK;
+    if (world_size(r->world) == 1) return COV_OK;
+    world_guard(r->world, "a sum over the ranks", r->deadline);
+    for (size_t at = 0; at < n && s == COV_OK; at += BLOCK) s = sum_block(r, v + at, (int)(n - at < BLOCK ? n - at : BLOCK));
+    world_guard_off(r->world);
+    return s;
+}
+
+status reduce_broadcast(void *ctx, void *bytes, size_t n)
+{
+    reduce *r = ctx;
+    char *at = bytes;
+    if (world_size(r->world) == 1) return COV_OK;
+    world_guard(r->world, "a broadcast", r->deadline);
+    for (size_t left = n; left; ) {
+        int step = left < (1u << 26) ? (int)left : 1 << 26;
+        int e = MPI_Bcast(at, step, MPI_BYTE, 0, world_comm(r->world));
+        if (e != MPI_SUCCESS) { world_guard_off(r->world); return world_mpi_fail(e, "MPI_Bcast", __FILE__, __LINE__); }
+        at += step;
+        left -= (size_t)step;
+    }
+    world_guard_off(r->world);
+    return COV_OK;
+}

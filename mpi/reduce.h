@@ -1,0 +1,16 @@
+/* reduce: data-parallel training's sums over ranks. The result is the same bits on every rank and from run to run for a
+ * given number of ranks: each element is summed in rank order by one rank, in float, and handed to all. */
+#ifndef COV_MPI_REDUCE_H
+#define COV_MPI_REDUCE_H
+#include "mpi/world.h"
+
+typedef struct reduce reduce;
+/* Local. Borrows w. deadline_seconds: how long one call may wait for the slowest rank; 0: 600. */
+status reduce_new(world *w, double deadline_seconds, reduce **out);
+void reduce_free(reduce **r);
+/* Collective over all ranks, same n everywhere: v[i] = sum over ranks of v[i]. ctx is the reduce (the signature that
+ * training takes). */
+status reduce_sum(void *ctx, float *v, size_t n);
+/* Collective: rank 0's bytes to all. */
+status reduce_broadcast(void *ctx, void *bytes, size_t n);
+#endif
