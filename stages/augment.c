@@ -1,0 +1,221 @@
+/* augment: see augment.h. The canvas holds HU until the window is applied, so that opacities are drawn in HU. */
+#include "stages/augment.h"
+#include <math.h>
+#include <string.h>
+
+enum { TONES = 1024 };
+#define OUTSIDE_HU (-2000.0f) /* below every window: 0 after windowing */
+
+augment_options augment_none(void)
+{
+    return (augment_options){.scale_low = 1.0f, .scale_high = 1.0f, .lesion_weight = 1.0f};
+}
+
+augment_options augment_defaults(void)
+{
+    return (augment_options){.shift = 0.08f, .scale_low = 0.75f, .scale_high = 1.25f, .stretch = 0.12f, .rotate = 0.14f,
+                             .opacity = 0.4f, .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f,
+                             .lesion_weight = 3.0f};
+}
+
+/* ---- geometry */
+
+/* Source position of canvas position (r, c): row = at_r + r*rr + c*rc, col = at_c + r*cr + c*cc. */
+typedef struct affine {
+    float at_r, rr, rc, at_c, cr, cc;
+} affine;
+
+/* A plane smaller or larger than the canvas may lie anywhere in it; a fitting one only jitters. */
+static float draw_shift(const augment_options *o, rng *r, double fit, int64_t canvas)
+{
+    float slack = o->shift > 0.0f ? 0.5f * fabsf((float)(fit - (double)canvas)) : 0.0f;
+    float jitter = o->shift * (float)canvas;
+    return rng_range(r, -1.0f, 1.0f) * (slack > jitter ? slack : jitter);
+}
+
+static affine draw_affine(const augment_options *o, rng *r, const augment_plane *from, const augment_canvas *to)
+{
+    float scale = expf(rng_range(r, logf(o->scale_low), logf(o->scale_high)));
+    float stretch = scale * expf(rng_range(r, -o->stretch, o->stretch));
+    float angle = rng_range(r, -o->rotate, o->rotate);
+    float shift_r = draw_shift(o, r, from->fit_rows * stretch, to->rows);
+    float shift_c = draw_shift(o, r, from->fit_cols * scale, to->cols);
+    float per_r = (float)((double)from->rows / from->fit_rows) / stretch; /* source samples a canvas pixel */
+    float per_c = (float)((double)from->cols / from->fit_cols) / scale;
+    float u = 0.5f - 0.5f * (float)to->rows - shift_r, v = 0.5f - 0.5f * (float)to->cols - shift_c;
+    affine a = {.rr = cosf(angle) * per_r, .rc = sinf(angle) * per_r, .cr = -sinf(angle) * per_c, .cc = cosf(angle) * per_c};
+    a.at_r = u * a.rr + v * a.rc + 0.5f * (float)from->rows - 0.5f;
+    a.at_c = u * a.cr + v * a.cc + 0.5f * (float)from->cols - 0.5f;
+    return a;
+}
+
+/* Masks are interpolated and cut at one half: nearest would leave stairs where slices are thick. */
+static void resample(const affine *a, const augment_plane *p, const augment_canvas *to, float lesion_weight)
+{
+    for (int64_t r = 0; r < to->rows; r++)
+        for (int64_t c = 0; c < to->cols; c++) {
+            int64_t i = r * to->cols + c;
+            float y = a->at_r + (float)r * a->rr + (float)c * a->rc, x = a->at_c + (float)r * a->cr + (float)c * a->cc;
+            to->image[i] = OUTSIDE_HU;
+            to->target[i] = 0.0f;
+            to->weight[i] = 1.0f;
+            if (!(y > -0.5f && x > -0.5f && y < (float)p->rows - 0.5f && x < (float)p->cols - 0.5f)) continue;
+            y = y > 0.0f ? y : 0.0f;
+            x = x > 0.0f ? x : 0.0f;
+            int64_t y0 = (int64_t)y, x0 = (int64_t)x;
+            float fy = y - (float)y0, fx = x - (float)x0;
+            int64_t o00 = y0 * p->row_step + x0 * p->col_step;
+            int64_t o10 = o00 + (y0 + 1 < p->rows ? p->row_step : 0), dx = x0 + 1 < p->cols ? p->col_step : 0;
+            float w00 = (1 - fy) * (1 - fx), w01 = (1 - fy) * fx, w10 = fy * (1 - fx), w11 = fy * fx;
+            to->image[i] = w00 * p->hu[o00] + w01 * p->hu[o00 + dx] + w10 * p->hu[o10] + w11 * p->hu[o10 + dx];
+            float lung = w00 * (p->lung[o00] > 0) + w01 * (p->lung[o00 + dx] > 0) + w10 * (p->lung[o10] > 0) +
+                         w11 * (p->lung[o10 + dx] > 0);
+            to->target[i] = lung > 0.5f;
+            if (p->lesion && p->lesion[w00 + w01 > 0.5f ? o00 : o10] && lung > 0.5f) to->weight[i] = lesion_weight;
+        }
+}
+
+/* ---- opacities */
+
+static int find_lung(rng *r, const augment_canvas *to, int64_t *row, int64_t *col)
+{
+    for (int tries = 0; tries < 64; tries++) {
+        *row = (int64_t)rng_below(r, (uint64_t)to->rows);
+        *col = (int64_t)rng_below(r, (uint64_t)to->cols);
+        if (to->target[*row * to->cols + *col] > 0.5f) return 1;
+    }
+    return 0;
+}
+
+/* Smooth noise in [0, 1]: a lattice of hashed values, bilinear between them. */
+static float lattice(uint64_t key, float y, float x)
+{
+    float fy = floorf(y), fx = floorf(x), ty = y - fy, tx = x - fx, v[4];
+    for (int k = 0; k < 4; k++) {
+        uint64_t cell = (uint64_t)((int64_t)fy + (k >> 1) + 4096) << 20 | (uint64_t)((int64_t)fx + (k & 1) + 4096);
+        rng at = {key ^ cell * 0xd1342543de82ef95u};
+        v[k] = rng_unit(&at);
+    }
+    ty = ty * ty * (3 - 2 * ty);
+    tx = tx * tx * (3 - 2 * tx);
+    float top = v[0] + tx * (v[1] - v[0]), low = v[2] + tx * (v[3] - v[2]);
+    return top + ty * (low - top);
+}
+
+typedef struct patch {
+    int64_t row, col;
+    float radius_r, radius_c, edge; /* pixels; edge: share of the radius over which it fades */
+    float hu, grain;                /* density, and its noise */
+    float ragged, cell;             /* how much smooth noise eats into it, and the noise's size in pixels */
+    uint64_t key;
+} patch;
+
+static patch draw_patch(rng *r, const augment_canvas *to, int64_t row, int64_t col)
+{
+    float size = (float)to->cols;
+    float radius = size * expf(rng_range(r, logf(0.02f), logf(0.28f)));
+    float shape = expf(rng_range(r, -0.6f, 0.6f));
+    int dense = rng_chance(r, 0.55f);
+    return (patch){.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape,
+                   .edge = rng_range(r, 0.1f, 0.7f), .hu = dense ? rng_range(r, -200.0f, 80.0f) : rng_range(r, -700.0f, -200.0f),
+                   .grain = rng_range(r, 5.0f, 60.0f), .ragged = rng_range(r, 0.0f, 1.0f),
+                   .cell = size * rng_range(r, 0.012f, 0.06f), .key = rng_next(r)};
+}
+
+static int64_t clip_to(int64_t v, int64_t n)
+{
+    return v < 0 ? 0 : v > n ? n : v;
+}
+
+static void add_patch(const patch *p, rng *r, const augment_canvas *to, float lesion_weight)
+{
+    int64_t r0 = clip_to(p->row - (int64_t)p->radius_r, to->rows), r1 = clip_to(p->row + (int64_t)p->radius_r + 1, to->rows);
+    int64_t c0 = clip_to(p->col - (int64_t)p->radius_c, to->cols), c1 = clip_to(p->col + (int64_t)p->radius_c + 1, to->cols);
+    for (int64_t y = r0; y < r1; y++)
+        for (int64_t x = c0; x < c1; x++) {
+            int64_t i = y * to->cols + x;
+            float dy = (float)(y - p->row) / p->radius_r, dx = (float)(x - p->col) / p->radius_c, d2 = dy * dy + dx * dx;
+            if (to->target[i] < 0.5f || d2 >= 1.0f) continue;
+            float alpha = (1.0f - sqrtf(d2)) / p->edge;
+            alpha -= p->ragged * 1.5f * lattice(p->key, (float)y / p->cell, (float)x / p->cell);
+            alpha = alpha < 0.0f ? 0.0f : alpha > 1.0f ? 1.0f : alpha;
+            float hu = p->hu + p->grain * rng_normal(r);
+            if (hu <= to->image[i] || alpha <= 0.0f) continue; /* disease adds density; vessels stay */
+            to->image[i] += alpha * (hu - to->image[i]);
+            if (alpha > 0.3f) to->weight[i] = lesion_weight;
+        }
+}
+
+static void add_opacities(const augment_options *o, rng *r, const augment_canvas *to)
+{
+    int64_t row, col;
+    uint64_t count = 1 + rng_below(r, 5);
+    for (uint64_t k = 0; k < count; k++) {
+        if (!find_lung(r, to, &row, &col)) return;
+        patch p = draw_patch(r, to, row, col);
+        add_patch(&p, r, to, o->lesion_weight);
+    }
+}
+
+/* ---- intensity */
+
+/* Gamma, gain and bias by a table over [0, 1]. Air outside the plane stays 0 only in the mean: as in real 8-bit images. */
+static void draw_tones(rng *r, float table[TONES + 1])
+{
+    float gamma = expf(rng_range(r, -0.35f, 0.35f)), gain = rng_range(r, 0.85f, 1.15f), bias = rng_range(r, -0.06f, 0.06f);
+    for (int k = 0; k <= TONES; k++) {
+        float v = gain * powf((float)k / TONES, gamma) + bias;
+        table[k] = v < 0.0f ? 0.0f : v > 1.0f ? 1.0f : v;
+    }
+}
+
+static void window_and_tone(const augment_options *o, rng *r, size_t n, float *image)
+{
+    float table[TONES + 1];
+    window w = window_lung();
+    w.level += rng_range(r, -o->level, o->level);
+    w.width *= expf(rng_range(r, -o->width, o->width));
+    int tone = rng_chance(r, o->tone);
+    if (tone) draw_tones(r, table);
+    for (size_t i = 0; i < n; i++) {
+        float v = window_one(w, image[i]);
+        image[i] = tone ? table[(int)(v * TONES + 0.5f)] : v;
+    }
+}
+
+/* [1 2 1]/4 along one axis, in place: `count` lines of `n` samples. */
+static void blur_lines(float *image, int64_t count, int64_t line_step, int64_t n, int64_t step)
+{
+    for (int64_t k = 0; k < count; k++) {
+        float *p = image + k * line_step, before = p[0];
+        for (int64_t i = 0; i < n; i++) {
+            float here = p[i * step], after = i + 1 < n ? p[(i + 1) * step] : here;
+            p[i * step] = 0.25f * (before + 2.0f * here + after);
+            before = here;
+        }
+    }
+}
+
+static void add_noise(rng *r, size_t n, float *image)
+{
+    float sigma = rng_range(r, 0.0f, 0.05f);
+    for (size_t i = 0; i < n; i++) {
+        float v = image[i] + sigma * rng_normal(r);
+        v = v > 0.0f ? v : 0.0f;
+        image[i] = v < 1.0f ? v : 1.0f;
+    }
+}
+
+void augment_run(const augment_options *o, rng *r, const augment_plane *from, const augment_canvas *to)
+{
+    size_t n = (size_t)(to->rows * to->cols);
+    affine a = draw_affine(o, r, from, to);
+    resample(&a, from, to, o->lesion_weight);
+    if (rng_chance(r, o->opacity)) add_opacities(o, r, to);
+    window_and_tone(o, r, n, to->image);
+    if (rng_chance(r, o->blur)) {
+        blur_lines(to->image, to->rows, to->cols, to->cols, 1);
+        blur_lines(to->image, to->cols, 1, to->rows, to->cols);
+    }
+    if (rng_chance(r, o->noise)) add_noise(r, n, to->image);
+}
