@@ -31,8 +31,8 @@ static set set_of(const ref_run *r, int64_t k)
 }
 
 /* Runs the body with `i` the offset of every element of set g and `c` its channel. */
-#define EACH(x, g, i, c)                                                          \
-    for (int64_t row_ = (g).n0 * (x).h * (x).w; row_ < (g).n1 * (x).h * (x).w; row_++) \
+#define EACH(x, g, i, c)                                                                                               \
+    for (int64_t row_ = (g).n0 * (x).h * (x).w; row_ < (g).n1 * (x).h * (x).w; row_++)                                 \
         for (int64_t c = (g).c0, i = row_ * (x).c + c; c < (g).c1; c++, i++)
 
 static int is_frozen(const op *o) { return o->kind == OP_BATCHNORM && !o->training; }
@@ -83,13 +83,13 @@ static void set_backward(const ref_run *r, int64_t k)
     tensor_shape x = r->s->x[0];
     set g = set_of(r, k);
     double mean = ((const float *)r->saved[0])[k], rstd = ((const float *)r->saved[1])[k], sum = 0, product = 0;
-    if (!is_frozen(r->o))
-        EACH(x, g, i, c)
-        {
-            double grad = (double)r->dy[i] * r->p[0][c];
-            sum += grad;
-            product += grad * (r->x[0][i] - mean) * rstd;
-        }
+    EACH(x, g, i, c)
+    {
+        double grad = (double)r->dy[i] * r->p[0][c];
+        sum += grad;
+        product += grad * (r->x[0][i] - mean) * rstd;
+    }
+    if (is_frozen(r->o)) sum = product = 0;
     EACH(x, g, i, c)
     {
         double grad = (double)r->dy[i] * r->p[0][c], hat = (r->x[0][i] - mean) * rstd;

@@ -39,10 +39,7 @@ void ref_add_backward(const ref_run *r)
         if (r->dx[k]) memcpy(r->dx[k], r->dy, (size_t)ref_count(r->s->y) * sizeof(float));
 }
 
-void ref_relu_forward(const ref_run *r)
-{
-    memcpy(r->y, r->x[0], (size_t)ref_count(r->s->y) * sizeof(float));
-}
+void ref_relu_forward(const ref_run *r) { memcpy(r->y, r->x[0], (size_t)ref_count(r->s->y) * sizeof(float)); }
 
 void ref_relu_backward(const ref_run *r)
 {

@@ -19,10 +19,10 @@ typedef struct ref_run {
     const int32_t *label;     /* LOSS_CE: (n,h,w,1) */
     float *p[OP_MAX_P];       /* written by a training BATCHNORM's forward only */
     void *saved[OP_MAX_SAVED];
-    float *y;                 /* forward: out, before the ReLU; backward: in, after it */
-    const float *dy;          /* backward: already 0 where the fused ReLU cut; losses: one number */
-    float *dx[OP_MAX_X];      /* backward: overwritten */
-    float *dp[OP_MAX_P];      /* backward: added to */
+    float *y;            /* forward: out, before the ReLU; backward: in, after it */
+    const float *dy;     /* backward: already 0 where the fused ReLU cut; losses: one number */
+    float *dx[OP_MAX_X]; /* backward: overwritten */
+    float *dp[OP_MAX_P]; /* backward: added to */
 } ref_run;
 
 void ref_conv_forward(const ref_run *r); /* CONV, LINEAR */

@@ -150,10 +150,8 @@ static status view_gradients(const plan *p, const op_args *a, copies *c, ref_run
         if (!a->saved[k].data) return COV_FAIL(COV_BROKEN, "ref: %s: saved[%d] is missing", op_name(p->o.kind), k);
     COV_TRY(view(c, &p->o, "dy", &a->dy, p->s.y, USE_IN, &dy));
     r->dy = dy;
-    for (int k = 0; k < p->s.nx; k++)
-        COV_TRY(view(c, &p->o, "a dx", &a->dx[k], p->s.x[k], USE_OUT, &r->dx[k]));
-    for (int k = 0; k < p->s.np; k++)
-        COV_TRY(view(c, &p->o, "a dp", &a->dp[k], p->s.p[k], USE_OUT, &r->dp[k]));
+    for (int k = 0; k < p->s.nx; k++) COV_TRY(view(c, &p->o, "a dx", &a->dx[k], p->s.x[k], USE_OUT, &r->dx[k]));
+    for (int k = 0; k < p->s.np; k++) COV_TRY(view(c, &p->o, "a dp", &a->dp[k], p->s.p[k], USE_OUT, &r->dp[k]));
     return COV_OK;
 }
 

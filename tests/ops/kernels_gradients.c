@@ -62,7 +62,8 @@ static int check_gradient(setting *g, int input, int gradient, const float *star
         if (cuts && up != down) continue;
         double want = (high - low) / (double)span, have = (double)got[i] - (start ? start[i] : 0);
         if (!(fabs(want - have) <= 2e-3 * most)) {
-            print_error("FAIL %s: gradient of slot %d [%zu of %zu] is %.7g, differences say %.7g\n", text, input, i, n, have, want);
+            print_error("FAIL %s: gradient of slot %d [%zu of %zu] is %.7g, differences say %.7g\n", text, input, i, n,
+                        have, want);
             bad++;
         }
         ++*compared;
@@ -108,7 +109,8 @@ static void gradients_are_those_of_finite_differences(void **state)
     for (int i = 0; i < OP_CASES; i++)
         if (op_cases[i].o.kind == kind) cases++, bad += check_case(d, &op_cases[i], &compared);
     backend_at(0)->close(&d);
-    if (!cases || compared < 20) fail_msg("%s: only %d gradients in %d cases were compared", op_name(kind), compared, cases);
+    if (!cases || compared < 20)
+        fail_msg("%s: only %d gradients in %d cases were compared", op_name(kind), compared, cases);
     assert_int_equal(bad, 0);
 }
 
@@ -134,7 +136,8 @@ static void must_give(const example *e)
     bench_run(&t, OP_FORWARD);
     float *y = bench_floats(&t, SLOT_Y, text);
     for (size_t i = 0; i < slot_count(&t, SLOT_Y); i++)
-        if (!(fabsf(y[i] - e->y[i]) <= e->tolerance)) fail_msg("%s: y[%zu] is %.8g, not %.8g", text, i, (double)y[i], (double)e->y[i]);
+        if (!(fabsf(y[i] - e->y[i]) <= e->tolerance))
+            fail_msg("%s: y[%zu] is %.8g, not %.8g", text, i, (double)y[i], (double)e->y[i]);
     free(y);
     bench_free(&t);
     backend_at(0)->close(&d);
@@ -146,22 +149,35 @@ static void convolution_correlates_without_flipping(void **state)
 {
     (void)state;
     /* 3 x 3 image 1..9; the kernel's rows are 1 2 / 3 4: 1*1 + 2*2 + 3*4 + 4*5 = 37. */
-    must_give(&(example){WINDOW_(OP_CONV, 1, 1, 2, 1, 0, 1, 0, 1, 3, 3), {V(1, 2, 3, 4, 5, 6, 7, 8, 9)}, {V(1, 2, 3, 4), V(0.5f)},
-                         V(37.5f, 47.5f, 67.5f, 77.5f), 0});
-    /* Two input channels, padding 1, stride 2, on 2 x 2: each output sees one pixel, by taps (1,1) (1,0) (0,1) (0,0). */
-    must_give(&(example){WINDOW_(OP_CONV, 2, 1, 2, 2, 1, 0, 0, 1, 2, 2), {V(1, 10, 2, 20, 3, 30, 4, 40)},
-                         {V(1, 0, 2, 0, 3, 0, 4, 1)}, V(4 + 10, 6, 6, 4), 0});
+    must_give(&(example){WINDOW_(OP_CONV, 1, 1, 2, 1, 0, 1, 0, 1, 3, 3),
+                         {V(1, 2, 3, 4, 5, 6, 7, 8, 9)},
+                         {V(1, 2, 3, 4), V(0.5f)},
+                         V(37.5f, 47.5f, 67.5f, 77.5f),
+                         0});
+    /* Two input channels, padding 1, stride 2, on 2 x 2: each output sees one pixel, by taps (1,1) (1,0) (0,1) (0,0).
+     */
+    must_give(&(example){WINDOW_(OP_CONV, 2, 1, 2, 2, 1, 0, 0, 1, 2, 2),
+                         {V(1, 10, 2, 20, 3, 30, 4, 40)},
+                         {V(1, 0, 2, 0, 3, 0, 4, 1)},
+                         V(4 + 10, 6, 6, 4),
+                         0});
     must_give(&(example){WINDOW_(OP_CONV, 1, 1, 1, 1, 0, 0, 1, 1, 1, 3), {V(-1, 0, 2)}, {V(3)}, V(0, 0, 6), 0});
 }
 
 static void transposed_convolution_stamps_its_kernel(void **state)
 {
     (void)state;
-    must_give(&(example){WINDOW_(OP_CONVT, 1, 1, 2, 2, 0, 1, 0, 1, 1, 2), {V(1, 2)}, {V(1, 2, 3, 4), V(1)},
-                         V(2, 3, 3, 5, 4, 5, 7, 9), 0});
+    must_give(&(example){WINDOW_(OP_CONVT, 1, 1, 2, 2, 0, 1, 0, 1, 1, 2),
+                         {V(1, 2)},
+                         {V(1, 2, 3, 4), V(1)},
+                         V(2, 3, 3, 5, 4, 5, 7, 9),
+                         0});
     /* Stride 1: stamps overlap and are added; two output channels. */
-    must_give(&(example){WINDOW_(OP_CONVT, 1, 2, 2, 1, 0, 0, 0, 1, 1, 2), {V(1, 10)}, {V(1, 5, 2, 6, 3, 7, 4, 8)},
-                         V(1, 5, 12, 56, 20, 60, 3, 7, 34, 78, 40, 80), 0});
+    must_give(&(example){WINDOW_(OP_CONVT, 1, 2, 2, 1, 0, 0, 0, 1, 1, 2),
+                         {V(1, 10)},
+                         {V(1, 5, 2, 6, 3, 7, 4, 8)},
+                         V(1, 5, 12, 56, 20, 60, 3, 7, 34, 78, 40, 80),
+                         0});
 }
 
 static void resizing_uses_half_pixel_centres(void **state)
@@ -177,7 +193,8 @@ static void resizing_uses_half_pixel_centres(void **state)
 static void pooling_takes_the_largest_and_the_mean(void **state)
 {
     (void)state;
-    must_give(&(example){MAXPOOL(1, 3, 2, 1, 1, 3, 3), {V(-9, -8, -7, -6, -5, -4, -3, -2, -1)}, {0}, V(-5, -4, -2, -1), 0});
+    must_give(
+        &(example){MAXPOOL(1, 3, 2, 1, 1, 3, 3), {V(-9, -8, -7, -6, -5, -4, -3, -2, -1)}, {0}, V(-5, -4, -2, -1), 0});
     must_give(&(example){PLAIN(OP_AVGPOOL, 1, 2, 1, 1, 3), {V(1, 10, 2, 20, 6, 60)}, {0}, V(3, 30), 0});
 }
 
@@ -185,16 +202,23 @@ static void norms_give_mean_0_and_variance_1_then_gamma_and_beta(void **state)
 {
     (void)state;
     /* Two groups of one channel: -1 and 1 after normalising 1, 3 and 10, 30; eps is 1e-5 of variance 1 and 100. */
-    must_give(&(example){NORM_(OP_GROUPNORM, 2, 0, 0, 0, 2, 1, 1, 2), {V(1, 10, 3, 30)}, {V(1, 2), V(0, 5)}, V(-1, 3, 1, 7), 2e-5f});
+    must_give(&(example){
+        NORM_(OP_GROUPNORM, 2, 0, 0, 0, 2, 1, 1, 2), {V(1, 10, 3, 30)}, {V(1, 2), V(0, 5)}, V(-1, 3, 1, 7), 2e-5f});
     /* One group of both: mean 4, deviations -3 -1 1 3, variance 5. */
-    must_give(&(example){NORM_(OP_GROUPNORM, 1, 0, 0, 0, 2, 1, 1, 2), {V(1, 3, 5, 7)}, {V(1, 1), V(0, 0)},
-                         V(-1.3416408f, -0.4472136f, 0.4472136f, 1.3416408f), 2e-5f});
+    must_give(&(example){NORM_(OP_GROUPNORM, 1, 0, 0, 0, 2, 1, 1, 2),
+                         {V(1, 3, 5, 7)},
+                         {V(1, 1), V(0, 0)},
+                         V(-1.3416408f, -0.4472136f, 0.4472136f, 1.3416408f),
+                         2e-5f});
     /* The residual is added before the ReLU. */
-    must_give(&(example){NORM_(OP_GROUPNORM, 1, 0, 1, 1, 1, 1, 1, 2), {V(1, 3), V(3, -3)}, {V(1), V(0)}, V(2, 0), 2e-5f});
+    must_give(
+        &(example){NORM_(OP_GROUPNORM, 1, 0, 1, 1, 1, 1, 1, 2), {V(1, 3), V(3, -3)}, {V(1), V(0)}, V(2, 0), 2e-5f});
     /* A frozen BatchNorm: (x - 2) / sqrt(4) * 3 + 1. */
-    must_give(&(example){NORM_(OP_BATCHNORM, 0, 0, 0, 0, 1, 1, 1, 2), {V(4, 6)}, {V(3), V(1), V(2), V(4)}, V(4, 7), 2e-5f});
+    must_give(
+        &(example){NORM_(OP_BATCHNORM, 0, 0, 0, 0, 1, 1, 1, 2), {V(4, 6)}, {V(3), V(1), V(2), V(4)}, V(4, 7), 2e-5f});
     /* In training over both samples. */
-    must_give(&(example){NORM_(OP_BATCHNORM, 0, 1, 0, 0, 1, 2, 1, 1), {V(4, 6)}, {V(3), V(1), V(2), V(4)}, V(-2, 4), 4e-5f});
+    must_give(
+        &(example){NORM_(OP_BATCHNORM, 0, 1, 0, 0, 1, 2, 1, 1), {V(4, 6)}, {V(3), V(1), V(2), V(4)}, V(-2, 4), 4e-5f});
 }
 
 static void a_training_batchnorm_moves_its_statistics_as_pytorch_does(void **state)
@@ -228,7 +252,8 @@ static void a_training_batchnorm_moves_its_statistics_as_pytorch_does(void **sta
 
 static void a_large_mean_does_not_drown_the_variance(void **state)
 {
-    static const op_case kinds[] = {NORM_(OP_GROUPNORM, 2, 0, 0, 0, 16, 1, 24, 24), NORM_(OP_BATCHNORM, 0, 1, 0, 0, 16, 1, 24, 24)};
+    static const op_case kinds[] = {NORM_(OP_GROUPNORM, 2, 0, 0, 0, 16, 1, 24, 24),
+                                    NORM_(OP_BATCHNORM, 0, 1, 0, 0, 16, 1, 24, 24)};
     (void)state;
     for (int k = 0; backend_at(k); k++)
         for (int i = 0; i < 2; i++) {
@@ -259,7 +284,8 @@ static void pointwise_ops_follow_their_formulas(void **state)
 {
     (void)state;
     must_give(&(example){PLAIN(OP_SIGMOID, 1, 1, 1, 1, 3), {V(0, 100, -100)}, {0}, V(0.5f, 1, 0), 1e-7f});
-    must_give(&(example){PLAIN(OP_SOFTMAX, 1, 2, 1, 1, 2), {V(0, 0, 1000, 1000 + logf(3))}, {0}, V(0.5f, 0.5f, 0.25f, 0.75f), 2e-5f});
+    must_give(&(example){
+        PLAIN(OP_SOFTMAX, 1, 2, 1, 1, 2), {V(0, 0, 1000, 1000 + logf(3))}, {0}, V(0.5f, 0.5f, 0.25f, 0.75f), 2e-5f});
     must_give(&(example){PLAIN(OP_RELU, 1, 1, 1, 1, 3), {V(-1, 0, 2)}, {0}, V(0, 0, 2), 0});
     must_give(&(example){CONCAT(1, 1, 2, 2, 1, 2), {V(1, 2), V(3, 4, 5, 6)}, {0}, V(1, 3, 4, 2, 5, 6), 0});
 }
@@ -270,11 +296,14 @@ static void losses_follow_their_formulas(void **state)
     (void)state;
     must_give(&(example){PLAIN(OP_LOSS_BCE, 2, 1, 1, 1, 2), {V(0, 0), V(0, 1)}, {0}, &ln2, 1e-6f});
     must_give(&(example){PLAIN(OP_LOSS_BCE, 2, 1, 1, 1, 2), {V(100, -50), V(0, 1)}, {0}, V(75), 1e-4f});
-    must_give(&(example){PLAIN(OP_LOSS_BCE, 3, 1, 1, 1, 3), {V(100, 0, 5), V(0, 1, 0), V(1, 3, 0)}, {0}, V((100 + 3 * ln2) / 4), 1e-4f});
+    must_give(&(example){
+        PLAIN(OP_LOSS_BCE, 3, 1, 1, 1, 3), {V(100, 0, 5), V(0, 1, 0), V(1, 3, 0)}, {0}, V((100 + 3 * ln2) / 4), 1e-4f});
     must_give(&(example){PLAIN(OP_LOSS_BCE, 3, 1, 1, 1, 2), {V(100, 5), V(0, 1), V(0, 0)}, {0}, V(0), 0});
     /* Sample 1: p = 1/2, 1/2 on t = 1, 0: (2*0.5+1)/(1+1+1). Sample 2: all wrong: 1/(1+1+1). */
-    must_give(&(example){DICE(2, 1, 2), {V(0, 0, -100, 100), V(1, 0, 1, 0)}, {0}, V(1 - (2.0f / 3 + 1.0f / 3) / 2), 1e-6f});
-    must_give(&(example){PLAIN(OP_LOSS_CE, 2, 2, 1, 1, 3), {V(0, 0, 9, 9, 500, 0), V(1, -1, 1)}, {0}, V((ln2 + 500) / 2), 1e-4f});
+    must_give(
+        &(example){DICE(2, 1, 2), {V(0, 0, -100, 100), V(1, 0, 1, 0)}, {0}, V(1 - (2.0f / 3 + 1.0f / 3) / 2), 1e-6f});
+    must_give(&(example){
+        PLAIN(OP_LOSS_CE, 2, 2, 1, 1, 3), {V(0, 0, 9, 9, 500, 0), V(1, -1, 1)}, {0}, V((ln2 + 500) / 2), 1e-4f});
     must_give(&(example){PLAIN(OP_LOSS_CE, 2, 2, 1, 1, 1), {V(0, 0), V(-1)}, {0}, V(0), 0});
     /* beta 1: errors 0.5 and 3: 0.125 and 2.5, weights 2 and 1; a sum of weights below 1 divides by 1. */
     must_give(&(example){L1S(1, 1, 1, 1, 2), {V(0.5f, 3), V(0, 0), V(2, 1)}, {0}, V(2.75f / 3), 1e-6f});
@@ -284,7 +313,8 @@ static void losses_follow_their_formulas(void **state)
 /* Constants alone, or weights of zero: no loss, no gradient, and no division by zero, on every backend. */
 static void a_loss_without_labels_is_0_and_so_is_its_gradient(void **state)
 {
-    static const op_case kinds[] = {PLAIN(OP_LOSS_BCE, 3, 1, 1, 5, 7), PLAIN(OP_LOSS_CE, 2, 4, 1, 5, 7), L1S(0.5f, 4, 1, 5, 7)};
+    static const op_case kinds[] = {PLAIN(OP_LOSS_BCE, 3, 1, 1, 5, 7), PLAIN(OP_LOSS_CE, 2, 4, 1, 5, 7),
+                                    L1S(0.5f, 4, 1, 5, 7)};
     (void)state;
     for (int k = 0; backend_at(k); k++)
         for (int i = 0; i < 3; i++) {
@@ -293,7 +323,8 @@ static void a_loss_without_labels_is_0_and_so_is_its_gradient(void **state)
             device *d = NULL;
             float none[5 * 7 * 4];
             int last = kinds[i].nx - 1;
-            for (size_t at = 0; at < sizeof none / sizeof none[0]; at++) none[at] = kinds[i].o.kind == OP_LOSS_CE ? -1 : 0;
+            for (size_t at = 0; at < sizeof none / sizeof none[0]; at++)
+                none[at] = kinds[i].o.kind == OP_LOSS_CE ? -1 : 0;
             MUST(backend_at(k)->open(&(device_options){.threads = 2}, &d));
             MUST(op_case_shapes(&kinds[i], TENSOR_F32, &s));
             bench_new(&t, backend_at(k), d, &kinds[i].o, &s);
@@ -335,7 +366,8 @@ static void losses_of_extreme_logits_are_finite_on_every_backend(void **state)
             for (size_t at = 0; at < slot_count(&t, SLOT_Y); at++)
                 if (!isfinite(y[at])) fail_msg("%s: %s of extreme logits is not finite", t.b->name, op_name(t.o.kind));
             for (size_t at = 0; at < slot_count(&t, SLOT_DX); at++)
-                if (!isfinite(dx[at])) fail_msg("%s: gradient of %s of extreme logits is not finite", t.b->name, op_name(t.o.kind));
+                if (!isfinite(dx[at]))
+                    fail_msg("%s: gradient of %s of extreme logits is not finite", t.b->name, op_name(t.o.kind));
             free(y);
             free(dx);
             bench_free(&t);

@@ -29,17 +29,41 @@ static int differ(const char *text, const backend *b, const char *what, const fl
         if (excess > worst) worst = excess, at = i;
     }
     if (worst <= 1) return 0;
-    print_error("FAIL %s: %s %s[%zu of %zu] = %.8g, ref has %.8g (%.1f times the tolerance; largest is %.3g)\n", b->name, text,
-                what, at, n, (double)got[at], (double)want[at], worst, most);
+    print_error("FAIL %s: %s %s[%zu of %zu] = %.8g, ref has %.8g (%.1f times the tolerance; largest is %.3g)\n",
+                b->name, text, what, at, n, (double)got[at], (double)want[at], worst, most);
     return 1;
 }
 
 static const char *slot_name(int slot)
 {
-    static const char *const names[SLOTS] = {
-        [SLOT_X] = "x0",  "x1",  "x2",  "x3",  "x4",  "x5",  "x6",  "x7",  [SLOT_P] = "p0",  "p1",
-        "p2",             "p3",  [SLOT_Y] = "y", [SLOT_SAVED] = "saved0", "saved1", [SLOT_DY] = "dy", [SLOT_DX] = "dx0",
-        "dx1",            "dx2", "dx3", "dx4", "dx5", "dx6", "dx7", [SLOT_DP] = "dp0", "dp1", "dp2", "dp3"};
+    static const char *const names[SLOTS] = {[SLOT_X] = "x0",
+                                             "x1",
+                                             "x2",
+                                             "x3",
+                                             "x4",
+                                             "x5",
+                                             "x6",
+                                             "x7",
+                                             [SLOT_P] = "p0",
+                                             "p1",
+                                             "p2",
+                                             "p3",
+                                             [SLOT_Y] = "y",
+                                             [SLOT_SAVED] = "saved0",
+                                             "saved1",
+                                             [SLOT_DY] = "dy",
+                                             [SLOT_DX] = "dx0",
+                                             "dx1",
+                                             "dx2",
+                                             "dx3",
+                                             "dx4",
+                                             "dx5",
+                                             "dx6",
+                                             "dx7",
+                                             [SLOT_DP] = "dp0",
+                                             "dp1",
+                                             "dp2",
+                                             "dp3"};
     return names[slot];
 }
 
@@ -111,7 +135,8 @@ static void share_forward(bench *t, bench *ref, const char *text)
     }
 }
 
-static int check_case(const backend *b, device *d, device *ref_device, const op_case *c, tensor_type type, uint64_t seed)
+static int check_case(const backend *b, device *d, device *ref_device, const op_case *c, tensor_type type,
+                      uint64_t seed)
 {
     static const unsigned subsets[] = {0xFFF, 0x0FF, 0xF00, 0x001, 0x002, 0x100, 0x200, 0x000};
     bench t, ref;
@@ -126,7 +151,8 @@ static int check_case(const backend *b, device *d, device *ref_device, const op_
     bench_fill(&ref, seed);
     bad += check_forward(&t, &ref, text);
     share_forward(&t, &ref, text);
-    for (size_t k = 0; k < sizeof subsets / sizeof subsets[0] && !bad; k++) bad += check_backward(&t, &ref, subsets[k], text);
+    for (size_t k = 0; k < sizeof subsets / sizeof subsets[0] && !bad; k++)
+        bad += check_backward(&t, &ref, subsets[k], text);
     bench_free(&t);
     bench_free(&ref);
     return bad;
@@ -228,7 +254,8 @@ static void plans_of_one_device_do_not_disturb_each_other(void **state)
             const op_case *o = &op_cases[(i * 31 + 7) % OP_CASES];
             char text[256];
             op_case_text(&op_cases[i], TENSOR_F32, text, sizeof text);
-            if (op_cases[i].o.kind == OP_BATCHNORM && op_cases[i].o.training) continue; /* each run moves its statistics */
+            if (op_cases[i].o.kind == OP_BATCHNORM && op_cases[i].o.training)
+                continue; /* each run moves its statistics */
             MUST(op_case_shapes(&op_cases[i], TENSOR_F32, &s));
             bench_new(&t, b, d, &op_cases[i].o, &s);
             bench_fill(&t, 3);
@@ -297,7 +324,8 @@ static void weights_that_changed_are_used_at_once(void **state)
 /* Equal values in a window, as ReLU makes them: each dy lands once, and on a largest element. */
 static void max_pooling_gives_a_tie_to_one_winner(void **state)
 {
-    static const op_case c = {.o = {.kind = OP_MAXPOOL, .kernel = 2, .stride = 2}, .nx = 1, .n = 2, .h = 8, .w = 6, .c = {16}};
+    static const op_case c = {
+        .o = {.kind = OP_MAXPOOL, .kernel = 2, .stride = 2}, .nx = 1, .n = 2, .h = 8, .w = 6, .c = {16}};
     (void)state;
     for (int k = 0; backend_at(k); k++) {
         bench t;
@@ -344,7 +372,8 @@ int main(void)
     for (int k = 0; k < OP_KIND_COUNT; k++)
         for (int type = TENSOR_F32; type <= TENSOR_BF16; type++, n++) {
             subjects[n] = (subject){(op_kind)k, (tensor_type)type};
-            snprintf(names[n], sizeof names[n], "%s agrees with ref in %s", op_name((op_kind)k), type == TENSOR_F32 ? "f32" : "bf16");
+            snprintf(names[n], sizeof names[n], "%s agrees with ref in %s", op_name((op_kind)k),
+                     type == TENSOR_F32 ? "f32" : "bf16");
             tests[n] = (struct CMUnitTest){names[n], agrees_with_ref, NULL, NULL, &subjects[n]};
         }
     const struct CMUnitTest others[OTHERS] = {

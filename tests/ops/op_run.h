@@ -17,9 +17,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define MUST(call)                                                                                                    \
-    do {                                                                                                              \
-        if ((call) != COV_OK) fail_msg("%s: %s (%s)", #call, status_message(), status_trace());                       \
+#define MUST(call)                                                                                                     \
+    do {                                                                                                               \
+        if ((call) != COV_OK) fail_msg("%s: %s (%s)", #call, status_message(), status_trace());                        \
     } while (0)
 
 /* The tensors of an op_args, numbered. */
@@ -215,7 +215,8 @@ static inline void bench_fill(bench *t, uint64_t seed)
     const op_kind kind = t->o.kind;
     for (int slot = 0; slot < SLOTS; slot++) {
         size_t n = slot_count(t, slot);
-        if (!n || slot == SLOT_Y || (slot >= SLOT_SAVED && slot < SLOT_DY) || (slot >= SLOT_DX && slot < SLOT_DP)) continue;
+        if (!n || slot == SLOT_Y || (slot >= SLOT_SAVED && slot < SLOT_DY) || (slot >= SLOT_DX && slot < SLOT_DP))
+            continue;
         float *x = must_alloc(n * sizeof *x);
         for (size_t i = 0; i < n; i++) {
             float v = draw(&seed);
