@@ -9,7 +9,7 @@
 #include "base/sha256.h"
 #include "data/study.h"
 
-enum { PART_UNIT = 32, PART_SCHEMA = 1 };
+enum { PART_UNIT = 32, PART_SCHEMA = 1, PART_HEAD = 4096 };
 #define PART_WHOLE_STUDY "study" /* the unit of a part that holds a whole study */
 
 /* What a result depends on. A part whose key matches the wanted one is kept, any other is done again. */
@@ -31,8 +31,7 @@ typedef struct part_head {
     int32_t rows, cols, slices; /* canonical; 0 if the header was never read */
     int64_t slice_count;        /* rows of /slice; slices, or 0 */
     int has_lung;
-    char sha256[SHA256_HEX]; /* of the part's bytes after the first line */
-    char input_sha256[SHA256_HEX]; /* the row's; "" if not known */
+    char sha256[SHA256_HEX]; /* of the part's bytes after the first line, which holds it */
 } part_head;
 
 typedef struct part_entry {
@@ -71,9 +70,12 @@ void part_list_free(part_list *list);
 /* Removes temporary files of killed runs; only for the run that holds the lock, before any worker writes. */
 status part_sweep(const char *folder);
 
-/* ---- for gather: a verified part held in memory, read piecewise. */
+/* Slices in a chunk of a mask: about 4 MiB, at least one. The same in parts and cohort files. */
+int64_t part_chunk_slices(int64_t rows, int64_t cols);
+
+/* ---- for gather: a part read piecewise. verify: the whole file against its digest, before HDF5 opens it. */
 typedef struct part part;
-status part_open(const char *file, part **out);
+status part_open(const char *file, int verify, part **out);
 void part_close(part **p);
 const part_head *part_head_of(const part *p); /* borrowed */
 status part_row(const part *p, study_row *out);

@@ -1,0 +1,59 @@
+/* columns: the tables of parts and cohort files, one entry a dataset, and the only code that moves records (structs)
+ * to columns and back. /study comes from STUDY_COLUMNS; /slice and what gather adds to /study are listed here. Private to
+ * data/. All local, except that column_write is collective when its transfer list says so. */
+#ifndef COV_DATA_COLUMNS_H
+#define COV_DATA_COLUMNS_H
+#include "data/h5.h"
+#include "data/study.h"
+
+/* X(field, kind, extent, units, long_name), as STUDY_COLUMNS. Fields of slice_record and of gather_record. */
+#define SLICE_COLUMNS(X)                                                                    \
+    X(study, I32, 1, "", "row of /study that the slice belongs to")                         \
+    X(z, I32, 1, "", "index of the slice in the study, from the lowest upwards")            \
+    X(position_mm, F64, 1, "mm", "world position along the slice normal")                   \
+    X(lung_px, I32, 1, "pixel", "lung pixels in the slice")
+
+#define GATHER_COLUMNS(X)                                                                   \
+    X(duplicate_of, I64, 1, "", "first row with the same input_sha256, -1 if it is this one") \
+    X(mask_set, TEXT, 32, "", "group under /mask that holds the masks, empty if there is none") \
+    X(mask_row0, I64, 1, "", "first row in the datasets of that group, -1 if there is none") \
+    X(slice_row0, I64, 1, "", "first row in /slice, -1 if there is none")
+
+typedef enum column_kind { COLUMN_TEXT, COLUMN_I32, COLUMN_I64, COLUMN_F64, COLUMN_U8 } column_kind;
+
+typedef struct column {
+    const char *name;
+    column_kind kind;
+    int extent; /* TEXT: bytes; others: elements a row */
+    const char *units, *long_name;
+    size_t offset; /* in the record */
+} column;
+
+typedef struct slice_record {
+    int32_t study, z;
+    double position_mm;
+    int32_t lung_px;
+} slice_record;
+
+typedef struct gather_record {
+    int64_t duplicate_of;
+    char mask_set[32];
+    int64_t mask_row0, slice_row0;
+} gather_record;
+
+const column *columns_study(int *count);  /* of study_row */
+const column *columns_slice(int *count);  /* of slice_record */
+const column *columns_gather(int *count); /* of gather_record */
+
+size_t column_bytes(const column *c); /* a row's */
+/* The type on disk and, hosts being little-endian, in memory. Caller closes with h5_close. */
+hid_t column_type(const column *c);
+/* Shape of the dataset for so many rows; chunk_rows 0: not chunked. Filters are the caller's. */
+h5_layout column_layout(const column *c, hsize_t rows, hsize_t chunk_rows);
+/* Opens <group>/<name>, which must have exactly the column's type, shape and `rows` rows. */
+status column_open(hid_t at, const char *file, const char *group, const column *c, hsize_t rows, hid_t *out);
+/* Records are `stride` bytes apart. Text is cut at its NUL and padded with zeros; what is read always ends with one. */
+status column_write(hid_t dataset, const char *file, const column *c, hsize_t row0, hsize_t rows, const void *records,
+                    size_t stride, hid_t transfer);
+status column_read(hid_t dataset, const char *file, const column *c, hsize_t row0, hsize_t rows, void *records, size_t stride);
+#endif

@@ -1,0 +1,388 @@
+/* parts: round trips, keys, damage, what a kill leaves, and what resume sees. Kills are real: a
+ * child that writes without end is killed after ever longer waits. */
+#include "data/part.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[] = "/tmp/covpipe-part-XXXXXX";
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static void ok(status s)
+{
+    if (s != COV_OK) fail_msg("%s: %s (%s)", status_name(s), status_message(), status_trace());
+}
+
+static void parts_folder(char out[64], const char *name) { snprintf(out, 64, "%s/%s", folder, name); }
+
+static part_key key_of(const char *path)
+{
+    part_key key;
+    part_key_init(&key);
+    strcpy(key.path, path);
+    key.size = 123456789012;
+    key.mtime_ns = 1600000000123456789;
+    memset(key.input_sha256, 'a', 64);
+    memset(key.weights_sha256, 'b', 64);
+    memset(key.options_sha256, 'c', 64);
+    strcpy(key.precision, "fp32");
+    strcpy(key.backend, "cpu");
+    return key;
+}
+
+/* Everything in the row differs from every other field, so that swapped columns show. */
+static study_result result_of(const char *path, int slices, int rows, int cols)
+{
+    study_result r = {0};
+    study_row_init(&r.row);
+    snprintf(r.row.id, sizeof r.row.id, "id-%s", path);
+    snprintf(r.row.path, sizeof r.row.path, "%s", path);
+    strcpy(r.row.format, "nifti1");
+    r.row.rows = rows;
+    r.row.cols = cols;
+    r.row.slices = slices;
+    for (int k = 0; k < 3; k++) r.row.spacing_mm[k] = 0.5 + k;
+    for (int k = 0; k < 16; k++) r.row.affine[k] = k - 7.25;
+    for (size_t k = 0; k < sizeof r.row.native; k++) r.row.native[k] = (uint8_t)(k * 3);
+    memset(r.row.input_sha256, 'd', 64);
+    r.row.lung_ml = 4000.5;
+    r.row.lung_right_ml = 2100.25;
+    r.row.lung_left_ml = 1900.25;
+    r.row.qc_flags = 5;
+    r.row.rank = 3;
+    r.slice_count = slices;
+    r.slices = calloc((size_t)slices, sizeof *r.slices);
+    r.lung = calloc((size_t)slices * (size_t)rows, (size_t)cols);
+    for (int z = 0; z < slices; z++) {
+        for (int k = 0; k < rows * cols; k++) {
+            uint8_t v = (uint8_t)((z + k / 7) % 5 > 2 ? 1 + (k & 1) : 0);
+            r.lung[(size_t)z * (size_t)(rows * cols) + (size_t)k] = v;
+            r.slices[z].lung_px += v != 0;
+        }
+        r.slices[z].z = z;
+        r.slices[z].position_mm = 2.5 * z - 100;
+    }
+    return r;
+}
+
+static void a_part_gives_back_exactly_what_was_written(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX];
+    parts_folder(parts, "exact/deep/parts");
+    part_key key = key_of("a b/\xff\n100%/ct.nii.gz"), back;
+    study_result r = result_of("a/ct.nii.gz", 37, 40, 50), got;
+    ok(part_write(parts, &key, &r));
+    ok(part_name(parts, &key, file, sizeof file));
+    ok(part_read(file, &back, &got));
+    assert_memory_equal(&back, &key, sizeof key);
+    assert_memory_equal(&got.row, &r.row, sizeof r.row);
+    assert_int_equal(got.slice_count, 37);
+    for (int z = 0; z < 37; z++) {
+        assert_int_equal(got.slices[z].z, z);
+        assert_true(got.slices[z].position_mm == r.slices[z].position_mm);
+        assert_int_equal(got.slices[z].lung_px, r.slices[z].lung_px);
+    }
+    assert_memory_equal(got.lung, r.lung, 37 * 40 * 50);
+    study_result_free(&got);
+    study_result_free(&r);
+}
+
+static void a_large_mask_can_be_read_piecewise_across_chunks(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX];
+    parts_folder(parts, "pieces");
+    part_key key = key_of("x");
+    study_result r = result_of("x", 19, 512, 512);
+    uint8_t *piece = malloc(7 * 512 * 512);
+    part *p = NULL;
+    assert_int_equal(part_chunk_slices(512, 512), 16);
+    assert_int_equal(part_chunk_slices(4096, 4096), 1);
+    ok(part_write(parts, &key, &r));
+    ok(part_name(parts, &key, file, sizeof file));
+    ok(part_open(file, 1, &p));
+    ok(part_lung(p, 12, 7, piece));
+    assert_memory_equal(piece, r.lung + (size_t)12 * 512 * 512, 7 * 512 * 512);
+    assert_int_equal(part_lung(p, 13, 7, piece), COV_BROKEN);
+    assert_int_equal(part_lung(p, -1, 1, piece), COV_BROKEN);
+    part_close(&p);
+    assert_null(p);
+    free(piece);
+    study_result_free(&r);
+}
+
+static void a_skipped_study_is_a_part_without_slices_or_mask(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX];
+    parts_folder(parts, "skipped");
+    part_key key = key_of("mask.nii.gz");
+    part_head head;
+    study_result r = {0}, got;
+    study_row_init(&r.row);
+    strcpy(r.row.path, "mask.nii.gz");
+    strcpy(r.row.detail, "values 0 to 3: a label map");
+    r.row.status = OUTCOME_SKIPPED;
+    r.row.reason = REASON_NOT_CT;
+    ok(part_write(parts, &key, &r));
+    ok(part_name(parts, &key, file, sizeof file));
+    ok(part_check(file, &head));
+    assert_int_equal(head.status, OUTCOME_SKIPPED);
+    assert_int_equal(head.reason, REASON_NOT_CT);
+    assert_int_equal(head.has_lung, 0);
+    ok(part_read(file, NULL, &got));
+    assert_null(got.lung);
+    assert_null(got.slices);
+    assert_string_equal(got.row.detail, r.row.detail);
+    assert_true(isnan(got.row.lung_ml));
+}
+
+static void a_result_that_contradicts_itself_is_refused_and_leaves_nothing(void **state)
+{
+    (void)state;
+    char parts[64];
+    parts_folder(parts, "contradiction");
+    part_key key = key_of("x");
+    study_result r = result_of("x", 3, 8, 8);
+    r.row.reason = REASON_NOT_CT; /* of a study that is done */
+    assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
+    r.row.reason = REASON_NONE;
+    r.slice_count = 2;
+    assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
+    r.slice_count = 3;
+    r.lung[17] = 3;
+    assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
+    r.lung[17] = 2;
+    key.path[0] = 0;
+    assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
+    part_list list;
+    ok(part_scan(parts, &list));
+    assert_int_equal(list.count + list.damaged + list.temporary, 0);
+    study_result_free(&r);
+}
+
+static void size_and_time_decide_whether_a_part_is_kept_and_the_digest_where_they_differ(void **state)
+{
+    (void)state;
+    part_key have = key_of("x"), want = key_of("x");
+    want.input_sha256[0] = 0;
+    assert_true(part_key_matches(&have, &want, 0));  /* not read: size and time agree */
+    assert_false(part_key_matches(&have, &want, 1)); /* asked to verify, nothing to verify with */
+    want.mtime_ns++;
+    assert_false(part_key_matches(&have, &want, 0));
+    memset(want.input_sha256, 'a', 64);
+    assert_true(part_key_matches(&have, &want, 0)); /* touched, content the same */
+    assert_true(part_key_matches(&have, &want, 1));
+    want.input_sha256[5] = 'b';
+    want.mtime_ns = have.mtime_ns;
+    assert_false(part_key_matches(&have, &want, 1)); /* same size and time, other content */
+    have.input_sha256[0] = want.input_sha256[0] = 0;
+    want.size++;
+    assert_false(part_key_matches(&have, &want, 0)); /* two unknown digests are not equal inputs */
+}
+
+static void every_other_field_of_the_key_counts(void **state)
+{
+    (void)state;
+    for (int field = 0; field < 7; field++) {
+        part_key have = key_of("x"), want = key_of("x");
+        char *const fields[] = {want.path, want.unit, want.weights_sha256, want.options_sha256, want.precision, want.backend, want.version};
+        fields[field][0]++;
+        assert_false(part_key_matches(&have, &want, 0));
+    }
+}
+
+static unsigned char *slurp(const char *file, size_t *n)
+{
+    struct stat about;
+    int fd = open(file, O_RDONLY);
+    assert_true(fd >= 0 && fstat(fd, &about) == 0);
+    unsigned char *bytes = malloc((size_t)about.st_size);
+    assert_int_equal(read(fd, bytes, (size_t)about.st_size), about.st_size);
+    close(fd);
+    *n = (size_t)about.st_size;
+    return bytes;
+}
+
+static void spill(const char *file, const unsigned char *bytes, size_t n)
+{
+    int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, n), (ssize_t)n);
+    close(fd);
+}
+
+static void any_flipped_or_missing_or_added_byte_is_refused(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX];
+    parts_folder(parts, "damage");
+    part_key key = key_of("x");
+    study_result r = result_of("x", 3, 16, 16), got;
+    ok(part_write(parts, &key, &r));
+    ok(part_name(parts, &key, file, sizeof file));
+    size_t n;
+    unsigned char *bytes = slurp(file, &n);
+    for (size_t at = 0; at < n; at += at < 800 ? 1 : 997) {
+        bytes[at] ^= 1;
+        spill(file, bytes, n);
+        bytes[at] ^= 1;
+        assert_int_equal(part_read(file, NULL, &got), COV_FORMAT);
+        assert_null(got.lung);
+        assert_int_equal(part_verify(file), COV_FORMAT);
+    }
+    for (size_t cut = 0; cut < n; cut += 499) {
+        spill(file, bytes, cut);
+        assert_int_equal(part_read(file, NULL, &got), COV_FORMAT);
+    }
+    bytes = realloc(bytes, n + 1);
+    bytes[n] = 0;
+    spill(file, bytes, n + 1);
+    assert_int_equal(part_read(file, NULL, &got), COV_FORMAT);
+    spill(file, bytes, n);
+    ok(part_read(file, NULL, &got));
+    study_result_free(&got);
+    study_result_free(&r);
+    free(bytes);
+}
+
+static void a_scan_lists_parts_in_order_and_counts_the_rest(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX], other[PATH_MAX + 32];
+    part_list list;
+    parts_folder(parts, "scan");
+    ok(part_scan(parts, &list));
+    assert_int_equal(list.count, 0);
+    const char *const paths[] = {"b/2", "a", "c", "b/10", "\xc3\xa9"};
+    for (int k = 0; k < 5; k++) {
+        part_key key = key_of(paths[k]);
+        study_result r = result_of(paths[k], k + 1, 8, 8);
+        ok(part_write(parts, &key, &r));
+        ok(part_write(parts, &key, &r)); /* again: replaces */
+        study_result_free(&r);
+    }
+    part_key key = key_of("c");
+    ok(part_name(parts, &key, file, sizeof file));
+    spill(file, (const unsigned char *)"half", 4);
+    snprintf(other, sizeof other, "%s.tmp-12345", file);
+    spill(other, (const unsigned char *)"x", 1);
+    snprintf(other, sizeof other, "%s.damaged", file);
+    spill(other, (const unsigned char *)"x", 1);
+    ok(part_scan(parts, &list));
+    assert_int_equal(list.count, 4);
+    assert_int_equal(list.damaged, 1);
+    assert_int_equal(list.temporary, 1);
+    const char *const sorted[] = {"a", "b/10", "b/2", "\xc3\xa9"};
+    const int slices[] = {2, 4, 1, 5};
+    for (int k = 0; k < 4; k++) {
+        assert_string_equal(list.entries[k].head.key.path, sorted[k]);
+        assert_int_equal(list.entries[k].head.slices, slices[k]);
+        ok(part_verify(list.entries[k].file));
+    }
+    part_list_free(&list);
+    ok(part_sweep(parts));
+    ok(part_scan(parts, &list));
+    assert_int_equal(list.temporary, 0);
+    assert_int_equal(list.count, 4);
+    part_list_free(&list);
+}
+
+static void a_part_under_the_name_of_another_is_damaged(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX], other[PATH_MAX], command[2 * PATH_MAX + 16];
+    part_list list;
+    parts_folder(parts, "swapped");
+    part_key a = key_of("a"), b = key_of("b");
+    study_result r = result_of("a", 1, 8, 8);
+    ok(part_write(parts, &a, &r));
+    ok(part_write(parts, &b, &r));
+    ok(part_name(parts, &a, file, sizeof file));
+    ok(part_name(parts, &b, other, sizeof other));
+    snprintf(command, sizeof command, "cp %s %s", file, other);
+    assert_int_equal(system(command), 0);
+    ok(part_scan(parts, &list));
+    assert_int_equal(list.count, 1);
+    assert_int_equal(list.damaged, 1);
+    part_list_free(&list);
+    study_result_free(&r);
+}
+
+static void a_kill_at_any_moment_leaves_the_old_part_or_the_new_one(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX];
+    parts_folder(parts, "kill");
+    part_key key = key_of("x");
+    study_result old = result_of("x", 2, 64, 64), new = result_of("x", 40, 256, 256), got;
+    ok(part_name(parts, &key, file, sizeof file));
+    ok(part_write(parts, &key, &old));
+    int found_old = 0, found_new = 0;
+    for (int round = 0; round < 40; round++) {
+        ok(part_write(parts, &key, &old));
+        pid_t child = fork();
+        if (child == 0) {
+            for (;;) part_write(parts, &key, &new);
+        }
+        usleep((useconds_t)(round * round * 100));
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, NULL, 0), child);
+        ok(part_read(file, NULL, &got));
+        assert_true(got.slice_count == 2 || got.slice_count == 40);
+        const study_result *same = got.slice_count == 2 ? &old : &new;
+        assert_memory_equal(got.lung, same->lung, (size_t)same->row.slices * (size_t)same->row.rows * (size_t)same->row.cols);
+        found_old += got.slice_count == 2;
+        found_new += got.slice_count == 40;
+        study_result_free(&got);
+    }
+    assert_true(found_old > 0 && found_new > 0);
+    ok(part_sweep(parts));
+    study_result_free(&old);
+    study_result_free(&new);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_part_gives_back_exactly_what_was_written),
+        cmocka_unit_test(a_large_mask_can_be_read_piecewise_across_chunks),
+        cmocka_unit_test(a_skipped_study_is_a_part_without_slices_or_mask),
+        cmocka_unit_test(a_result_that_contradicts_itself_is_refused_and_leaves_nothing),
+        cmocka_unit_test(size_and_time_decide_whether_a_part_is_kept_and_the_digest_where_they_differ),
+        cmocka_unit_test(every_other_field_of_the_key_counts),
+        cmocka_unit_test(any_flipped_or_missing_or_added_byte_is_refused),
+        cmocka_unit_test(a_scan_lists_parts_in_order_and_counts_the_rest),
+        cmocka_unit_test(a_part_under_the_name_of_another_is_damaged),
+        cmocka_unit_test(a_kill_at_any_moment_leaves_the_old_part_or_the_new_one),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
