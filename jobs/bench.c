@@ -1,0 +1,227 @@
+/* bench: how fast this machine runs what covpipe is made of: networks forward, training steps, the CRF. Inputs are random,
+ * weights are the initial ones: neither changes the time. Whole studies are timed from outside (scripts/bench-study.sh),
+ * peers beside us by scripts/bench-peers.sh. The median of --repeat runs after one that is not counted. */
+#include "jobs/jobs.h"
+#include "jobs/setup.h"
+#include "kernels/optim.h"
+#include "stages/baselines.h"
+#include "stages/lungnet.h"
+#include "stages/phantom.h"
+#include "stages/resnet.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct bench {
+    const options *o;
+    setup setup;
+    str json;
+} bench;
+
+typedef struct graph { net_t input, label, output, loss; int channels; } graph;
+typedef status (*graph_builder)(net *n, int64_t batch, int64_t size, int training, graph *g);
+typedef struct bench_case { const char *name; graph_builder build; int batch, train_batch; } bench_case;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int ascending(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
+/* Output or loss of the graph: what training differentiates, what inference keeps. */
+static void finish(net *n, net_t logits, int64_t batch, int64_t size, int training, graph *g)
+{
+    g->label = g->loss = -1;
+    g->output = net_output(n, "logits", logits);
+    if (!training) return;
+    g->label = net_constant(n, "label", tensor_shape_of(batch, size, size, 1, TENSOR_I32));
+    g->loss = net_loss_ce(n, logits, g->label);
+}
+
+static status build_gnunet(net *n, int64_t batch, int64_t size, int training, graph *g)
+{
+    g->channels = 1;
+    g->input = net_input(n, "x", tensor_shape_of(batch, size, size, 1, TENSOR_F32));
+    finish(n, baselines_gnunet(n, g->input, 64, 2), batch, size, training, g);
+    return COV_OK;
+}
+
+static status build_unet(net *n, int64_t batch, int64_t size, int training, graph *g)
+{
+    g->channels = 3;
+    g->input = net_input(n, "x", tensor_shape_of(batch, size, size, 3, TENSOR_F32));
+    finish(n, baselines_unet(n, g->input, 64, 2), batch, size, training, g);
+    return COV_OK;
+}
+
+static status build_trunk(net *n, int64_t batch, int64_t size, int training, graph *g)
+{
+    net_t level[RESNET_LEVELS];
+    (void)training;
+    g->channels = 3;
+    g->label = g->loss = -1;
+    g->input = net_input(n, "x", tensor_shape_of(batch, size, size, 3, TENSOR_F32));
+    resnet_50(n, "encoder", g->input, 64, 4, level);
+    g->output = net_output(n, "features", level[3]);
+    return COV_OK;
+}
+
+static status build_lung(net *n, const char *preset, int64_t batch, int64_t size, graph *g)
+{
+    lungnet l;
+    COV_TRY(lungnet_build(n, preset, batch, size, size, false, &l));
+    *g = (graph){.input = l.image, .label = -1, .output = l.logit, .loss = -1, .channels = 1};
+    return COV_OK;
+}
+static status build_compact(net *n, int64_t batch, int64_t size, int training, graph *g) { (void)training; return build_lung(n, "compact", batch, size, g); }
+static status build_paper(net *n, int64_t batch, int64_t size, int training, graph *g) { (void)training; return build_lung(n, "paper", batch, size, g); }
+
+static const bench_case cases[] = {
+    {"gnunet", build_gnunet, 1, 0}, {"unet-resnet50", build_unet, 1, 4}, {"trunk-resnet50", build_trunk, 1, 0},
+    {"lung-compact", build_compact, 1, 0}, {"lung-paper", build_paper, 1, 0},
+};
+
+static void print_row(bench *b, const char *name, const char *what, net_precision precision, int64_t batch, double *seconds, int n, double flops)
+{
+    qsort(seconds, (size_t)n, sizeof *seconds, ascending);
+    double median = seconds[n / 2];
+    const char *type = precision == NET_BF16 ? "bf16" : "fp32";
+    int threads = b->setup.backend->threads(b->setup.device);
+    printf("%-16s %-8s %-5s %7d %6lld %10.4f %10.4f %10.4f", name, what, type, threads, (long long)batch, median, seconds[0], seconds[n - 1]);
+    if (flops > 0) printf(" %9.1f %9.1f", flops * 1e-9, flops * 1e-9 / median);
+    putchar('\n');
+    fflush(stdout);
+    str_putf(&b->json, "%s{\"case\":\"%s\",\"what\":\"%s\",\"precision\":\"%s\",\"threads\":%d,\"batch\":%lld,\"median_s\":%.6f,\"min_s\":%.6f,\"gflop\":%.3f}",
+             b->json.length ? ",\n" : "", name, what, type, threads, (long long)batch, median, seconds[0], flops * 1e-9);
+}
+
+static status feed(net *n, const graph *g, int64_t batch, int64_t size, int training)
+{
+    size_t pixels = (size_t)(batch * size * size), count = pixels * (size_t)g->channels;
+    float *x = malloc(sizeof *x * count);
+    int32_t *label = calloc(pixels, sizeof *label);
+    status s = x && label ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for an input of %zu values", count);
+    for (size_t i = 0; s == COV_OK && i < count; i++) x[i] = (float)phantom_uniform(1, i);
+    for (size_t i = 0; s == COV_OK && i < pixels; i++) label[i] = phantom_uniform(2, i) < 0.5;
+    if (s == COV_OK) s = net_set_input(n, g->input, x);
+    if (s == COV_OK && training) s = net_set_input(n, g->label, label);
+    free(x);
+    free(label);
+    return s;
+}
+
+static status one_step(net *n, optim *optimiser)
+{
+    COV_TRY(net_forward(n));
+    if (optimiser) {
+        float norm;
+        COV_TRY(net_backward(n));
+        COV_TRY(optim_run(optimiser, 1, &norm));
+    }
+    return net_sync(n);
+}
+
+static status time_net(bench *b, const bench_case *c, net_precision precision, int training)
+{
+    int64_t size = b->o->size ? b->o->size : 512, batch = b->o->batch ? b->o->batch : training ? c->train_batch : c->batch;
+    double seconds[101];
+    int repeat = (int)(b->o->repeat > 100 ? 100 : b->o->repeat);
+    optim_options sgd = optim_defaults(0);
+    net *n = NULL;
+    optim *optimiser = NULL;
+    graph g;
+    status s;
+    sgd.rate = 1e-5f;
+    COV_GO(net_new(b->setup.backend, b->setup.device, 1, &n));
+    COV_GO(c->build(n, batch, size, training, &g));
+    COV_GO(net_compile(n, training ? NET_TRAIN : NET_INFER, precision, training ? &g.loss : NULL, NULL, training));
+    COV_GO(feed(n, &g, batch, size, training));
+    if (training) COV_GO(optim_new(n, &sgd, &optimiser));
+    COV_GO(one_step(n, optimiser));
+    for (int k = 0; k < repeat; k++) {
+        double start = now();
+        COV_GO(one_step(n, optimiser));
+        seconds[k] = now() - start;
+    }
+    print_row(b, c->name, training ? "training" : "forward", precision, batch, seconds, repeat, net_flops(n) * (training ? 3 : 1));
+done:
+    optim_free(&optimiser);
+    net_free(&n);
+    return s;
+}
+
+/* A slice of a phantom and noisy unaries, as peers' CRFs are timed: theta 80/13/3, weights 10/3, ten iterations, no early stop. */
+static status time_crf(bench *b)
+{
+    int64_t size = b->o->size ? b->o->size : 512, count = size * size;
+    int threads = b->setup.backend->threads(b->setup.device), repeat = (int)(b->o->repeat > 100 ? 100 : b->o->repeat);
+    double seconds[101];
+    phantom *p = NULL;
+    float *logit = malloc(sizeof *logit * (size_t)(count * threads)), *intensity = malloc(sizeof *intensity * (size_t)(count * threads));
+    float *q = malloc(sizeof *q * (size_t)(count * threads));
+    crf_options o = {.w_appearance = 10, .w_smooth = 3, .theta_alpha = 80, .theta_beta = 13, .theta_gamma = 3, .iterations = 10, .tolerance = 0};
+    crf_batch batch = {.n = threads, .h = size, .w = size, .logit = logit, .intensity = intensity, .probability = q};
+    status s;
+    if (!logit || !intensity || !q) { s = COV_FAIL(COV_NOMEM, "no memory for slices of %lld pixels", (long long)size); goto done; }
+    COV_GO(phantom_new(&(phantom_options){.seed = 7, .nx = size, .ny = size, .nz = 1, .spacing_mm = {360.0 / (double)size, 360.0 / (double)size, 250}, .lesions = 3}, &p));
+    for (int64_t i = 0; i < count * threads; i++) {
+        float hu = p->hu[i % count], noise = (float)(phantom_uniform(3, (uint64_t)i) + phantom_uniform(4, (uint64_t)i) - 1) * 0.37f;
+        float probability = fminf(0.98f, fmaxf(0.02f, (hu < -550 ? 0.75f : 0.25f) + noise));
+        intensity[i] = floorf(fminf(255, fmaxf(0, (hu + 1024) / 1424 * 255)));
+        logit[i] = logf(probability / (1 - probability));
+    }
+    for (int k = -1; k < repeat; k++) {
+        double start = now();
+        COV_GO(b->setup.backend->crf(b->setup.device, &o, &batch));
+        if (k >= 0) seconds[k] = now() - start;
+    }
+    print_row(b, "crf", "10 iter", NET_FP32, threads, seconds, repeat, 0); /* a batch of one slice a thread */
+done:
+    phantom_free(&p);
+    free(logit);
+    free(intensity);
+    free(q);
+    return s;
+}
+
+static status run(bench *b)
+{
+    const char *what = b->o->word_count ? b->o->words[0] : "";
+    int known = !*what || strcmp(what, "crf") == 0 || strcmp(what, "nets") == 0;
+    net_precision both[2] = {NET_BF16, NET_FP32};
+    printf("%-16s %-8s %-5s %7s %6s %10s %10s %10s %9s %9s\n", "case", "what", "type", "threads", "batch", "median_s", "min_s", "max_s", "GFLOP", "GFLOP/s");
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        int named = strcmp(what, cases[k].name) == 0;
+        known |= named;
+        if (*what && !named && strcmp(what, "nets") != 0) continue;
+        for (int p = 0; p < 2; p++) {
+            if (strcmp(b->o->precision, "auto") != 0 && both[p] != b->setup.precision) continue;
+            if (both[p] == NET_BF16 && !b->setup.backend->bf16(b->setup.device)) continue;
+            COV_TRY(time_net(b, &cases[k], both[p], 0));
+            if (b->o->training && cases[k].train_batch) COV_TRY(time_net(b, &cases[k], both[p], 1));
+        }
+    }
+    if (!*what || strcmp(what, "crf") == 0) COV_TRY(time_crf(b));
+    if (!known) return COV_FAIL(COV_USAGE, "%s: nothing of that name to time; there are nets, crf, gnunet, unet-resnet50, trunk-resnet50, lung-compact, lung-paper", what);
+    return COV_OK;
+}
+
+int bench_job(const options *o)
+{
+    bench b = {.o = o};
+    status s;
+    if (o->repeat < 1) { s = COV_FAIL(COV_USAGE, "--repeat %lld: expected at least 1", o->repeat); goto done; }
+    COV_GO(setup_open(o, &b.setup));
+    COV_GO(run(&b));
+    if (*o->json) COV_GO(setup_write_json(o->json, &b.json));
+done:
+    setup_close(&b.setup);
+    str_free(&b.json);
+    return s == COV_OK ? EXIT_OK : jobs_fail(s);
+}

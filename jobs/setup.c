@@ -1,0 +1,110 @@
+/* setup: see setup.h. */
+#include "jobs/setup.h"
+
+#include "data/durable.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static status find_backend(const options *o, const backend **out)
+{
+    return backend_find(strcmp(o->device, "auto") == 0 ? "cpu" : o->device, out);
+}
+
+static status check_precision(const options *o)
+{
+    if (strcmp(o->precision, "auto") && strcmp(o->precision, "fp32") && strcmp(o->precision, "bf16"))
+        return COV_FAIL(COV_USAGE, "--precision %s: expected auto, fp32 or bf16", o->precision);
+    return COV_OK;
+}
+
+static net_precision choose_precision(const options *o, const backend *b, device *d)
+{
+    if (strcmp(o->precision, "auto") == 0) return b->bf16(d) ? NET_BF16 : NET_FP32;
+    return strcmp(o->precision, "bf16") == 0 ? NET_BF16 : NET_FP32;
+}
+
+status setup_open(const options *o, setup *out)
+{
+    *out = (setup){0};
+    if (o->threads < 0 || o->threads > 4096) return COV_FAIL(COV_USAGE, "--threads %lld: expected 0 to 4096", o->threads);
+    COV_TRY(check_precision(o));
+    COV_TRY(find_backend(o, &out->backend));
+    COV_TRY(out->backend->open(&(device_options){.threads = (int)o->threads}, &out->device));
+    out->precision = choose_precision(o, out->backend, out->device);
+    return COV_OK;
+}
+
+void setup_close(setup *s)
+{
+    if (s->device) s->backend->close(&s->device);
+}
+
+/* share/ of an installation (PREFIX/bin -> PREFIX/share/covpipe) or of a build folder inside the source tree. */
+status setup_weights_path(const char *model, const char *preset, char path[SETUP_PATH])
+{
+    char self[SETUP_PATH / 2], tried[SETUP_PATH] = "";
+    const char *given = getenv("COVPIPE_SHARE");
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    char *slash = n > 0 ? memrchr(self, '/', (size_t)n) : NULL;
+    if (slash) *slash = 0;
+    else strcpy(self, ".");
+    static const char *const places[] = {"%s/%s-%s.h5", "%s/../share/covpipe/%s-%s.h5", "%s/../share/%s-%s.h5", "%s/share/%s-%s.h5"};
+    for (size_t k = given ? 0 : 1; k < (given ? 1 : sizeof places / sizeof places[0]); k++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        snprintf(path, SETUP_PATH, places[k], given ? given : self, model, preset);
+#pragma GCC diagnostic pop
+        if (access(path, R_OK) == 0) return COV_OK;
+        size_t used = strlen(tried);
+        snprintf(tried + used, sizeof tried - used, "%s%.600s", used ? ", " : "", path);
+    }
+    return COV_FAIL(COV_USAGE, "no weights of %s, preset %s: looked for %.800s; give --%s FILE, or set COVPIPE_SHARE", model, preset, tried, model);
+}
+
+/* "A,S,a,b,g,N" */
+static status parse_crf(const char *text, crf_options *c)
+{
+    float v[5];
+    int iterations, end = 0;
+    if (!*text) return COV_OK;
+    if (sscanf(text, "%f,%f,%f,%f,%f,%d%n", &v[0], &v[1], &v[2], &v[3], &v[4], &iterations, &end) != 6 || text[end] || iterations < 0 || iterations > 1000)
+        return COV_FAIL(COV_USAGE, "--crf %s: expected six numbers: appearance weight, smoothness weight, theta alpha, beta, gamma, iterations", text);
+    for (int k = 0; k < 5; k++)
+        if (!(v[k] >= 0 && v[k] <= 1e4f) || (k > 1 && v[k] < 0.1f))
+            return COV_FAIL(COV_USAGE, "--crf %s: weights are 0 or more, bandwidths 0.1 or more", text);
+    *c = (crf_options){v[0], v[1], v[2], v[3], v[4], iterations, c->tolerance};
+    return COV_OK;
+}
+
+status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out)
+{
+    setup probe = {0};
+    *out = (pipeline_options){.threads = (int)o->threads, .use_sagittal = !o->axial_only, .use_crf = !o->no_crf, .crf = crf_defaults(), .fusion_weight = (float)o->fusion};
+    if (o->fusion > 1) return COV_FAIL(COV_USAGE, "--fusion %g: expected 0 to 1, or -1 for the one in the weights", o->fusion);
+    COV_TRY(parse_crf(o->crf, &out->crf));
+    if (*o->lung_axial) snprintf(room->axial, SETUP_PATH, "%s", o->lung_axial);
+    else COV_TRY(setup_weights_path("lung-axial", o->preset, room->axial));
+    if (*o->lung_sagittal) snprintf(room->sagittal, SETUP_PATH, "%s", o->lung_sagittal);
+    else if (!o->axial_only) COV_TRY(setup_weights_path("lung-sagittal", o->preset, room->sagittal));
+    out->lung_axial_path = room->axial;
+    out->lung_sagittal_path = room->sagittal;
+    COV_TRY(setup_open(o, &probe));
+    out->backend = probe.backend;
+    out->precision = probe.precision;
+    setup_close(&probe);
+    return COV_OK;
+}
+
+status setup_write_json(const char *path, const str *items)
+{
+    str text = {0};
+    str_put(&text, "[\n");
+    str_put(&text, str_text(items));
+    str_put(&text, "\n]\n");
+    status s = text.failed ? COV_FAIL(COV_NOMEM, "no memory for %s", path) : durable_write(path, str_text(&text), text.length);
+    str_free(&text);
+    return s;
+}

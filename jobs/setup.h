@@ -1,0 +1,28 @@
+/* setup: from options to what the layers below take: backend and device, precision, weights files, CRF options. Every job that
+ * runs a network goes through here, so that "auto" means the same everywhere. */
+#ifndef COV_JOBS_SETUP_H
+#define COV_JOBS_SETUP_H
+#include "jobs/options.h"
+#include "stages/pipeline.h"
+
+typedef struct setup {
+    const backend *backend;
+    device *device; /* owned */
+    net_precision precision;
+} setup;
+
+/* Opens the device that --device, --threads and --precision name. Close with setup_close, which accepts a zeroed one. */
+status setup_open(const options *o, setup *out);
+void setup_close(setup *s);
+
+enum { SETUP_PATH = 4096 };
+/* The file that installed weights of a model lie in: $COVPIPE_SHARE, else share/ beside or above the program. COV_USAGE
+ * names the places looked at. */
+status setup_weights_path(const char *model, const char *preset, char path[SETUP_PATH]);
+
+/* Everything the pipeline needs, without opening anything. Paths are kept in `room`. */
+typedef struct setup_paths { char axial[SETUP_PATH], sagittal[SETUP_PATH]; } setup_paths;
+status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out);
+/* "[\n...\n]\n" written whole. */
+status setup_write_json(const char *path, const str *items);
+#endif
