@@ -9,7 +9,8 @@
 #include "base/sha256.h"
 #include "data/study.h"
 
-enum { PART_UNIT = 32, PART_SCHEMA = 1, PART_HEAD = 4096 };
+enum { PART_UNIT = 32, PART_SCHEMA = 1, PART_HEAD = 4096,
+       PART_PLANE_LIMIT = 1 << 28, PART_SLICES_LIMIT = 1 << 20 /* pixels a slice, slices a study */ };
 #define PART_WHOLE_STUDY "study" /* the unit of a part that holds a whole study */
 
 /* What a result depends on. A part whose key matches the wanted one is kept, any other is done again. */
@@ -54,7 +55,8 @@ int part_key_matches(const part_key *have, const part_key *want, int verify);
 status part_name(const char *folder, const part_key *key, char *out, size_t room);
 
 /* Commits a result (borrowed) under `folder` (made where missing). result->row.rows, cols, slices give the mask's shape;
- * slice_count must be 0 or row.slices. COV_BROKEN on a result that contradicts itself. */
+ * slice_count must be 0 or row.slices; row.status must be the outcome of row.reason. input_sha256 of key and row are one
+ * value: where one is empty, the other is stored for both. COV_BROKEN on a result that contradicts itself. */
 status part_write(const char *folder, const part_key *key, const study_result *result);
 /* Reads and verifies a whole part. key may be NULL. Caller frees result with study_result_free.
  * COV_FORMAT: not a part, damaged, or it contradicts itself. */

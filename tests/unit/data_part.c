@@ -71,7 +71,7 @@ static study_result result_of(const char *path, int slices, int rows, int cols)
     for (int k = 0; k < 3; k++) r.row.spacing_mm[k] = 0.5 + k;
     for (int k = 0; k < 16; k++) r.row.affine[k] = k - 7.25;
     for (size_t k = 0; k < sizeof r.row.native; k++) r.row.native[k] = (uint8_t)(k * 3);
-    memset(r.row.input_sha256, 'd', 64);
+    memset(r.row.input_sha256, 'a', 64);
     r.row.lung_ml = 4000.5;
     r.row.lung_right_ml = 2100.25;
     r.row.lung_left_ml = 1900.25;
@@ -165,6 +165,25 @@ static void a_skipped_study_is_a_part_without_slices_or_mask(void **state)
     assert_true(isnan(got.row.lung_ml));
 }
 
+static void one_digest_of_the_input_serves_key_and_row(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX];
+    parts_folder(parts, "digest");
+    for (int side = 0; side < 2; side++) {
+        part_key key = key_of("x"), back;
+        study_result r = result_of("x", 1, 4, 4), got;
+        (side ? key.input_sha256 : r.row.input_sha256)[0] = 0;
+        ok(part_write(parts, &key, &r));
+        ok(part_name(parts, &key, file, sizeof file));
+        ok(part_read(file, &back, &got));
+        assert_int_equal(strlen(back.input_sha256), 64);
+        assert_string_equal(back.input_sha256, got.row.input_sha256);
+        study_result_free(&got);
+        study_result_free(&r);
+    }
+}
+
 static void a_result_that_contradicts_itself_is_refused_and_leaves_nothing(void **state)
 {
     (void)state;
@@ -181,6 +200,9 @@ static void a_result_that_contradicts_itself_is_refused_and_leaves_nothing(void 
     r.lung[17] = 3;
     assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
     r.lung[17] = 2;
+    r.row.input_sha256[0] = 'b';
+    assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
+    r.row.input_sha256[0] = 'a';
     key.path[0] = 0;
     assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
     part_list list;
@@ -376,6 +398,7 @@ int main(void)
         cmocka_unit_test(a_part_gives_back_exactly_what_was_written),
         cmocka_unit_test(a_large_mask_can_be_read_piecewise_across_chunks),
         cmocka_unit_test(a_skipped_study_is_a_part_without_slices_or_mask),
+        cmocka_unit_test(one_digest_of_the_input_serves_key_and_row),
         cmocka_unit_test(a_result_that_contradicts_itself_is_refused_and_leaves_nothing),
         cmocka_unit_test(size_and_time_decide_whether_a_part_is_kept_and_the_digest_where_they_differ),
         cmocka_unit_test(every_other_field_of_the_key_counts),
