@@ -1,0 +1,100 @@
+/* doctor: what is compiled in, what this machine and this launch have, and whether they fit together. Each line ends in
+ * ok, or in what to do about it; the exit code is 1 if something must be done before a run can work. */
+#include "jobs/jobs.h"
+#include "jobs/setup.h"
+#include "data/weights.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+typedef struct findings { int problems; } findings;
+
+static void line(findings *f, int ok, const char *what, const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void line(findings *f, int ok, const char *what, const char *format, ...)
+{
+    va_list args;
+    printf("%-9s %-12s ", ok ? "ok" : "PROBLEM", what);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+    f->problems += !ok;
+}
+
+static void check_machine(findings *f)
+{
+    struct utsname u;
+    cpu_set_t set;
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+    if (uname(&u) == 0) line(f, 1, "system", "%s %s on %s", u.sysname, u.release, u.nodename);
+    line(f, 1, "cores", "%d of %ld online may be used by this process", allowed, sysconf(_SC_NPROCESSORS_ONLN));
+    line(f, (double)pages * (double)size > 3e9, "memory", "%.1f GiB; a rank needs up to 2.5 GiB", (double)pages * (double)size / (1 << 30));
+}
+
+static void check_backends(findings *f, const options *o)
+{
+    const backend *b;
+    setup s;
+    for (int k = 0; (b = backend_at(k)); k++) {
+        device *d = NULL;
+        status opened = b->open(&(device_options){.threads = (int)o->threads}, &d);
+        if (opened == COV_OK) line(f, 1, "backend", "%s: %d threads, bf16 %s", b->name, b->threads(d), b->bf16(d) ? "native" : "not native");
+        else line(f, 0, "backend", "%s: %s", b->name, status_message());
+        if (d) b->close(&d);
+    }
+    if (setup_open(o, &s) == COV_OK) line(f, 1, "in use", "%s in %s (--device %s --precision %s)", s.backend->name, s.precision == NET_BF16 ? "bf16" : "fp32", o->device, o->precision);
+    else line(f, 0, "in use", "%s", status_message());
+    setup_close(&s);
+}
+
+static void check_weights(findings *f, const char *model)
+{
+    char path[SETUP_PATH];
+    weights_file *w = NULL;
+    if (setup_weights_path(model, "compact", path) != COV_OK || weights_load(path, &w) != COV_OK) { line(f, 0, "weights", "%s", status_message()); return; }
+    line(f, 1, "weights", "%s, preset %s, %.12s, %s", w->model, w->preset, w->sha256, path);
+    weights_free(&w);
+}
+
+/* N tasks that do not know of one another would each screen the whole archive. */
+static void check_launch(findings *f)
+{
+    const char *tasks = getenv("SLURM_NTASKS"), *step = getenv("SLURM_STEP_ID");
+    int by_mpi = getenv("PMIX_RANK") || getenv("OMPI_COMM_WORLD_RANK");
+    if (tasks && step && atoi(tasks) > 1) line(f, by_mpi, "launch", by_mpi ? "Slurm, %s tasks, MPI knows of them" : "Slurm started %s tasks but MPI sees one: use srun --mpi=pmix", tasks);
+    else line(f, 1, "launch", "%s", by_mpi ? "under mpirun" : "one rank, no launcher");
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) line(f, files.rlim_cur >= 256, "files", "%llu may be open at once; expected at least 256", (unsigned long long)files.rlim_cur);
+}
+
+static void check_space(findings *f)
+{
+    struct statvfs v;
+    if (statvfs(".", &v) != 0) { line(f, 0, "space", "this folder: %s", strerror(errno)); return; }
+    double gib = (double)v.f_bavail * (double)v.f_frsize / (1 << 30);
+    line(f, gib > 1, "space", "%.1f GiB free in this folder; a study's part and its share of the cohort take 1 MiB or so", gib);
+}
+
+int doctor_job(const options *o)
+{
+    findings f = {0};
+    printf("covpipe " COVPIPE_VERSION "\n");
+    check_machine(&f);
+    check_backends(&f, o);
+    check_weights(&f, "lung-axial");
+    check_weights(&f, "lung-sagittal");
+    check_launch(&f);
+    check_space(&f);
+    if (f.problems) printf("%d to put right\n", f.problems);
+    else puts("all is well");
+    return f.problems ? EXIT_FAILED : EXIT_OK;
+}
