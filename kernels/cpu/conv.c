@@ -1,0 +1,228 @@
+/* conv: convolution, transposed convolution and linear layers on oneDNN, forward and backward.
+ *
+ * The three differ only in descriptors: oneDNN sees activations as (n,c,h,w) with NHWC strides and weights as
+ * (co,ci,kh,kw) with the strides of op.h, packs the weights as it likes (to bf16 in a bf16 net) and fuses bias
+ * and ReLU. Backward masks dy by y > 0 where a ReLU was fused; weight gradients come out in F32 and are added to dp
+ * by the reorder that unpacks them. Scratch: oneDNN's own scratchpad first, then masked dy, dw, db. */
+#include "kernels/cpu/dnn.h"
+#include "kernels/cpu/vec.h"
+#include <string.h>
+
+typedef union conv_desc {
+    dnnl_convolution_desc_t conv; /* and deconvolution: one type */
+    dnnl_inner_product_desc_t linear;
+} conv_desc;
+
+/* All memory descriptors of one layer. */
+typedef struct conv_mds {
+    dnnl_memory_desc_t x, y, b;
+    dnnl_memory_desc_t w;       /* the parameter as op.h lays it out, F32 */
+    dnnl_memory_desc_t w_any;   /* for the primitive: activations' type, layout free */
+    dnnl_memory_desc_t dw_any;  /* F32, layout free */
+    dnnl_dims_t stride, pad;
+} conv_mds;
+
+typedef struct conv_plan {
+    plan base;
+    cpu_prim main;    /* forward, or backward by data */
+    cpu_prim weights; /* backward by weights and bias */
+    cpu_prim unpack;  /* dw += */
+    cpu_pack pack;
+    size_t at_dy, at_dw, at_db; /* in the scratch area */
+    size_t y_count;
+} conv_plan;
+
+static status conv_mds_linear(const op_shapes *s, conv_mds *m)
+{
+    const int64_t rows = s->x[0].n * s->x[0].h * s->x[0].w, ci = s->x[0].c, co = s->y.c;
+    const dnnl_dims_t x = {rows, ci}, y = {rows, co}, w = {co, ci};
+    dnnl_data_type_t type = cpu_dnn_type(s->x[0].type);
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->x, 2, x, type, dnnl_ab));
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->y, 2, y, type, dnnl_ab));
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->w, 2, w, dnnl_f32, dnnl_ab));
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->w_any, 2, w, type, dnnl_format_tag_any));
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->dw_any, 2, w, dnnl_f32, dnnl_format_tag_any));
+    return COV_OK;
+}
+
+static status conv_mds_new(const op *o, const op_shapes *s, conv_mds *m)
+{
+    const int64_t k = o->kernel, ci = s->x[0].c, co = s->y.c;
+    const dnnl_dims_t bias = {co}, w = {co, ci, k, k};
+    const dnnl_dims_t ohwi = {k * k * ci, 1, k * ci, ci}, ihwo = {1, k * k * co, k * co, co};
+    dnnl_data_type_t type = cpu_dnn_type(s->x[0].type);
+    memset(m, 0, sizeof *m);
+    if (o->bias) CPU_DNN(dnnl_memory_desc_init_by_tag(&m->b, 1, bias, dnnl_f32, dnnl_x));
+    if (o->kind == OP_LINEAR) return conv_mds_linear(s, m);
+    m->stride[0] = m->stride[1] = o->stride;
+    m->pad[0] = m->pad[1] = o->pad;
+    COV_TRY(cpu_md_nhwc(&s->x[0], &m->x));
+    COV_TRY(cpu_md_nhwc(&s->y, &m->y));
+    CPU_DNN(dnnl_memory_desc_init_by_strides(&m->w, 4, w, dnnl_f32, o->kind == OP_CONVT ? ihwo : ohwi));
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->w_any, 4, w, type, dnnl_format_tag_any));
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->dw_any, 4, w, dnnl_f32, dnnl_format_tag_any));
+    return COV_OK;
+}
+
+/* Padding on the far side so that oneDNN's size formula meets the op's exactly. */
+static void conv_far_pad(const op *o, const op_shapes *s, dnnl_dims_t out)
+{
+    const tensor_shape *a = o->kind == OP_CONVT ? &s->y : &s->x[0], *b = o->kind == OP_CONVT ? &s->x[0] : &s->y;
+    out[0] = (b->h - 1) * o->stride + o->kernel - a->h - o->pad;
+    out[1] = (b->w - 1) * o->stride + o->kernel - a->w - o->pad;
+}
+
+static status conv_forward_desc(const op *o, const op_shapes *s, const conv_mds *m, int training, conv_desc *out)
+{
+    dnnl_prop_kind_t prop = training ? dnnl_forward_training : dnnl_forward_inference;
+    const dnnl_memory_desc_t *b = o->bias ? &m->b : NULL;
+    dnnl_dims_t far = {0};
+    conv_far_pad(o, s, far);
+    if (o->kind == OP_LINEAR)
+        CPU_DNN(dnnl_inner_product_forward_desc_init(&out->linear, prop, &m->x, &m->w_any, b, &m->y));
+    else if (o->kind == OP_CONVT)
+        CPU_DNN(dnnl_deconvolution_forward_desc_init(&out->conv, prop, dnnl_deconvolution_direct, &m->x, &m->w_any, b,
+                                                     &m->y, m->stride, m->pad, far));
+    else
+        CPU_DNN(dnnl_convolution_forward_desc_init(&out->conv, prop, dnnl_convolution_direct, &m->x, &m->w_any, b, &m->y,
+                                                   m->stride, m->pad, far));
+    return COV_OK;
+}
+
+static status conv_data_desc(const op *o, const op_shapes *s, const conv_mds *m, conv_desc *out)
+{
+    dnnl_dims_t far = {0};
+    conv_far_pad(o, s, far);
+    if (o->kind == OP_LINEAR)
+        CPU_DNN(dnnl_inner_product_backward_data_desc_init(&out->linear, &m->x, &m->w_any, &m->y));
+    else if (o->kind == OP_CONVT)
+        CPU_DNN(dnnl_deconvolution_backward_data_desc_init(&out->conv, dnnl_deconvolution_direct, &m->x, &m->w_any,
+                                                           &m->y, m->stride, m->pad, far));
+    else
+        CPU_DNN(dnnl_convolution_backward_data_desc_init(&out->conv, dnnl_convolution_direct, &m->x, &m->w_any, &m->y,
+                                                         m->stride, m->pad, far));
+    return COV_OK;
+}
+
+static status conv_weights_desc(const op *o, const op_shapes *s, const conv_mds *m, conv_desc *out)
+{
+    const dnnl_memory_desc_t *b = o->bias ? &m->b : NULL;
+    dnnl_dims_t far = {0};
+    conv_far_pad(o, s, far);
+    if (o->kind == OP_LINEAR)
+        CPU_DNN(dnnl_inner_product_backward_weights_desc_init(&out->linear, &m->x, &m->dw_any, b, &m->y));
+    else if (o->kind == OP_CONVT)
+        CPU_DNN(dnnl_deconvolution_backward_weights_desc_init(&out->conv, dnnl_deconvolution_direct, &m->x, &m->dw_any, b,
+                                                              &m->y, m->stride, m->pad, far));
+    else
+        CPU_DNN(dnnl_convolution_backward_weights_desc_init(&out->conv, dnnl_convolution_direct, &m->x, &m->dw_any, b,
+                                                            &m->y, m->stride, m->pad, far));
+    return COV_OK;
+}
+
+static status conv_forward_run(plan *base, const op_args *a)
+{
+    conv_plan *p = (conv_plan *)base;
+    void *w;
+    COV_TRY(cpu_pack_get(base->d, &p->pack, &a->p[0], &w));
+    void *const data[] = {a->x[0].data, w, a->y.data, a->p[1].data};
+    return cpu_prim_run(base->d, &p->main, data);
+}
+
+static status conv_forward_new(conv_plan *p, const conv_mds *m)
+{
+    const int args[] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
+    device *d = p->base.d;
+    const op *o = &p->base.o;
+    conv_desc desc;
+    COV_TRY(conv_forward_desc(o, &p->base.s, m, 0, &desc));
+    COV_TRY(cpu_prim_new(d, &desc, o->relu, NULL, args, o->bias ? 4 : 3, &p->main));
+    p->base.run = conv_forward_run;
+    return cpu_pack_new(d, &m->w, dnnl_primitive_desc_query_md(p->main.desc, dnnl_query_exec_arg_md, DNNL_ARG_WEIGHTS),
+                        &p->pack);
+}
+
+static status conv_backward_run(plan *base, const op_args *a)
+{
+    conv_plan *p = (conv_plan *)base;
+    device *d = base->d;
+    char *scratch = d->scratch;
+    void *dy = a->dy.data, *w;
+    if (base->o.relu) {
+        dy = scratch + p->at_dy;
+        vec_mask(d, base->s.y.type, p->y_count, a->y.data, a->dy.data, dy);
+    }
+    if (a->dx[0].data != NULL) {
+        COV_TRY(cpu_pack_get(d, &p->pack, &a->p[0], &w));
+        void *const data[] = {dy, w, a->dx[0].data};
+        COV_TRY(cpu_prim_run(d, &p->main, data));
+    }
+    if (a->dp[0].data == NULL && a->dp[1].data == NULL) return COV_OK;
+    void *const data[] = {a->x[0].data, dy, scratch + p->at_dw, scratch + p->at_db};
+    COV_TRY(cpu_prim_run(d, &p->weights, data));
+    void *const unpack[] = {scratch + p->at_dw, a->dp[0].data};
+    if (a->dp[0].data != NULL) COV_TRY(cpu_prim_run(d, &p->unpack, unpack));
+    if (base->o.bias && a->dp[1].data != NULL)
+        COV_TRY(cpu_accumulate(d, TENSOR_F32, (size_t)base->s.y.c, scratch + p->at_db, a->dp[1].data));
+    return COV_OK;
+}
+
+/* Places masked dy, dw and db behind the largest scratchpad. */
+static status conv_backward_room(conv_plan *p, const dnnl_memory_desc_t *dw)
+{
+    const op *o = &p->base.o;
+    size_t bytes, at = p->main.scratch_bytes;
+    if (p->weights.scratch_bytes > at) at = p->weights.scratch_bytes;
+    if (p->unpack.scratch_bytes > at) at = p->unpack.scratch_bytes;
+    COV_TRY(tensor_count(p->base.s.y, &p->y_count));
+    COV_TRY(tensor_bytes(p->base.s.y, &bytes));
+    p->at_dy = (at + 4095) / 4096 * 4096;
+    p->at_dw = (p->at_dy + (o->relu ? bytes : 0) + 4095) / 4096 * 4096;
+    p->at_db = (p->at_dw + dnnl_memory_desc_get_size(dw) + 63) / 64 * 64;
+    return cpu_reserve(p->base.d, p->at_db + (size_t)p->base.s.y.c * sizeof(float) + 64);
+}
+
+static status conv_backward_new(conv_plan *p, const conv_mds *m)
+{
+    const int data_args[] = {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC};
+    const int weight_args[] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS};
+    device *d = p->base.d;
+    const op *o = &p->base.o;
+    const op_shapes *s = &p->base.s;
+    conv_desc desc;
+    dnnl_primitive_desc_t hint = NULL;
+    status r;
+    COV_TRY(conv_forward_desc(o, s, m, 1, &desc));
+    CPU_DNN(dnnl_primitive_desc_create(&hint, &desc, NULL, d->engine, NULL));
+    r = conv_data_desc(o, s, m, &desc);
+    if (r == COV_OK) r = cpu_prim_new(d, &desc, 0, hint, data_args, 3, &p->main);
+    if (r == COV_OK) r = conv_weights_desc(o, s, m, &desc);
+    if (r == COV_OK) r = cpu_prim_new(d, &desc, 0, hint, weight_args, o->bias ? 4 : 3, &p->weights);
+    dnnl_primitive_desc_destroy(hint);
+    COV_TRY(r);
+    COV_TRY(cpu_pack_new(d, &m->w, dnnl_primitive_desc_query_md(p->main.desc, dnnl_query_exec_arg_md, DNNL_ARG_WEIGHTS),
+                         &p->pack));
+    const dnnl_memory_desc_t *dw = dnnl_primitive_desc_query_md(p->weights.desc, dnnl_query_exec_arg_md,
+                                                                DNNL_ARG_DIFF_WEIGHTS);
+    COV_TRY(cpu_reorder_new(d, dw, &m->w, 1, &p->unpack));
+    p->base.run = conv_backward_run;
+    return conv_backward_room(p, dw);
+}
+
+static void conv_free(plan *base)
+{
+    conv_plan *p = (conv_plan *)base;
+    cpu_prim_free(&p->main);
+    cpu_prim_free(&p->weights);
+    cpu_prim_free(&p->unpack);
+    cpu_pack_free(&p->pack);
+}
+
+status cpu_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)
+{
+    conv_mds m;
+    COV_TRY(conv_mds_new(o, s, &m));
+    COV_TRY(cpu_plan_alloc(d, o, s, pass, sizeof(conv_plan), out));
+    (*out)->free = conv_free;
+    return pass == OP_FORWARD ? conv_forward_new((conv_plan *)*out, &m) : conv_backward_new((conv_plan *)*out, &m);
+}

@@ -1,0 +1,472 @@
+/* norm: GroupNorm and BatchNorm with their ReLU and residual fused, forward and backward, fp32 statistics.
+ *
+ * Both are one algorithm on `sets` of `rows` pixels: GroupNorm has a set a sample, BatchNorm one set of all samples
+ * with a group a channel. A set is cut into fixed blocks of rows. Forward: sums of (x-k) and (x-k)^2 for each channel
+ * and block (k = the mean of a few pixels, so that nothing cancels), joined in double in block order; then y = x*a + b
+ * [+ residual], ReLU. Backward: sums of g and g*(x-mean), g = dy masked; then dx = g*A + (x-mean)*B + C. The mask comes
+ * from x itself where there is no residual, which saves reading y. The second pass walks a set backwards, so that it
+ * starts on what the first left in the cache. Fewer than 16 channels are walked as 16: whole pixels side by side. */
+#include "kernels/cpu/vec.h"
+#include <math.h>
+#include <stdlib.h>
+
+/* Elements of a block, and rows at most (a float sum over more loses digits): fixed, or results would depend on the
+ * threads. */
+enum { NORM_BLOCK = 32768, NORM_LONGEST = 2048 };
+
+/* Coefficients by channel, each an array of `wide` floats. */
+enum { NORM_A, NORM_B, NORM_SHIFT, NORM_DG, NORM_DX, NORM_DC, NORM_COEFS };
+
+typedef struct norm_plan {
+    plan base;
+    int64_t sets, rows, c, groups; /* rows of one set */
+    int64_t block, blocks;         /* rows of a block, blocks of a set */
+    int64_t lanes, wide;           /* channels as walked (16 for 1, 2, 4, 8), and rounded up to 16 */
+    int bf16, frozen;
+    size_t at_coef; /* in the scratch area: set by set; the blocks' sums lie at 0 */
+} norm_plan;
+
+/* One block for a leaf. All arrays begin at the block. */
+typedef struct norm_block {
+    size_t rows, lanes, tail; /* rows of `lanes` elements, then `tail` more (fewer than lanes) */
+    const float *coef;
+    size_t wide;
+    const void *x, *residual, *y, *dy;
+    void *out, *out2;
+    float *sum, *sum2; /* by lane */
+} norm_block;
+
+/* ---- leaves: for each, `step` treats up to 16 elements at offset i whose first lane is k */
+
+VEC_INLINE void norm_take(vec16 *v, const void *x, int bf16, size_t i, size_t m)
+{
+    if (m == 16) vec_load(v, x, bf16, i);
+    else vec_load_part(v, x, bf16, i, m);
+}
+
+VEC_INLINE void norm_give(void *y, int bf16, size_t i, const vec16 *v, size_t m)
+{
+    if (m == 16) vec_store(y, bf16, i, v);
+    else vec_store_part(y, bf16, i, v, m);
+}
+
+VEC_INLINE void norm_coef(vec16 *v, const norm_block *b, int which, size_t k)
+{
+    vec_load(v, b->coef, 0, (size_t)which * b->wide + k);
+}
+
+/* g = dy, masked by y > 0: y itself with a residual, else as forward computed it. */
+VEC_INLINE void norm_masked(vec16 *g, const vec16 *x, const norm_block *b, int bf16, int relu, int residual, size_t i,
+                            size_t k, size_t m)
+{
+    norm_take(g, b->dy, bf16, i, m);
+    if (!relu) return;
+    vec16 y, scale, offset;
+    if (residual) {
+        norm_take(&y, b->y, bf16, i, m);
+    } else {
+        norm_coef(&scale, b, NORM_A, k);
+        norm_coef(&offset, b, NORM_B, k);
+        y = *x * scale + offset;
+    }
+    vec_where_positive(g, &y);
+}
+
+/* back = 0: sums of (x-shift), (x-shift)^2. back = 1: sums of g, g*(x-shift). */
+VEC_INLINE void norm_sum_step(const norm_block *b, int bf16, int back, int relu, int residual, size_t i, size_t k, size_t m,
+                              vec16 *s, vec16 *s2)
+{
+    vec16 x, shift, g;
+    norm_take(&x, b->x, bf16, i, m);
+    norm_coef(&shift, b, NORM_SHIFT, k);
+    if (back) {
+        norm_masked(&g, &x, b, bf16, relu, residual, i, k, m);
+        *s += g;
+        *s2 += g * (x - shift);
+    } else {
+        g = x - shift;
+        if (m < 16) {
+            vec16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+            lane = (float)m - lane;
+            vec_where_positive(&g, &lane);
+        }
+        *s += g;
+        *s2 += g * g;
+    }
+}
+
+/* `width` vectors side by side, `deep` rows at once, so that four sums are under way. */
+VEC_INLINE void norm_sum_strip(const norm_block *b, int bf16, int back, int relu, int residual, size_t k, size_t width,
+                               size_t deep)
+{
+    vec16 s[4] = {0}, s2[4] = {0};
+    size_t r = 0;
+    for (; r + deep <= b->rows; r += deep)
+        for (size_t j = 0; j < deep; j++)
+            for (size_t w = 0; w < width; w++)
+                norm_sum_step(b, bf16, back, relu, residual, (r + j) * b->lanes + k + 16 * w, k + 16 * w, 16,
+                              &s[j * width + w], &s2[j * width + w]);
+    for (; r < b->rows; r++)
+        for (size_t w = 0; w < width; w++)
+            norm_sum_step(b, bf16, back, relu, residual, r * b->lanes + k + 16 * w, k + 16 * w, 16, &s[w], &s2[w]);
+    for (size_t w = 0; w < width; w++) {
+        for (size_t j = 1; j < deep; j++) s[w] += s[j * width + w], s2[w] += s2[j * width + w];
+        memcpy(b->sum + k + 16 * w, &s[w], sizeof(vec16));
+        memcpy(b->sum2 + k + 16 * w, &s2[w], sizeof(vec16));
+    }
+}
+
+VEC_INLINE void norm_sum_body(const norm_block *b, int bf16, int back, int relu, int residual)
+{
+    size_t k = 0;
+    for (; k + 64 <= b->lanes; k += 64) norm_sum_strip(b, bf16, back, relu, residual, k, 4, 1);
+    for (; k + 32 <= b->lanes; k += 32) norm_sum_strip(b, bf16, back, relu, residual, k, 2, 2);
+    for (; k + 16 <= b->lanes; k += 16) norm_sum_strip(b, bf16, back, relu, residual, k, 1, 4);
+    if (k < b->lanes) {
+        vec16 s = {0}, s2 = {0};
+        for (size_t r = 0; r < b->rows; r++)
+            norm_sum_step(b, bf16, back, relu, residual, r * b->lanes + k, k, b->lanes - k, &s, &s2);
+        memcpy(b->sum + k, &s, sizeof s);
+        memcpy(b->sum2 + k, &s2, sizeof s2);
+    }
+    if (b->tail > 0) {
+        vec16 s, s2;
+        memcpy(&s, b->sum, sizeof s);
+        memcpy(&s2, b->sum2, sizeof s2);
+        norm_sum_step(b, bf16, back, relu, residual, b->rows * b->lanes, 0, b->tail, &s, &s2);
+        memcpy(b->sum, &s, sizeof s);
+        memcpy(b->sum2, &s2, sizeof s2);
+    }
+}
+
+VEC_INLINE void norm_apply_step(const norm_block *b, int bf16, int back, int relu, int residual, size_t i, size_t k, size_t m)
+{
+    vec16 x, v, p, q;
+    norm_take(&x, b->x, bf16, i, m);
+    if (!back) {
+        norm_coef(&p, b, NORM_A, k);
+        norm_coef(&q, b, NORM_B, k);
+        v = x * p + q;
+        if (residual) {
+            norm_take(&p, b->residual, bf16, i, m);
+            v += p;
+        }
+        if (relu) vec_where_positive(&v, &v);
+        norm_give(b->out, bf16, i, &v, m);
+        return;
+    }
+    norm_masked(&v, &x, b, bf16, relu, residual, i, k, m);
+    if (b->out2 != NULL) norm_give(b->out2, bf16, i, &v, m);
+    norm_coef(&p, b, NORM_SHIFT, k);
+    x -= p;
+    norm_coef(&p, b, NORM_DX, k);
+    norm_coef(&q, b, NORM_DC, k);
+    x = x * p + q;
+    norm_coef(&p, b, NORM_DG, k);
+    v = v * p + x;
+    if (b->out != NULL) norm_give(b->out, bf16, i, &v, m);
+}
+
+VEC_INLINE void norm_apply_body(const norm_block *b, int bf16, int back, int relu, int residual)
+{
+    for (size_t r = 0; r < b->rows; r++) {
+        size_t k = 0;
+        for (; k + 16 <= b->lanes; k += 16) norm_apply_step(b, bf16, back, relu, residual, r * b->lanes + k, k, 16);
+        if (k < b->lanes) norm_apply_step(b, bf16, back, relu, residual, r * b->lanes + k, k, b->lanes - k);
+    }
+    if (b->tail > 0) norm_apply_step(b, bf16, back, relu, residual, b->rows * b->lanes, 0, b->tail);
+}
+
+/* One function a combination, so that no flag is looked at inside a loop. */
+#define NORM_LEAF(name, body)                                                                     \
+    VEC_CLONES static void name(const norm_block *b, int bf16, int back, int relu, int residual)  \
+    {                                                                                             \
+        switch (bf16 << 3 | back << 2 | relu << 1 | residual) {                                   \
+        case 0: body(b, 0, 0, 0, 0); break;                                                       \
+        case 1: body(b, 0, 0, 0, 1); break;                                                       \
+        case 2: body(b, 0, 0, 1, 0); break;                                                       \
+        case 3: body(b, 0, 0, 1, 1); break;                                                       \
+        case 4: body(b, 0, 1, 0, 0); break;                                                       \
+        case 5: body(b, 0, 1, 0, 1); break;                                                       \
+        case 6: body(b, 0, 1, 1, 0); break;                                                       \
+        case 7: body(b, 0, 1, 1, 1); break;                                                       \
+        case 8: body(b, 1, 0, 0, 0); break;                                                       \
+        case 9: body(b, 1, 0, 0, 1); break;                                                       \
+        case 10: body(b, 1, 0, 1, 0); break;                                                      \
+        case 11: body(b, 1, 0, 1, 1); break;                                                      \
+        case 12: body(b, 1, 1, 0, 0); break;                                                      \
+        case 13: body(b, 1, 1, 0, 1); break;                                                      \
+        case 14: body(b, 1, 1, 1, 0); break;                                                      \
+        case 15: body(b, 1, 1, 1, 1); break;                                                      \
+        }                                                                                         \
+    }
+NORM_LEAF(norm_sum_leaf, norm_sum_body)
+NORM_LEAF(norm_apply_leaf, norm_apply_body)
+
+/* ---- one set: sums of its blocks, coefficients, second pass */
+
+static float *norm_coefs(const norm_plan *p, int64_t set)
+{
+    return (float *)((char *)p->base.d->scratch + p->at_coef) + set * NORM_COEFS * p->wide;
+}
+
+/* Block j's two rows of sums. */
+static float *norm_sums(const norm_plan *p, int64_t set, int64_t j)
+{
+    return (float *)p->base.d->scratch + (set * p->blocks + j) * 2 * p->wide;
+}
+
+static const void *norm_at(const norm_plan *p, const void *x, int64_t row)
+{
+    return x == NULL ? NULL : (const char *)x + vec_bytes(p->bf16, (size_t)(row * p->c));
+}
+
+static norm_block norm_block_of(const norm_plan *p, const op_args *a, int64_t set, int64_t j)
+{
+    const int64_t first = j * p->block, left = p->rows - first, row = set * p->rows + first;
+    const size_t count = (size_t)((left < p->block ? left : p->block) * p->c);
+    const int back = p->base.pass == OP_BACKWARD;
+    return (norm_block){
+        .rows = count / (size_t)p->lanes, .lanes = (size_t)p->lanes, .tail = count % (size_t)p->lanes,
+        .coef = norm_coefs(p, set), .wide = (size_t)p->wide,
+        .x = norm_at(p, a->x[0].data, row), .residual = norm_at(p, a->x[1].data, row),
+        .y = norm_at(p, a->y.data, row), .dy = norm_at(p, a->dy.data, row),
+        .out = (void *)norm_at(p, back ? a->dx[0].data : a->y.data, row),
+        .out2 = (void *)norm_at(p, back && p->base.o.residual ? a->dx[1].data : NULL, row),
+        .sum = norm_sums(p, set, j), .sum2 = norm_sums(p, set, j) + p->wide,
+    };
+}
+
+/* Sum over the blocks of one channel's entry, in order; lanes that stand for the same channel are joined. */
+static void norm_join(const norm_plan *p, int64_t set, int64_t c, double *sum, double *sum2)
+{
+    *sum = *sum2 = 0;
+    for (int64_t j = 0; j < p->blocks; j++) {
+        const float *s = norm_sums(p, set, j);
+        for (int64_t k = c; k < p->lanes; k += p->c) *sum += s[k], *sum2 += s[p->wide + k];
+    }
+}
+
+/* Repeats the p->c entries of one coefficient over the lanes. */
+static void norm_spread(const norm_plan *p, float *coef)
+{
+    for (int64_t k = p->c; k < p->wide; k++) coef[k] = k < p->lanes ? coef[k - p->c] : 0.0f;
+}
+
+/* a, b of y = x*a + b for every channel of a set, from mean and rstd of its groups; shift = mean. */
+static void norm_affine(const norm_plan *p, const op_args *a, int64_t set, const float *mean, const float *rstd)
+{
+    float *coef = norm_coefs(p, set);
+    const float *gamma = a->p[0].data, *beta = a->p[1].data;
+    const int64_t width = p->c / p->groups;
+    for (int64_t c = 0; c < p->c; c++) {
+        const int64_t g = c / width;
+        const float scale = gamma[c] * rstd[g];
+        coef[NORM_A * p->wide + c] = scale;
+        coef[NORM_B * p->wide + c] = beta[c] - mean[g] * scale;
+        coef[NORM_SHIFT * p->wide + c] = mean[g];
+    }
+    for (int k = NORM_A; k <= NORM_SHIFT; k++) norm_spread(p, coef + k * p->wide);
+}
+
+/* BatchNorm's running statistics: biased variance inside, unbiased kept, as PyTorch. */
+static void norm_move(const norm_plan *p, const op_args *a, int64_t c, double mean, double var)
+{
+    float *running_mean = a->p[2].data, *running_var = a->p[3].data;
+    const double m = p->base.o.momentum, n = (double)p->rows;
+    running_mean[c] = (float)((1 - m) * running_mean[c] + m * mean);
+    running_var[c] = (float)((1 - m) * running_var[c] + m * (n > 1 ? var * n / (n - 1) : var));
+}
+
+/* Groups' mean and rstd of one set from the blocks' sums: each channel's own mean and variance, then the spread of
+ * the channels' means inside the group. */
+static void norm_statistics(const norm_plan *p, const op_args *a, int64_t set, float *mean, float *rstd)
+{
+    const float *shift = norm_coefs(p, set) + NORM_SHIFT * p->wide;
+    const int64_t width = p->c / p->groups;
+    const double n = (double)p->rows;
+    for (int64_t g = 0; g < p->groups; g++) {
+        double total = 0, within = 0, squares = 0;
+        for (int64_t c = g * width; c < (g + 1) * width; c++) {
+            double sum, sum2;
+            norm_join(p, set, c, &sum, &sum2);
+            const double m = sum / n, channel = m + shift[c] - shift[g * width]; /* against one origin */
+            total += channel;
+            squares += channel * channel;
+            within += sum2 / n - m * m;
+        }
+        const double m = total / (double)width;
+        double var = within / (double)width + (squares / (double)width - m * m);
+        if (var < 0) var = 0;
+        mean[g] = (float)(m + shift[g * width]);
+        rstd[g] = (float)(1.0 / sqrt(var + (double)p->base.o.eps));
+        if (p->base.o.kind == OP_BATCHNORM) norm_move(p, a, g, m + shift[g * width], var);
+    }
+}
+
+/* What the sums are taken against: the mean of a few pixels, evenly spread over the set. */
+static void norm_shift(const norm_plan *p, const op_args *a, int64_t set)
+{
+    float *shift = norm_coefs(p, set) + NORM_SHIFT * p->wide;
+    const int64_t few = p->rows < 16 ? p->rows : 16;
+    memset(shift, 0, (size_t)p->wide * sizeof *shift);
+    for (int64_t k = 0; k < few; k++) {
+        const void *x = norm_at(p, a->x[0].data, set * p->rows + p->rows * k / few);
+        for (int64_t c = 0; c < p->c; c++) shift[c] += vec_get(x, p->bf16, (size_t)c) / (float)few;
+    }
+    norm_spread(p, shift);
+}
+
+/* The set's statistics are where op.h saves them; without room for them (inference), behind its coefficients. */
+static void norm_saved(const norm_plan *p, const op_args *a, int64_t set, float **mean, float **rstd)
+{
+    float *own = norm_coefs(p, p->sets) + set * 2 * p->groups;
+    *mean = a->saved[0].data != NULL ? (float *)a->saved[0].data + set * p->groups : own;
+    *rstd = a->saved[1].data != NULL ? (float *)a->saved[1].data + set * p->groups : own + p->groups;
+}
+
+/* Between the passes of forward. */
+static void norm_forward_coefs(const norm_plan *p, const op_args *a, int64_t set)
+{
+    float *mean, *rstd;
+    norm_saved(p, a, set, &mean, &rstd);
+    if (p->frozen)
+        for (int64_t c = 0; c < p->c; c++) {
+            mean[c] = ((const float *)a->p[2].data)[c];
+            rstd[c] = 1.0f / sqrtf(((const float *)a->p[3].data)[c] + p->base.o.eps);
+        }
+    else norm_statistics(p, a, set, mean, rstd);
+    norm_affine(p, a, set, mean, rstd);
+}
+
+/* Between the passes of backward: the set's share of dgamma and dbeta is left in its first block's sums. */
+static void norm_backward_coefs(const norm_plan *p, const op_args *a, int64_t set)
+{
+    float *coef = norm_coefs(p, set), *first = norm_sums(p, set, 0), *mean, *rstd;
+    const float *gamma = a->p[0].data;
+    const int64_t width = p->c / p->groups;
+    const double size = (double)p->rows * (double)width;
+    norm_saved(p, a, set, &mean, &rstd);
+    for (int64_t g = 0; g < p->groups; g++) {
+        double total = 0, product = 0, r = rstd[g];
+        for (int64_t c = g * width; c < (g + 1) * width; c++) {
+            double sum, sum2;
+            norm_join(p, set, c, &sum, &sum2);
+            total += gamma[c] * sum;
+            product += gamma[c] * sum2 * r;
+            first[c] = (float)sum;
+            first[p->wide + c] = (float)(sum2 * r);
+        }
+        for (int64_t c = g * width; c < (g + 1) * width; c++) {
+            coef[NORM_DG * p->wide + c] = gamma[c] * rstd[g];
+            coef[NORM_DX * p->wide + c] = p->frozen ? 0.0f : (float)(-r * r * product / size);
+            coef[NORM_DC * p->wide + c] = p->frozen ? 0.0f : (float)(-r * total / size);
+        }
+    }
+    for (int k = NORM_DG; k <= NORM_DC; k++) norm_spread(p, coef + k * p->wide);
+}
+
+/* Before the first pass. */
+static void norm_begin(const norm_plan *p, const op_args *a, int64_t set)
+{
+    float *mean, *rstd;
+    if (p->base.pass == OP_FORWARD) {
+        norm_shift(p, a, set);
+        return;
+    }
+    norm_saved(p, a, set, &mean, &rstd);
+    norm_affine(p, a, set, mean, rstd);
+}
+
+static void norm_between(const norm_plan *p, const op_args *a, int64_t set)
+{
+    if (p->base.pass == OP_FORWARD) norm_forward_coefs(p, a, set);
+    else norm_backward_coefs(p, a, set);
+}
+
+static void norm_pass(const norm_plan *p, const op_args *a, int64_t set, int64_t j, int second)
+{
+    const op *o = &p->base.o;
+    const int back = p->base.pass == OP_BACKWARD;
+    norm_block b = norm_block_of(p, a, set, j);
+    if (second) norm_apply_leaf(&b, p->bf16, back, o->relu, o->residual);
+    else norm_sum_leaf(&b, p->bf16, back, back && o->relu, back && o->residual);
+}
+
+/* A set that one thread does alone: many small ones. */
+static void norm_set_alone(const norm_plan *p, const op_args *a, int64_t set, int sums, int apply)
+{
+    norm_begin(p, a, set);
+    for (int64_t j = 0; sums && j < p->blocks; j++) norm_pass(p, a, set, j, 0);
+    norm_between(p, a, set);
+    for (int64_t j = p->blocks - 1; apply && j >= 0; j--) norm_pass(p, a, set, j, 1);
+}
+
+static void norm_set_together(const norm_plan *p, const op_args *a, int64_t set, int sums, int apply)
+{
+    const int threads = p->base.d->threads;
+    norm_begin(p, a, set);
+    if (sums) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int64_t j = 0; j < p->blocks; j++) norm_pass(p, a, set, j, 0);
+    }
+    norm_between(p, a, set);
+    if (apply) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int64_t j = p->blocks - 1; j >= 0; j--) norm_pass(p, a, set, j, 1);
+    }
+}
+
+/* dp += the sets' shares, in order. */
+static void norm_parameters(const norm_plan *p, const op_args *a)
+{
+    float *dgamma = a->dp[0].data, *dbeta = a->dp[1].data;
+    for (int64_t set = 0; set < p->sets; set++) {
+        const float *first = norm_sums(p, set, 0);
+        for (int64_t c = 0; c < p->c; c++) {
+            if (dbeta != NULL) dbeta[c] += first[c];
+            if (dgamma != NULL) dgamma[c] += first[p->wide + c];
+        }
+    }
+}
+
+static status norm_run(plan *base, const op_args *a)
+{
+    const norm_plan *p = (const norm_plan *)base;
+    const int back = base->pass == OP_BACKWARD;
+    const int params = back && (a->dp[0].data != NULL || a->dp[1].data != NULL);
+    const int sums = p->frozen ? params : 1;
+    const int apply = !back || a->dx[0].data != NULL || (base->o.residual && a->dx[1].data != NULL);
+    if (p->sets >= base->d->threads && p->blocks <= 4) {
+#pragma omp parallel for schedule(static) num_threads(base->d->threads)
+        for (int64_t set = 0; set < p->sets; set++) norm_set_alone(p, a, set, sums, apply);
+    } else {
+        for (int64_t set = 0; set < p->sets; set++) norm_set_together(p, a, set, sums, apply);
+    }
+    if (params) norm_parameters(p, a);
+    return COV_OK;
+}
+
+status cpu_norm_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)
+{
+    const tensor_shape *x = &s->x[0];
+    COV_TRY(cpu_plan_alloc(d, o, s, pass, sizeof(norm_plan), out));
+    norm_plan *p = (norm_plan *)*out;
+    const int group = o->kind == OP_GROUPNORM;
+    p->c = x->c;
+    p->sets = group ? x->n : 1;
+    p->rows = group ? x->h * x->w : x->n * x->h * x->w;
+    p->groups = group ? o->groups : x->c;
+    p->lanes = x->c < 16 && 16 % x->c == 0 ? 16 : x->c;
+    p->wide = (p->lanes + 15) / 16 * 16;
+    p->block = NORM_BLOCK / x->c / 16 * 16;
+    if (p->block < 16) p->block = 16;
+    if (p->block > NORM_LONGEST && p->lanes == p->c) p->block = NORM_LONGEST;
+    p->blocks = (p->rows + p->block - 1) / p->block;
+    p->bf16 = x->type == TENSOR_BF16;
+    p->frozen = o->kind == OP_BATCHNORM && !o->training;
+    const size_t floats = (size_t)(p->sets * p->blocks * 2 * p->wide);
+    p->at_coef = (floats * sizeof(float) + 63) / 64 * 64;
+    p->base.run = norm_run;
+    return cpu_reserve(d, p->at_coef + (size_t)(p->sets * (NORM_COEFS * p->wide + 2 * p->groups)) * sizeof(float));
+}
