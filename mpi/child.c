@@ -44,10 +44,14 @@ static reason reason_of(status s, reason why)
          : s == COV_NOMEM ? REASON_TOO_LARGE : REASON_INTERNAL;
 }
 
-static void set_failure(protocol_head *h, status s, reason why)
+/* The record names the study anyway, and where an archive is mounted is nobody's business: "PATH: " is left out. */
+static void set_failure(protocol_head *h, const char *path, status s, reason why)
 {
+    const char *text = status_message();
+    size_t n = strlen(path);
+    if (strncmp(text, path, n) == 0 && strncmp(text + n, ": ", 2) == 0) text += n + 2;
     h->reason = reason_of(s, why);
-    str_utf8(h->detail, sizeof h->detail, status_message());
+    str_utf8(h->detail, sizeof h->detail, text);
 }
 
 /* ---- reader */
@@ -63,7 +67,7 @@ static void digest_file(const reading *r, const char *path, protocol_head *h)
     status s = r->calls->digest ? r->calls->digest(r->calls->context, path, h->sha256) : sha256_file(path, h->sha256);
     if (s == COV_OK) return;
     h->sha256[0] = 0;
-    if (h->reason == REASON_NONE) set_failure(h, s, REASON_NONE);
+    if (h->reason == REASON_NONE) set_failure(h, path, s, REASON_NONE);
 }
 
 static void read_headers(reading *r)
@@ -79,7 +83,7 @@ static void read_headers(reading *r)
         h.index = p.index;
         status s = r->calls->read_header(r->calls->context, p.path, &h.head, &why);
         h.has_head = s == COV_OK;
-        if (s != COV_OK) set_failure(&h, s, why);
+        if (s != COV_OK) set_failure(&h, p.path, s, why);
         if (p.digest) digest_file(r, p.path, &h);
         h.seconds = now() - start;
         message_start(&r->out, PROTOCOL_READ_HEAD);
@@ -92,19 +96,24 @@ static void read_headers(reading *r)
     }
 }
 
-/* A regular file must be what the walk saw, before and after; a folder of slices is the digest's affair. */
-static status check_unchanged(const char *path, int64_t bytes, int64_t mtime_ns, reason *why)
+/* The same bytes must be there before and after they were read, or digest and voxels are not of one file. */
+static status look_at_file(const char *path, struct stat *st, reason *why)
 {
-    struct stat st;
-    if (stat(path, &st) != 0) {
-        *why = REASON_IO_ERROR;
-        return COV_FAIL(COV_IO, "%s: %s", path, strerror(errno));
-    }
-    int64_t mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-    if (!S_ISREG(st.st_mode) || bytes < 0 || (st.st_size == bytes && mtime == mtime_ns)) return COV_OK;
+    if (stat(path, st) == 0) return COV_OK;
+    *why = REASON_IO_ERROR;
+    return COV_FAIL(COV_IO, "%s: %s", path, strerror(errno));
+}
+
+static status check_unchanged(const char *path, const struct stat *before, reason *why)
+{
+    struct stat after;
+    COV_TRY(look_at_file(path, &after, why));
+    if (after.st_size == before->st_size && after.st_mtim.tv_sec == before->st_mtim.tv_sec &&
+        after.st_mtim.tv_nsec == before->st_mtim.tv_nsec)
+        return COV_OK;
     *why = REASON_CHANGED;
-    return COV_FAIL(COV_FORMAT, "%s: changed since the archive was listed (%lld bytes, then %lld)", path, (long long)bytes,
-                    (long long)st.st_size);
+    return COV_FAIL(COV_FORMAT, "%s: changed while it was read (%lld bytes, then %lld)", path, (long long)before->st_size,
+                    (long long)after.st_size);
 }
 
 /* Bytes of the voxels; TOO_LARGE above `most`. */
@@ -152,19 +161,20 @@ static void read_voxels(reading *r)
     int fd = -1;
     double start = now();
     h.index = message_get_i64(&r->in);
-    int64_t bytes = message_get_i64(&r->in), mtime_ns = message_get_i64(&r->in), most = message_get_i64(&r->in);
+    int64_t most = message_get_i64(&r->in);
     const char *name = message_get_text(&r->in); /* bytes, valid UTF-8 or not */
     if (r->in.failed) return;
     memcpy(path, name, strnlen(name, sizeof path - 1));
-    status s = check_unchanged(path, bytes, mtime_ns, &why);
+    struct stat before;
+    status s = look_at_file(path, &before, &why);
     if (s == COV_OK) s = fill_volume(r, path, most, &h, &fd, &why);
-    if (s != COV_OK) set_failure(&h, s, why);
-    digest_file(r, path, &h);
+    if (s != COV_OK) set_failure(&h, path, s, why);
+    if (h.reason != REASON_IO_ERROR) digest_file(r, path, &h);
     if (h.reason == REASON_NONE) {
-        s = check_unchanged(path, bytes, mtime_ns, &why);
-        if (s != COV_OK) set_failure(&h, s, why);
+        s = check_unchanged(path, &before, &why);
+        if (s != COV_OK) set_failure(&h, path, s, why);
         else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
-            set_failure(&h, COV_FAIL(COV_IO, "%s: cannot seal its memory: %s", path, strerror(errno)), REASON_INTERNAL);
+            set_failure(&h, path, COV_FAIL(COV_IO, "%s: cannot seal its memory: %s", path, strerror(errno)), REASON_INTERNAL);
     }
     h.seconds = now() - start;
     message_start(&r->out, PROTOCOL_READ_VOLUME);

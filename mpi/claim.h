@@ -1,0 +1,19 @@
+/* claim: a run's hold on OUT.parts: one run at a time, always the same archive. Also remembers which studies were open,
+ * so that after the death of a whole job those run last. Rank 0 only, local. */
+#ifndef COV_MPI_CLAIM_H
+#define COV_MPI_CLAIM_H
+#include "base/status.h"
+
+typedef struct claim claim;
+/* Makes the folder where missing. archive: the root's real path. COV_USAGE, naming the holder, if another run has it, or
+ * the folder belongs to another archive. */
+status claim_open(const char *parts_dir, const char *archive, claim **out);
+void claim_close(claim **c); /* accepts NULL */
+/* Was this study (relative path) open when an earlier run died? */
+int claim_was_open(const claim *c, const char *path);
+/* Notes that a study is being worked on, or no longer. Failing to write the note is no failure of the run. */
+void claim_begin(claim *c, const char *path);
+void claim_end(claim *c, const char *path);
+/* Everything was finished or given back in order: nothing is open. */
+void claim_settle(claim *c);
+#endif

@@ -1,0 +1,550 @@
+/* dealer: the list of studies and where each of them is.
+ *
+ * NEW -> ASKED (its header) -> PLANNED (in a unit) -> DEALT -> SETTLED, or OPEN again when a drain gives it back. Headers
+ * first, because a unit's place in the order needs its size. A rank without work is always served; reading ahead is only
+ * granted while enough units are left for the others, or one rank would hoard what the others wait for. */
+#include "mpi/dealer.h"
+#include "base/str.h"
+#include "data/unit.h"
+#include "mpi/protocol.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH = 32, BATCH_BYTES = 64 * 1024, HEADERS_IN_FLIGHT = 2 };
+
+typedef enum stage { STAGE_NEW, STAGE_ASKED, STAGE_PLANNED, STAGE_DEALT, STAGE_SETTLED } stage;
+
+typedef struct entry {
+    stage stage;
+    int last;        /* was open when an earlier run died */
+    int compare;     /* an earlier part answers, if the input's digest is the one in have_sha */
+    char *have_sha;  /* owned */
+    int32_t have_status, have_reason; /* that part's */
+    int64_t rank;
+} entry;
+
+typedef struct seat { /* one rank */
+    int wants, open, gone;
+    double last_heard;
+} seat;
+
+struct dealer {
+    world *world;
+    const farm_options *o;
+    int64_t count;
+    entry *entries;
+    farm_outcome *outcomes;
+    seat *seats;
+    int64_t next_header, asked, headed;
+    unit_list units;
+    int64_t next_unit;
+    int planned, draining, finishing, told;
+    double drain_end, started, last_beat, last_step, last_progress, last_settled;
+    double estimate;
+    farm_progress p;
+    message out;
+};
+
+/* ---- telling */
+
+static status tell(dealer *d, int rank) { return world_send(d->world, rank, &d->out); }
+
+static status tell_all(dealer *d)
+{
+    for (int r = 0; r < world_size(d->world); r++)
+        if (!d->seats[r].gone) COV_TRY(tell(d, r));
+    return COV_OK;
+}
+
+static const char *path_of(const dealer *d, int64_t k) { return k >= 0 && k < d->count ? d->o->studies[k].path_rel : ""; }
+
+static void event(const dealer *d, const farm_event *e)
+{
+    if (d->o->event) d->o->event(d->o->context, e);
+}
+
+void dealer_fatal(dealer *d, status s)
+{
+    message_start(&d->out, PROTOCOL_FATAL);
+    message_put_i64(&d->out, s);
+    message_put_text(&d->out, status_message());
+    for (int r = 1; r < world_size(d->world); r++)
+        if (world_send(d->world, r, &d->out) != COV_OK) return;
+}
+
+/* ---- settling */
+
+static void settle(dealer *d, int64_t k, outcome result, reason why, const char *detail, int kept)
+{
+    farm_outcome *f = &d->outcomes[k];
+    f->settled = 1;
+    f->kept = kept;
+    f->outcome = result;
+    f->reason = why;
+    if (detail && *detail) f->detail = strdup(detail); /* NULL is allowed: the part has it too */
+    d->entries[k].stage = STAGE_SETTLED;
+    d->p.kept += kept;
+    d->p.open--;
+    if (result == OUTCOME_DONE) d->p.done++;
+    else if (result == OUTCOME_SKIPPED) d->p.skipped++;
+    else d->p.failed++;
+}
+
+/* A failure that may have passed by the next run, unlike a damaged file. */
+static int worth_another_run(int32_t why)
+{
+    return why == REASON_CRASHED || why == REASON_TIMEOUT || why == REASON_IO_ERROR || why == REASON_CHANGED ||
+           why == REASON_TOO_LARGE || why == REASON_INTERNAL;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    const part_entry *x = a, *y = b;
+    return strcmp(x->head.key.path, y->head.key.path);
+}
+
+static const part_head *find_part(const part_list *parts, const char *path)
+{
+    part_entry want = {0};
+    if (!parts->count || strlen(path) >= sizeof want.head.key.path) return NULL;
+    strcpy(want.head.key.path, path);
+    const part_entry *e = bsearch(&want, parts->entries, (size_t)parts->count, sizeof want, by_path);
+    return e ? &e->head : NULL;
+}
+
+/* Keeps what an earlier part answers for; marks what only a digest can decide. */
+static status compare_with_part(dealer *d, const part_list *parts, int64_t k)
+{
+    const farm_study *s = &d->o->studies[k];
+    const part_head *have = find_part(parts, s->path_rel);
+    d->entries[k].last = claim_was_open(d->o->claim, s->path_rel);
+    if (!have || worth_another_run(have->reason)) return COV_OK;
+    part_key want = *d->o->key;
+    memcpy(want.path, have->key.path, sizeof want.path);
+    want.size = s->bytes;
+    want.mtime_ns = s->mtime_ns;
+    want.input_sha256[0] = 0;
+    if (!d->o->verify && part_key_matches(&have->key, &want, 0)) {
+        farm_outcome *f = &d->outcomes[k];
+        f->rows = have->rows;
+        f->cols = have->cols;
+        f->slices = have->slices;
+        settle(d, k, (outcome)have->status, (reason)have->reason, NULL, 1);
+        claim_end(d->entries[k].last ? d->o->claim : NULL, s->path_rel);
+        return COV_OK;
+    }
+    memcpy(want.input_sha256, have->key.input_sha256, sizeof want.input_sha256);
+    if (!want.input_sha256[0] || !part_key_matches(&have->key, &want, 1)) return COV_OK;
+    d->entries[k].compare = 1;
+    d->entries[k].have_status = have->status;
+    d->entries[k].have_reason = have->reason;
+    d->entries[k].have_sha = strdup(want.input_sha256);
+    return d->entries[k].have_sha ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for a digest");
+}
+
+static status check_studies(const farm_options *o)
+{
+    for (int64_t k = 0; k < o->study_count; k++) {
+        const farm_study *s = &o->studies[k];
+        if (strlen(s->path_abs) >= PROTOCOL_PATH || strlen(s->path_rel) >= STUDY_PATH || strlen(s->id) >= STUDY_ID ||
+            strlen(s->format) >= 16)
+            return COV_FAIL(COV_USAGE, "%s: its path or identifier is too long (%d bytes at most)", s->path_rel, STUDY_PATH - 1);
+    }
+    return COV_OK;
+}
+
+static status look_at_parts(dealer *d)
+{
+    part_list parts = {0};
+    status s = COV_OK;
+    if (!d->o->dry_run) COV_TRY(part_sweep(d->o->parts_dir));
+    COV_TRY(part_scan(d->o->parts_dir, &parts));
+    for (int64_t k = 0; k < d->count && s == COV_OK; k++) s = compare_with_part(d, &parts, k);
+    if (parts.damaged > 0)
+        event(d, &(farm_event){.kind = FARM_NOTE, .host = world_host(d->world, 0), .study = "",
+                               .text = "damaged parts of an earlier run are computed again"});
+    part_list_free(&parts);
+    return s;
+}
+
+static status start_all(dealer *d)
+{
+    message_start(&d->out, PROTOCOL_START);
+    message_put_text(&d->out, d->o->parts_dir);
+    message_put_text(&d->out, d->o->settled ? d->o->settled : "");
+    message_put_bytes(&d->out, d->o->key, sizeof *d->o->key);
+    return tell_all(d);
+}
+
+status dealer_new(world *w, const farm_options *o, dealer **out)
+{
+    status s;
+    *out = NULL;
+    dealer *d = calloc(1, sizeof *d);
+    if (!d) return COV_FAIL(COV_NOMEM, "no memory for the dealer");
+    size_t n = (size_t)o->study_count + 1;
+    d->world = w;
+    d->o = o;
+    d->count = o->study_count;
+    d->entries = calloc(n, sizeof *d->entries);
+    d->outcomes = calloc(n, sizeof *d->outcomes);
+    d->seats = calloc((size_t)world_size(w), sizeof *d->seats);
+    d->p = (farm_progress){.phase = "headers", .found = o->study_count, .open = o->study_count, .eta_seconds = -1};
+    if (!d->entries || !d->outcomes || !d->seats) { s = COV_FAIL(COV_NOMEM, "no memory for %zu studies", n); goto done; }
+    COV_GO(check_studies(o));
+    COV_GO(look_at_parts(d));
+    d->started = d->last_step = d->last_settled = world_now();
+    for (int r = 0; r < world_size(w); r++) d->seats[r].last_heard = d->started;
+    COV_GO(start_all(d));
+    *out = d;
+    return COV_OK;
+done:
+    dealer_free(&d);
+    return s;
+}
+
+void dealer_free(dealer **dp)
+{
+    if (!dp || !*dp) return;
+    dealer *d = *dp;
+    for (int64_t k = 0; k < d->count; k++) {
+        if (d->entries) free(d->entries[k].have_sha);
+        if (d->outcomes) free(d->outcomes[k].detail);
+    }
+    free(d->entries);
+    free(d->outcomes);
+    free(d->seats);
+    unit_list_free(&d->units);
+    message_free(&d->out);
+    free(d);
+    *dp = NULL;
+}
+
+/* ---- planning */
+
+static int64_t voxels_of(const farm_outcome *f) { return (int64_t)f->rows * f->cols * f->slices; }
+
+static status make_units(dealer *d)
+{
+    int64_t n = 0;
+    unit_study *list = calloc((size_t)d->count + 1, sizeof *list);
+    if (!list) return COV_FAIL(COV_NOMEM, "no memory to plan %lld studies", (long long)d->count);
+    for (int64_t k = 0; k < d->count; k++) {
+        if (d->entries[k].stage == STAGE_SETTLED) continue;
+        const farm_outcome *f = &d->outcomes[k];
+        int known = f->reason == REASON_NONE;
+        list[n++] = (unit_study){.index = k, .slices = known ? f->slices : 0, .pixels = (int64_t)f->rows * f->cols,
+                                 .last = d->entries[k].last};
+        d->p.voxels_total += known ? (double)voxels_of(f) : 0;
+        d->entries[k].stage = STAGE_PLANNED;
+    }
+    status s = unit_plan(list, n, d->o->unit_slices, &d->units);
+    free(list);
+    d->estimate = d->p.voxels_total / d->o->voxels_per_second / world_size(d->world);
+    d->planned = 1;
+    d->p.phase = "screening";
+    return s;
+}
+
+static status deal_headers(dealer *d, int rank, int *dealt)
+{
+    static const int64_t none = 0;
+    int64_t count = 0, left = d->count - d->next_header, share = left / (4 * world_size(d->world)) + 1;
+    message list = {0};
+    size_t bytes = 0;
+    message_start(&list, PROTOCOL_HEADERS);
+    message_put_i64(&list, none); /* the count comes to stand here */
+    for (; d->next_header < d->count && count < BATCH && count < share && bytes < BATCH_BYTES; d->next_header++) {
+        int64_t k = d->next_header;
+        protocol_path p = {.index = k, .digest = d->entries[k].compare};
+        if (d->entries[k].stage != STAGE_NEW) continue;
+        strcpy(p.path, d->o->studies[k].path_abs); /* check_studies has measured it */
+        protocol_put_path(&list, &p);
+        d->entries[k].stage = STAGE_ASKED;
+        bytes += strlen(p.path) + 32;
+        count++;
+    }
+    *dealt = count > 0;
+    d->asked += count;
+    if (!list.failed) memcpy(list.bytes + sizeof(int32_t), &count, sizeof count);
+    status s = count ? world_send(d->world, rank, &list) : COV_OK;
+    message_free(&list);
+    return s;
+}
+
+static void put_study(dealer *d, const unit_study *u)
+{
+    const farm_study *f = &d->o->studies[u->index];
+    const farm_outcome *o = &d->outcomes[u->index];
+    double estimate = (double)voxels_of(o) / d->o->voxels_per_second;
+    protocol_study s = {.index = u->index, .unit = d->next_unit, .bytes = f->bytes, .mtime_ns = f->mtime_ns, .reason = o->reason,
+                        .voxels = o->reason == REASON_NONE ? voxels_of(o) : 0};
+    s.seconds = d->o->timeout_seconds > 0 ? d->o->timeout_seconds : fmax(300, 10 * estimate);
+    strcpy(s.path_abs, f->path_abs);
+    strcpy(s.path_rel, f->path_rel);
+    strcpy(s.id, f->id);
+    strcpy(s.format, f->format);
+    if (o->detail) str_utf8(s.detail, sizeof s.detail, o->detail);
+    protocol_put_study(&d->out, &s);
+}
+
+static status deal_unit(dealer *d, int rank)
+{
+    const unit *u = &d->units.units[d->next_unit];
+    message_start(&d->out, PROTOCOL_UNIT);
+    message_put_i64(&d->out, u->count);
+    for (int64_t k = 0; k < u->count; k++) {
+        const unit_study *s = &d->units.studies[u->first + k];
+        put_study(d, s);
+        d->entries[s->index].stage = STAGE_DEALT;
+        d->entries[s->index].rank = rank;
+        claim_begin(d->o->claim, path_of(d, s->index));
+    }
+    d->seats[rank].open += (int)u->count;
+    d->p.running += u->count;
+    d->next_unit++;
+    d->seats[rank].wants = 0;
+    return tell(d, rank);
+}
+
+/* The rank that wants work and has least; -1: none may have any now. */
+static int next_rank(const dealer *d)
+{
+    int best = -1;
+    int64_t left = d->units.count - d->next_unit;
+    for (int r = 0; r < world_size(d->world); r++) {
+        const seat *s = &d->seats[r];
+        if (!s->wants || s->gone || (s->open > 0 && left < world_size(d->world))) continue;
+        if (best < 0 || s->open < d->seats[best].open) best = r;
+    }
+    return best;
+}
+
+static status deal(dealer *d)
+{
+    if (d->draining || d->finishing) return COV_OK;
+    for (int r = 0; r < world_size(d->world) && d->next_header < d->count; r++) {
+        int dealt = 0;
+        if (!d->seats[r].wants) continue;
+        COV_TRY(deal_headers(d, r, &dealt));
+        if (dealt) d->seats[r].wants = 0;
+    }
+    if (!d->planned && d->next_header == d->count && d->headed == d->asked) COV_TRY(make_units(d));
+    if (!d->planned || d->o->dry_run) return COV_OK;
+    for (int r; d->next_unit < d->units.count && (r = next_rank(d)) >= 0;) COV_TRY(deal_unit(d, r));
+    return COV_OK;
+}
+
+/* ---- what the shells say */
+
+static status take_head(dealer *d, int from, message *in)
+{
+    protocol_head h;
+    protocol_get_head(in, &h);
+    COV_TRY(message_end(in, "HEAD"));
+    if (h.index < 0 || h.index >= d->count || d->entries[h.index].stage != STAGE_ASKED)
+        return COV_FAIL(COV_BROKEN, "rank %d answers for header %lld, which it was not asked for", from, (long long)h.index);
+    entry *e = &d->entries[h.index];
+    farm_outcome *f = &d->outcomes[h.index];
+    d->headed++;
+    d->p.headers++;
+    e->stage = STAGE_NEW;
+    if (h.has_head && h.head.nx > 0 && h.head.ny > 0 && h.head.nz > 0 && h.head.nx < 1 << 20 && h.head.ny < 1 << 20 && h.head.nz < 1 << 20) {
+        f->cols = (int32_t)h.head.nx;
+        f->rows = (int32_t)h.head.ny;
+        f->slices = (int32_t)h.head.nz;
+    }
+    if (e->compare && h.sha256[0] && strcmp(h.sha256, e->have_sha) == 0) {
+        settle(d, h.index, (outcome)e->have_status, (reason)e->have_reason, NULL, 1);
+        return COV_OK;
+    }
+    if (h.reason == REASON_NONE) return COV_OK;
+    f->reason = (reason)h.reason;
+    f->detail = strdup(h.detail);
+    return COV_OK;
+}
+
+/* The study that a shell reports on; -1: not one that it has. */
+static int64_t dealt_to(const dealer *d, int from, int64_t k)
+{
+    return k >= 0 && k < d->count && d->entries[k].stage == STAGE_DEALT && d->entries[k].rank == from ? k : -1;
+}
+
+static status take_done(dealer *d, int from, message *in)
+{
+    protocol_done done;
+    protocol_get_done(in, &done);
+    COV_TRY(message_end(in, "DONE"));
+    int64_t k = dealt_to(d, from, done.index);
+    if (k < 0) return COV_FAIL(COV_BROKEN, "rank %d reports on study %lld, which it does not have", from, (long long)done.index);
+    farm_outcome *f = &d->outcomes[k];
+    d->p.voxels_done += f->reason == REASON_NONE ? (double)voxels_of(f) : 0;
+    d->p.running--;
+    d->seats[from].open--;
+    d->last_settled = world_now();
+    free(f->detail);
+    f->detail = NULL;
+    f->strikes = (int)done.strikes;
+    f->rank = from;
+    f->seconds = done.seconds;
+    settle(d, k, (outcome)done.outcome, (reason)done.reason, done.detail, 0);
+    claim_end(d->o->claim, path_of(d, k));
+    event(d, &(farm_event){.kind = FARM_STUDY, .rank = from, .host = world_host(d->world, from), .study = path_of(d, k),
+                           .text = done.detail, .outcome = (outcome)done.outcome, .reason = (reason)done.reason,
+                           .seconds = done.seconds});
+    return COV_OK;
+}
+
+static status take_dropped(dealer *d, int from, message *in)
+{
+    int64_t k = dealt_to(d, from, message_get_i64(in));
+    COV_TRY(message_end(in, "DROPPED"));
+    if (k < 0) return COV_FAIL(COV_BROKEN, "rank %d drops a study that it does not have", from);
+    d->entries[k].stage = STAGE_PLANNED;
+    d->p.running--;
+    d->seats[from].open--;
+    claim_end(d->o->claim, path_of(d, k));
+    return COV_OK;
+}
+
+static status take_event(dealer *d, int from, message *in)
+{
+    farm_event e = {.rank = from, .host = world_host(d->world, from)};
+    e.kind = (farm_event_kind)message_get_i64(in);
+    e.study = path_of(d, message_get_i64(in));
+    e.text = message_get_text(in);
+    COV_TRY(message_end(in, "EVENT"));
+    if (e.kind == FARM_STRIKE) d->p.strikes++;
+    event(d, &e);
+    return COV_OK;
+}
+
+static status take_signal(dealer *d, int from, message *in)
+{
+    int64_t count = message_get_i64(in);
+    if (count > 1) return COV_FAIL(COV_STOPPED, "stopped at once by a second signal (rank %d); what was committed stays", from);
+    if (d->draining) return COV_OK;
+    d->draining = 1;
+    d->p.phase = "draining";
+    d->drain_end = world_now() + d->o->grace_seconds;
+    event(d, &(farm_event){.kind = FARM_NOTE, .rank = from, .host = world_host(d->world, from), .study = "",
+                           .text = "a signal asks to stop: finishing what can be finished in time"});
+    message_start(&d->out, PROTOCOL_DRAIN);
+    message_put_f64(&d->out, d->o->grace_seconds * 0.8); /* the rest is for leaving */
+    return tell_all(d);
+}
+
+status dealer_take(dealer *d, int from, message *in)
+{
+    seat *s = &d->seats[from];
+    s->last_heard = world_now();
+    switch (message_kind(in)) {
+    case PROTOCOL_BEAT: return COV_OK;
+    case PROTOCOL_WANT: s->wants = 1; return COV_OK;
+    case PROTOCOL_HEAD: return take_head(d, from, in);
+    case PROTOCOL_DONE: return take_done(d, from, in);
+    case PROTOCOL_DROPPED: return take_dropped(d, from, in);
+    case PROTOCOL_EVENT: return take_event(d, from, in);
+    case PROTOCOL_SIGNAL: return take_signal(d, from, in);
+    case PROTOCOL_BYE: s->gone = 1; return COV_OK;
+    case PROTOCOL_FATAL: {
+        int64_t code = message_get_i64(in);
+        const char *text = message_get_text(in);
+        return COV_FAIL(code > COV_OK && code <= COV_STOPPED ? (status)code : COV_BROKEN, "%s", text);
+    }
+    default: return COV_FAIL(COV_BROKEN, "the dealer got the message %s", protocol_name(message_kind(in)));
+    }
+}
+
+/* ---- time */
+
+static status check_ranks(dealer *d, double now)
+{
+    /* If this process itself was stopped, messages wait that it has not seen yet. */
+    double pause = now - d->last_step;
+    d->last_step = now;
+    for (int r = 0; r < world_size(d->world); r++) {
+        seat *s = &d->seats[r];
+        if (pause > 2) s->last_heard += pause;
+        if (s->gone || now - s->last_heard <= d->o->beat_seconds) continue;
+        return COV_FAIL(COV_COMM, "rank %d (%s) has been silent for %.0f s", r, world_host(d->world, r), now - s->last_heard);
+    }
+    return COV_OK;
+}
+
+static status beat(dealer *d, double now)
+{
+    if (d->finishing || now - d->last_beat < 1) return COV_OK;
+    d->last_beat = now;
+    message_start(&d->out, PROTOCOL_BEAT);
+    return tell_all(d);
+}
+
+static void show(dealer *d, double now, int at_once)
+{
+    farm_progress *p = &d->p;
+    if (!d->o->progress || (!at_once && now - d->last_progress < 0.5)) return;
+    d->last_progress = now;
+    p->seconds = now - d->started;
+    p->voxels_per_second = p->seconds > 0 ? p->voxels_done / p->seconds : 0;
+    p->eta_seconds = p->voxels_done > 0 ? (p->voxels_total - p->voxels_done) / p->voxels_per_second : -1;
+    d->o->progress(d->o->context, p);
+}
+
+static int all_settled(const dealer *d)
+{
+    if (d->draining) return d->p.running == 0;
+    if (!d->planned) return 0;
+    return d->o->dry_run || d->p.open == 0;
+}
+
+status dealer_step(dealer *d)
+{
+    double now = world_now();
+    COV_TRY(check_ranks(d, now));
+    COV_TRY(beat(d, now));
+    COV_TRY(deal(d));
+    show(d, now, 0);
+    if (!d->finishing && (all_settled(d) || (d->draining && now > d->drain_end))) {
+        d->finishing = 1;
+        message_start(&d->out, PROTOCOL_FINISH);
+        message_put_i64(&d->out, d->draining && d->p.open > 0);
+        COV_TRY(tell_all(d));
+    }
+    return COV_OK;
+}
+
+int dealer_gone(const dealer *d)
+{
+    for (int r = 0; r < world_size(d->world); r++)
+        if (!d->seats[r].gone) return 0;
+    return 1;
+}
+
+status dealer_report(dealer *d, farm_report *out)
+{
+    int64_t counts[3] = {0}, open = 0;
+    for (int64_t k = 0; k < d->count; k++) {
+        const farm_outcome *f = &d->outcomes[k];
+        if (!f->settled) { open++; continue; }
+        counts[f->outcome]++;
+        out->reasons[f->reason]++;
+    }
+    const farm_progress *p = &d->p;
+    if (counts[0] + counts[1] + counts[2] + open != p->found || counts[0] != p->done || counts[1] != p->skipped ||
+        counts[2] != p->failed || open != p->open || (open && !d->draining && !d->o->dry_run))
+        return COV_FAIL(COV_BROKEN, "%lld studies were found, but %lld done, %lld skipped, %lld failed and %lld open are counted",
+                        (long long)p->found, (long long)p->done, (long long)p->skipped, (long long)p->failed, (long long)p->open);
+    claim_settle(d->o->claim);
+    show(d, world_now(), 1);
+    out->grace_left = d->draining ? d->drain_end - world_now() : 0;
+    out->totals = d->p;
+    out->units = d->units.count;
+    out->estimate_seconds = d->estimate;
+    out->study_count = d->count;
+    out->outcomes = d->outcomes;
+    d->outcomes = NULL;
+    return COV_OK;
+}
