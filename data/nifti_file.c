@@ -326,7 +326,7 @@ static status open_checked(nifti_file *f, reason *why)
     h->native.version = (int8_t)n.version;
     memcpy(h->native.size, n.dim + 1, sizeof h->native.size);
     strcpy(h->format, n.version == 1 ? "nifti1" : "nifti2");
-    COV_TRY(volume_orient((const double(*)[4])m, h, why));
+    if (volume_orient((const double(*)[4])m, h, why) != COV_OK) return COV_FAIL(COV_FORMAT, "%s: %s", path, status_message());
     COV_TRY(find_image(f, n.single, why));
     COV_TRY(open_stream(f->image_path, &in, &file_bytes, why));
     bool plain = gzdirect(in);
