@@ -26,6 +26,7 @@ typedef struct field {
     int band;        /* rows a band */
     const crf_rows *rows;
     crf_grid grid;
+    int tiled;       /* cells are large enough, and levels few enough, for private sums */
     int window;      /* radius of the plain sum in place of the grid; 0: the grid */
     int fir;         /* radius of the smoothness filter; 0: smooth_grid */
     float taps[CRF_RADIUS + 1];
@@ -36,8 +37,11 @@ typedef struct field {
 typedef struct work {
     void *memory;
     float *plane[2];         /* scale_s * d, now and next; a row of `stride` floats */
-    float *logit, *level, *scale_a, *scale_s; /* h rows of n */
-    uint16_t *bins;          /* h rows of n */
+    float *logit, *level, *scale_a; /* h rows of n */
+    float *scale_s;          /* h rows of n; with a fir one row, to be multiplied by row_s */
+    float *row_s;            /* h; ones without a fir */
+    uint16_t *bins;          /* see crf_splat: rows in eights, n, 8 */
+    uint16_t *range;         /* for each cell the lowest and highest first node of intensity */
     float *pairs;            /* band rows of 2n + SKEW */
     float *nodes[2];         /* the grid being read, and the one being filled */
     float *smooth_nodes[2];
@@ -60,6 +64,7 @@ static field field_plan(const crf_options *o, const crf_batch *b, const crf_rows
     int64_t radius = (int64_t)ceilf(3.33F * o->theta_alpha), taps = (2 * radius + 1) * (2 * radius + 1);
     /* A node costs about 4 cycles an iteration, a tap of the plain sum 1.6. */
     if (f.grid.nodes > MAX_NODES || 4 * f.grid.nodes > b->h * b->w * taps * 8 / 5) f.window = (int)radius;
+    f.tiled = f.grid.cell >= CRF_SPLAT_CELL && f.grid.levels * CRF_COPIES * CRF_BIN <= UINT16_MAX;
     f.band = f.window ? CRF_ROWS : f.grid.cell * ((CRF_ROWS + f.grid.cell - 1) / f.grid.cell);
     if (o->theta_gamma <= widest_fir)
         f.fir = crf_grid_taps((double)o->theta_gamma * (double)o->theta_gamma, f.taps);
@@ -86,8 +91,10 @@ static size_t work_layout(const field *f, float *base, work *k)
     k->logit = carve(base, &used, pixels);
     k->level = carve(base, &used, pixels);
     k->scale_a = carve(base, &used, pixels);
-    k->scale_s = carve(base, &used, pixels);
-    k->bins = (uint16_t *)carve(base, &used, (pixels + 1) / 2);
+    k->scale_s = carve(base, &used, f->fir ? f->n : pixels);
+    k->row_s = carve(base, &used, f->h);
+    k->bins = (uint16_t *)carve(base, &used, (f->h + CRF_COPIES) * f->n / 2);
+    k->range = (uint16_t *)carve(base, &used, f->grid.ny * f->grid.nx);
     k->pairs = carve(base, &used, f->band * (2 * f->n + SKEW));
     for (int i = 0; i < 2; i++) k->nodes[i] = carve(base, &used, nodes + CRF_LANES);
     for (int i = 0; i < 2; i++) k->smooth_nodes[i] = carve(base, &used, f->smooth_grid.nodes + CRF_LANES);
@@ -95,7 +102,7 @@ static size_t work_layout(const field *f, float *base, work *k)
     k->profile = carve(base, &used, (row > smooth_row ? row : smooth_row) + CRF_LANES);
     int64_t long_line = row > smooth_row ? row : smooth_row;
     k->line = carve(base, &used, (depth > long_line ? depth : long_line) + 2 * CRF_MARGIN);
-    k->scratch = carve(base, &used, CRF_COPIES * CRF_BIN * depth + (int64_t)f->grid.cell * CRF_BIN);
+    k->scratch = carve(base, &used, CRF_COPIES * CRF_BIN * f->grid.levels + (int64_t)f->grid.cell * CRF_BIN);
     k->fx = carve(base, &used, f->grid.cell);
     k->smooth_fx = carve(base, &used, f->smooth_grid.cell + 1);
     k->columns = carve(base, &used, CRF_ROWS * (f->n + 2 * CRF_MARGIN));
@@ -112,6 +119,17 @@ static size_t work_layout(const field *f, float *base, work *k)
     return used;
 }
 
+/* out[i] = 1/sqrt(sum of the taps that fall on 0..n-1). */
+static void fir_scale(const field *f, int64_t n, float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int64_t k = -f->fir; k <= f->fir; k++)
+            if (i + k >= 0 && i + k < n) sum += (double)f->taps[k < 0 ? -k : k];
+        out[i] = (float)(1 / sqrt(sum));
+    }
+}
+
 static status work_new(const field *f, work *k)
 {
     *k = (work){0};
@@ -124,6 +142,11 @@ static status work_new(const field *f, work *k)
     work_layout(f, k->memory, k);
     for (int i = 0; i < f->grid.cell; i++) k->fx[i] = (float)i / (float)f->grid.cell;
     for (int i = 0; i < f->smooth_grid.cell; i++) k->smooth_fx[i] = (float)i / (float)f->smooth_grid.cell;
+    for (int64_t y = 0; y < f->h; y++) k->row_s[y] = 1;
+    if (f->fir) {
+        fir_scale(f, f->w, k->scale_s);
+        fir_scale(f, f->h, k->row_s);
+    }
     for (int i = 0; f->window && i <= f->window; i++)
         k->window_taps[i] = expf(-0.5F * (float)i * (float)i / (f->o.theta_alpha * f->o.theta_alpha));
     return COV_OK;
@@ -200,18 +223,18 @@ static void feed_window(const field *f, work *k, int64_t y, int rows)
     }
 }
 
-/* A small cell's pixels one by one: tiles of private sums would be dearer to clear than to fill. */
+/* The pixels of small cells one by one: tiles of private sums would be dearer to clear than to fill. */
 static void feed_scattered(const field *f, work *k, int64_t y, int rows)
 {
     const crf_grid *g = &f->grid;
     for (int r = 0; r < rows; r++) {
         const float *pairs = k->pairs + r * (2 * f->n + SKEW);
-        const uint16_t *bins = k->bins + (y + r) * f->n;
+        const float *level = k->level + (y + r) * f->n;
         float fy = (float)((y + r) % g->cell) / (float)g->cell;
         float *top = k->nodes[1] + (y + r) / g->cell * g->nx * g->depth, *bottom = top + g->nx * g->depth;
         for (int64_t x = 0; x < f->w; x++) {
             float fx = k->fx[x % g->cell], a = pairs[2 * x], b = pairs[2 * x + 1];
-            int64_t at = x / g->cell * g->depth + bins[x], right = at + g->depth;
+            int64_t at = x / g->cell * g->depth + (int)level[x], right = at + g->depth;
             top[at] += (1 - fx) * (1 - fy) * a, top[at + 1] += (1 - fx) * (1 - fy) * b;
             top[right] += fx * (1 - fy) * a, top[right + 1] += fx * (1 - fy) * b;
             bottom[at] += (1 - fx) * fy * a, bottom[at + 1] += (1 - fx) * fy * b;
@@ -242,16 +265,17 @@ static void feed_band(const field *f, work *k, int64_t y, int rows)
     if (!f->fir) feed_smooth(f, k, y, rows);
     if (f->window) {
         feed_window(f, k, y, rows);
-    } else if (g->cell < CRF_SPLAT_CELL) {
+    } else if (!f->tiled) {
         feed_scattered(f, k, y, rows);
     } else {
         f->rows->splat(&(crf_splat){.grid = g,
                                     .nodes = k->nodes[1] + y / g->cell * g->nx * g->depth,
                                     .fx = k->fx,
                                     .pairs = k->pairs,
-                                    .bins = k->bins + y * f->n,
                                     .stride = 2 * f->n + SKEW,
-                                    .bin_stride = f->n,
+                                    .bins = k->bins + y * f->n,
+                                    .bin_stride = CRF_COPIES * f->n,
+                                    .range = k->range + y / g->cell * g->nx * 2,
                                     .n = f->w,
                                     .rows = rows,
                                     .scratch = k->scratch});
@@ -310,7 +334,7 @@ static void scale_row(const field *f, work *k, int64_t y, int r)
 {
     for (int64_t x = 0; x < f->w; x++) {
         k->scale_a[y * f->n + x] = 1 / sqrtf(k->sum_a[r * f->n + x]);
-        k->scale_s[y * f->n + x] = 1 / sqrtf(k->sum_s[r * f->n + x]);
+        if (!f->fir) k->scale_s[y * f->n + x] = 1 / sqrtf(k->sum_s[r * f->n + x]);
     }
 }
 
@@ -323,7 +347,8 @@ static float update_row(const field *f, work *k, pass p, int64_t y, int r, float
                                          .ws = f->o.w_smooth,
                                          .logit = k->logit + at,
                                          .scale_a = k->scale_a + at,
-                                         .scale_s = k->scale_s + at,
+                                         .scale_s = k->scale_s + (f->fir ? 0 : at),
+                                         .row_s = k->row_s[y],
                                          .sum_a = start ? k->zeros : k->sum_a + r * f->n,
                                          .sum_s = start ? k->zeros : k->sum_s + r * f->n,
                                          .level = k->level + at,
@@ -355,6 +380,23 @@ static float sweep(const field *f, work *k, pass p)
     return most;
 }
 
+/* Where the splat finds its sums, and in which part of them each cell's pixels fall. */
+static void bins_load(const field *f, work *k)
+{
+    const crf_grid *g = &f->grid;
+    for (int64_t i = 0; i < g->ny * g->nx; i++) k->range[2 * i] = UINT16_MAX, k->range[2 * i + 1] = 0;
+    for (int64_t y = 0; y < f->h; y++) {
+        uint16_t *bins = k->bins + y / CRF_COPIES * CRF_COPIES * f->n + y % CRF_COPIES;
+        for (int64_t x = 0; x < f->w; x++) {
+            uint16_t b = (uint16_t)k->level[y * f->n + x];
+            uint16_t *range = k->range + 2 * (y / g->cell * g->nx + x / g->cell);
+            bins[x * CRF_COPIES] = (uint16_t)(b * (CRF_COPIES * CRF_BIN));
+            range[0] = b < range[0] ? b : range[0];
+            range[1] = b > range[1] ? b : range[1];
+        }
+    }
+}
+
 static void slice_load(const field *f, work *k, const float *logit, const float *intensity)
 {
     for (int i = 0; i < 2 && !f->window; i++) memset(k->nodes[i], 0, (size_t)f->grid.nodes * sizeof(float));
@@ -365,11 +407,10 @@ static void slice_load(const field *f, work *k, const float *logit, const float 
             float t = intensity[y * f->w + x];
             t = t > 0 ? t : 0; /* a NaN too */
             t = t < 255 ? t : 255;
-            float level = t * f->grid.per_gray;
             k->logit[y * f->n + x] = logit[y * f->w + x];
-            k->level[y * f->n + x] = level;
-            k->bins[y * f->n + x] = (uint16_t)level;
+            k->level[y * f->n + x] = t * f->grid.per_gray;
         }
+    if (!f->window && f->tiled) bins_load(f, k);
 }
 
 /* The number of iterations done. */
@@ -386,9 +427,11 @@ static int slice_run(const field *f, work *k, const float *logit, const float *i
         float moved = sweep(f, k, done + 1 < f->o.iterations ? PASS_STEP : PASS_LAST);
         moving = f->o.tolerance == 0.0F || moved > 0;
     }
-    for (int64_t y = 0; y < f->h; y++)
+    for (int64_t y = 0; y < f->h; y++) {
+        const float *plane = k->plane[1] + y * f->stride, *scale = k->scale_s + (f->fir ? 0 : y * f->n);
         for (int64_t x = 0; x < f->w; x++)
-            probability[y * f->w + x] = 0.5F + 0.5F * k->plane[1][y * f->stride + x] / k->scale_s[y * f->n + x];
+            probability[y * f->w + x] = 0.5F + 0.5F * plane[x] / (k->row_s[y] * scale[x]);
+    }
     return done;
 }
 

@@ -1,6 +1,7 @@
 /* crf_grid: the bilateral grid that the appearance kernel is summed on, and its geometry. Internal to kernels/cpu.
  *
- * A grid has a node every `cell` pixels along y and x and every theta_beta/2 of intensity. A filter pass is: splat
+ * A grid has a node every `cell` pixels along y and x (theta/3 or, rounded for speed, theta/2.5 and less) and every
+ * theta_beta/3 of intensity. A filter pass is: splat
  * (each pixel's value goes to its 8 nodes, linearly), a Gaussian along each axis, slice (each pixel reads its 8 nodes,
  * linearly). Splat and slice blur by themselves, by (1 - 1/cell^2)/6 cells^2 each where positions are whole pixels and
  * 1/6 where they are not; the Gaussian has that much less variance. With a flat intensity (levels = 1) the same grid serves a wide
@@ -13,7 +14,8 @@
 enum {
     CRF_RADIUS = 31,   /* the longest one-sided filter, in nodes or pixels */
     CRF_LANES = 16,    /* rows and intensity columns are padded to a multiple of this many floats */
-    CRF_SPLAT_CELL = 16 /* cells of at least so many pixels are splatted tile by tile */
+    CRF_SPLAT_CELL = 16, /* cells of at least so many pixels are splatted tile by tile */
+    CRF_LEVELS_A_SIGMA = 3
 };
 
 typedef struct crf_grid {

@@ -8,26 +8,34 @@
 
 #define NAME(f) f##_plain
 #define LANES 4
+#define INTERLEAVE(i) (i), 4 + (i), (i) + 1, 5 + (i)
 #define TARGET
 #include "kernels/cpu/crf_rows_body.h"
 #undef NAME
 #undef LANES
+#undef INTERLEAVE
 #undef TARGET
 
 #define NAME(f) f##_avx2
 #define LANES 8
+#define INTERLEAVE(i) (i), 8 + (i), (i) + 1, 9 + (i), (i) + 2, 10 + (i), (i) + 3, 11 + (i)
 #define TARGET __attribute__((target("avx2,fma")))
 #include "kernels/cpu/crf_rows_body.h"
 #undef NAME
 #undef LANES
+#undef INTERLEAVE
 #undef TARGET
 
 #define NAME(f) f##_avx512
 #define LANES 16
+#define INTERLEAVE(i)                                                                                            \
+    (i), 16 + (i), (i) + 1, 17 + (i), (i) + 2, 18 + (i), (i) + 3, 19 + (i), (i) + 4, 20 + (i), (i) + 5, 21 + (i), \
+        (i) + 6, 22 + (i), (i) + 7, 23 + (i)
 #define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")))
 #include "kernels/cpu/crf_rows_body.h"
 #undef NAME
 #undef LANES
+#undef INTERLEAVE
 #undef TARGET
 
 static void slice_wide(const crf_slice *s)

@@ -10,7 +10,7 @@
 enum {
     CRF_ROWS = 4,           /* rows that the vertical filter makes at once */
     CRF_MARGIN = 2 * CRF_LANES, /* zeros on either side of a row that the horizontal filter reads; above CRF_RADIUS */
-    CRF_COPIES = 8,         /* private copies of a tile's sums while splatting: rows y, y+1, .. y+7 go to one each */
+    CRF_COPIES = 8,         /* private copies of a tile's sums while splatting: row y has copy y % 8 */
     CRF_BIN = 8             /* floats a bin of a tile: 4 spatial nodes x 2 intensity nodes */
 };
 
@@ -19,7 +19,8 @@ typedef struct crf_update {
     int64_t n;           /* multiple of CRF_LANES */
     float wa, ws;
     const float *logit;
-    const float *scale_a, *scale_s; /* 1/sqrt(row sum); 0 in the padding */
+    const float *scale_a, *scale_s; /* 1/sqrt(row sum), scale_s times row_s; 0 in the padding */
+    float row_s;
     const float *sum_a, *sum_s;     /* A and S: the kernels' plain sums of the scaled d */
     const float *level;  /* intensity in nodes of the grid */
     const float *before; /* scale_s * d of the iteration before */
@@ -46,11 +47,13 @@ typedef struct crf_splat {
     float *nodes;           /* as above */
     const float *fx;        /* for each pixel of a cell */
     const float *pairs;     /* rows x stride floats */
-    const uint16_t *bins;   /* rows x bin_stride; first node of the intensity */
-    int64_t stride, bin_stride;
+    int64_t stride;
+    const uint16_t *bins;   /* first intensity node times CRF_BIN * CRF_COPIES: [rows / 8][padded n][8] */
+    int64_t bin_stride;     /* padded n times 8 */
+    const uint16_t *range;  /* for each tile the lowest and the highest first node */
     int64_t n;              /* pixels a row, without padding */
     int rows;               /* at most cell */
-    float *scratch;         /* CRF_COPIES * depth * CRF_BIN + cell * CRF_BIN */
+    float *scratch;         /* CRF_COPIES * levels * CRF_BIN + cell * CRF_BIN */
 } crf_splat;
 
 /* One row of the appearance kernel summed without a grid, over a window of (2 radius + 1)^2 pixels. */
@@ -59,7 +62,7 @@ typedef struct crf_window {
     int radius;
     const float *taps;  /* radius + 1 */
     const float *value; /* the row's own first pixel; radius pixels around the image are zero */
-    const float *level; /* the same; intensity in units of theta_beta/2 */
+    const float *level; /* the same; intensity in units of theta_beta / CRF_LEVELS_A_SIGMA */
     float *sum;         /* out, n */
 } crf_window;
 

@@ -92,30 +92,32 @@ TARGET static void NAME(slice)(const crf_slice *s)
 }
 
 /* A bin: {x0, x0, x1, x1} of row y0, then of row y1, intensity nodes alternating, so that one 8-byte pair and one
- * vector of weights make all eight products. */
+ * vector of weights make all eight products. A level's bins of all copies lie side by side. */
 typedef float NAME(v8) __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double NAME(d4) __attribute__((vector_size(32)));
 typedef double NAME(d1) __attribute__((aligned(4), may_alias));
 #define V8 NAME(v8)
 
+/* Pixels x0..x1 of rows y..y+rows-1, y a multiple of 8. Neighbours are often of one level: with a copy for each row a
+ * sum is not needed again before eight others have been made. */
 TARGET static inline __attribute__((always_inline)) void NAME(splat_rows)(const crf_splat *s, int64_t x0, int64_t x1,
                                                                            int y, int rows, const float *weights,
                                                                            float *sums)
 {
-    const crf_grid *g = s->grid;
     V8 wy[CRF_COPIES];
+    const float *pairs[CRF_COPIES];
     for (int r = 0; r < rows; r++) {
-        float f = (float)(y + r) / (float)g->cell;
+        float f = (float)(y + r) / (float)s->grid->cell;
         wy[r] = (V8){1 - f, 1 - f, 1 - f, 1 - f, f, f, f, f};
+        pairs[r] = s->pairs + (y + r) * s->stride + 2 * x0;
     }
-    const float *pairs = s->pairs + y * s->stride;
-    const uint16_t *bins = s->bins + y * s->bin_stride;
-    for (int64_t x = x0; x < x1; x++) {
-        V8 wx = *(const V8 *)(weights + (x - x0) * CRF_BIN);
+    const uint16_t *bins = s->bins + y / CRF_COPIES * s->bin_stride + x0 * CRF_COPIES;
+    for (int64_t x = 0; x < x1 - x0; x++) {
+        V8 wx = *(const V8 *)(weights + x * CRF_BIN);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
-            double pair = *(const NAME(d1) *)(pairs + r * s->stride + 2 * x);
-            V8 *bin = (V8 *)(sums + ((size_t)r * (size_t)g->depth + bins[r * s->bin_stride + x]) * CRF_BIN);
+            double pair = *(const NAME(d1) *)(pairs[r] + 2 * x);
+            V8 *bin = (V8 *)(sums + bins[x * CRF_COPIES + r] + r * CRF_BIN);
             *bin += wx * wy[r] * (V8)((NAME(d4)){pair, pair, pair, pair});
         }
     }
@@ -124,25 +126,27 @@ TARGET static inline __attribute__((always_inline)) void NAME(splat_rows)(const 
 TARGET static void NAME(splat)(const crf_splat *s)
 {
     const crf_grid *g = s->grid;
-    size_t copy = (size_t)g->depth * CRF_BIN;
-    float *sums = s->scratch, *weights = sums + CRF_COPIES * copy;
+    enum { LEVEL = CRF_COPIES * CRF_BIN };
+    float *sums = s->scratch, *weights = sums + LEVEL * g->levels;
     for (int i = 0; i < g->cell; i++)
         *(V8 *)(weights + i * CRF_BIN) = (V8){1 - s->fx[i], 1 - s->fx[i], s->fx[i], s->fx[i],
                                               1 - s->fx[i], 1 - s->fx[i], s->fx[i], s->fx[i]};
     for (int64_t x0 = 0, tile = 0; x0 < s->n; x0 += g->cell, tile++) {
-        int64_t x1 = x0 + g->cell < s->n ? x0 + g->cell : s->n;
-        memset(sums, 0, CRF_COPIES * copy * sizeof *sums);
+        int64_t x1 = x0 + g->cell < s->n ? x0 + g->cell : s->n, depth = g->depth;
+        int low = s->range[2 * tile], high = s->range[2 * tile + 1];
+        memset(sums + low * LEVEL, 0, (size_t)(high + 1 - low) * LEVEL * sizeof *sums);
         int y = 0;
         for (; y + CRF_COPIES <= s->rows; y += CRF_COPIES) NAME(splat_rows)(s, x0, x1, y, CRF_COPIES, weights, sums);
         if (y < s->rows) NAME(splat_rows)(s, x0, x1, y, s->rows - y, weights, sums);
-        float *top = s->nodes + tile * g->depth, *bottom = top + g->nx * g->depth;
-        for (int b = 0; b < g->levels - 1; b++) {
-            V8 t = *(const V8 *)(sums + b * CRF_BIN);
-            for (int c = 1; c < CRF_COPIES; c++) t += *(const V8 *)(sums + (size_t)c * copy + b * CRF_BIN);
+        float *top = s->nodes + tile * depth, *bottom = top + g->nx * depth;
+        for (int b = low; b <= high; b++) {
+            const float *level = sums + b * LEVEL;
+            V8 t = *(const V8 *)level;
+            for (int c = 1; c < CRF_COPIES; c++) t += *(const V8 *)(level + c * CRF_BIN);
             top[b] += t[0], top[b + 1] += t[1];
-            top[b + g->depth] += t[2], top[b + g->depth + 1] += t[3];
+            top[b + depth] += t[2], top[b + depth + 1] += t[3];
             bottom[b] += t[4], bottom[b + 1] += t[5];
-            bottom[b + g->depth] += t[6], bottom[b + g->depth + 1] += t[7];
+            bottom[b + depth] += t[6], bottom[b + depth + 1] += t[7];
         }
     }
 }
@@ -172,6 +176,7 @@ TARGET static inline __attribute__((always_inline)) VF NAME(max)(VF a, VF b)
 
 TARGET static void NAME(window)(const crf_window *s)
 {
+    const float shrink = -0.5F / (CRF_LEVELS_A_SIGMA * CRF_LEVELS_A_SIGMA);
     for (int64_t x = 0; x < s->n; x += LANES) {
         VF sum = {0}, here = LOAD(s->level + x);
         for (int dy = -s->radius; dy <= s->radius; dy++) {
@@ -179,7 +184,7 @@ TARGET static void NAME(window)(const crf_window *s)
             VF line = {0};
             for (int dx = -s->radius; dx <= s->radius; dx++) {
                 VF t = LOAD(level + dx) - here;
-                line += s->taps[dx < 0 ? -dx : dx] * LOAD(value + dx) * NAME(exp)(NAME(max)(t * t * -0.125F, (VF){0} - 80.0F));
+                line += s->taps[dx < 0 ? -dx : dx] * LOAD(value + dx) * NAME(exp)(NAME(max)(t * t * shrink, (VF){0} - 80.0F));
             }
             sum += s->taps[dy < 0 ? -dy : dy] * line;
         }
@@ -187,21 +192,23 @@ TARGET static void NAME(window)(const crf_window *s)
     }
 }
 
-TARGET static float NAME(update)(const crf_update *u)
+TARGET static float NAME(update)(const crf_update *where)
 {
+    const crf_update u = *where; /* a copy, which the stores below cannot be taken to change */
     VF most = (VF){0} - 1.0F;
-    for (int64_t x = 0; x < u->n; x += LANES) {
-        VF sa = LOAD(u->scale_a + x), ss = LOAD(u->scale_s + x), level = LOAD(u->level + x);
-        VF l = LOAD(u->logit + x) + u->wa * sa * LOAD(u->sum_a + x) + u->ws * ss * LOAD(u->sum_s + x);
+    for (int64_t x = 0; x < u.n; x += LANES) {
+        VF sa = LOAD(u.scale_a + x), ss = u.row_s * LOAD(u.scale_s + x), level = LOAD(u.level + x);
+        VF l = LOAD(u.logit + x) + u.wa * sa * LOAD(u.sum_a + x) + u.ws * ss * LOAD(u.sum_s + x);
         l = NAME(max)(l, (VF){0} - 80.0F);
         l = -NAME(max)(-l, (VF){0} - 80.0F);
         VF d = 1.0F - 2.0F / (NAME(exp)(l) + 1.0F);
-        VF now = ss * d, moved = now - LOAD(u->before + x);
-        most = NAME(max)(most, NAME(max)(moved, -moved) - u->tolerance * ss);
-        STORE(u->after + x, now);
+        VF now = ss * d, moved = now - LOAD(u.before + x);
+        most = NAME(max)(most, NAME(max)(moved, -moved) - u.tolerance * ss);
+        STORE(u.after + x, now);
         VF g = sa * d, f = level - __builtin_convertvector(__builtin_convertvector(level, VI), VF), gf = g * f;
         g -= gf;
-        for (int i = 0; i < LANES; i++) u->pairs[2 * (x + i)] = g[i], u->pairs[2 * (x + i) + 1] = gf[i];
+        STORE(u.pairs + 2 * x, __builtin_shufflevector(g, gf, INTERLEAVE(0)));
+        STORE(u.pairs + 2 * x + LANES, __builtin_shufflevector(g, gf, INTERLEAVE(LANES / 2)));
     }
     float result = most[0];
     for (int i = 1; i < LANES; i++) result = most[i] > result ? most[i] : result;
