@@ -1,0 +1,64 @@
+/* screen_calls: see screen.h. Runs in child processes only: a reader has one file and dies, a worker has the pipeline. */
+#include "jobs/screen.h"
+
+#include "data/reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static status find_reader(const char *path, const reader **r, reason *why)
+{
+    *r = reader_for(path);
+    if (*r && (*r)->header && (*r)->voxels) return COV_OK;
+    *why = REASON_UNSUPPORTED;
+    return COV_FAIL(COV_UNSUPPORTED, "%s: %s is a known format that this version cannot read; expected NIfTI", path, *r ? (*r)->format : "this");
+}
+
+static status read_header(void *context, const char *path, volume_header *out, reason *why)
+{
+    const reader *r;
+    (void)context;
+    COV_TRY(find_reader(path, &r, why));
+    return r->header(path, out, why);
+}
+
+static status read_voxels(void *context, const char *path, const volume_header *head, int16_t *hu, volume_stats *stats, reason *why)
+{
+    const reader *r;
+    (void)context;
+    COV_TRY(find_reader(path, &r, why));
+    COV_TRY(r->voxels(path, head, hu, stats, why));
+    return reader_check_ct(path, head, stats, why);
+}
+
+void screen_settled(const pipeline_options *p, char *text, size_t room)
+{
+    snprintf(text, room, "%s %s", p->backend->name, p->precision == NET_BF16 ? "bf16" : "fp32");
+}
+
+static status settle(void *context, const char *settled)
+{
+    screen_context *c = context;
+    char name[16], precision[8];
+    if (sscanf(settled, "%15s %7s", name, precision) != 2) return COV_FAIL(COV_BROKEN, "rank 0 settled on \"%s\"; expected a backend and a precision", settled);
+    COV_TRY(backend_find(name, &c->pipeline.backend));
+    c->pipeline.precision = strcmp(precision, "bf16") == 0 ? NET_BF16 : NET_FP32;
+    return COV_OK;
+}
+
+static status worker_open(void *context, void **worker)
+{
+    screen_context *c = context;
+    return pipeline_open(&c->pipeline, (pipeline **)worker);
+}
+
+static status worker_run(void *worker, const volume *v, const volume_stats *stats, study_result *out) { return pipeline_run(worker, v, stats, out); }
+
+static void worker_close(void **worker) { pipeline_close((pipeline **)worker); }
+
+farm_calls screen_calls(screen_context *c)
+{
+    return (farm_calls){.context = c, .read_header = read_header, .read_voxels = read_voxels, .settle = settle,
+                        .worker_open = worker_open, .worker_run = worker_run, .worker_close = worker_close};
+}

@@ -1,0 +1,59 @@
+/* status: what the coordinator of a run last wrote about itself (OUT.parts/status.json), for another terminal; and clean, which
+ * removes the parts of a finished cohort. */
+#include "data/cohort.h"
+#include "jobs/jobs.h"
+
+#include "mpi/claim.h"
+#include "mpi/progress.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PATH_ROOM = 4096 };
+
+int status_job(const options *o)
+{
+    char parts[PATH_ROOM];
+    farm_progress p;
+    progress_run run;
+    snprintf(parts, sizeof parts, "%s.parts", o->words[0]);
+    status s = progress_read(parts, &p, &run);
+    if (s != COV_OK) return jobs_fail(s);
+    double age = difftime(time(NULL), (time_t)run.updated);
+    printf("%s: %s, %lld of %lld studies: %lld done, %lld skipped, %lld failed, %lld running\n", o->words[0], p.phase, (long long)(p.found - p.open),
+           (long long)p.found, (long long)p.done, (long long)p.skipped, (long long)p.failed, (long long)p.running);
+    printf("%d rank(s), process %d on %s, %.0f s so far, last heard of %.0f s ago", run.ranks, run.process, run.host, p.seconds, age);
+    if (p.eta_seconds >= 0 && p.open) printf(", about %.0f s to go", p.eta_seconds);
+    putchar('\n');
+    return EXIT_OK;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st; (void)type; (void)at;
+    return remove(path);
+}
+
+int clean_job(const options *o)
+{
+    char path[PATH_ROOM];
+    cohort *c = NULL;
+    claim *held = NULL;
+    status s;
+    COV_GO(cohort_open(o->words[0], &c)); /* only what a complete cohort file replaces may go */
+    const char *complete = cohort_attribute_find(c, "complete"), *archive = cohort_attribute_find(c, "archive");
+    if (!complete || strcmp(complete, "1") != 0) { s = COV_FAIL(COV_USAGE, "%s is not complete: its parts are still needed", o->words[0]); goto done; }
+    if ((size_t)snprintf(path, sizeof path, "%s.parts", o->words[0]) >= sizeof path) { s = COV_FAIL(COV_USAGE, "%s: the path is too long", o->words[0]); goto done; }
+    if (access(path, F_OK) != 0) { printf("no parts of %s are left\n", o->words[0]); goto done; }
+    COV_GO(claim_open(path, archive ? archive : "", &held)); /* not under a run that is using them */
+    if (nftw(path, remove_one, 32, FTW_DEPTH | FTW_PHYS) != 0) s = COV_FAIL(COV_IO, "%s: cannot remove all of it: %s", path, strerror(errno));
+    else printf("removed %s\n", path);
+done:
+    claim_close(&held);
+    cohort_close(&c);
+    return s == COV_OK ? EXIT_OK : jobs_fail(s);
+}
