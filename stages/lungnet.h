@@ -2,7 +2,7 @@
  *
  *   level 0   x -> residual block, c0                             down: 2x2 convolution, stride 2 (levels 0->1, 1->2)
  *   level 1..4  residual block, c1..c4                                  2x2 max pooling (2->3, 3->4)
- *   up 3..0   1x1 convolution, GN+ReLU, resize x2; concatenate the skip; 3x3 convolution, GN+ReLU; then 1x1 to one logit
+ *   up 3..0   2x2 transposed convolution, stride 2, GN+ReLU; concatenate the skip; 3x3 convolution, GN+ReLU; then 1x1 to one logit
  *   residual block:  3x3 - GN - ReLU - 3x3 - GN - (+ shortcut) - ReLU; shortcut: identity, or 1x1 where channels change
  *
  * Every normalisation is GroupNorm with 8 groups, or as many as channels where there are fewer. Channels-last, one

@@ -53,7 +53,7 @@ static void fill_in(train_options *o)
     int axial = o->view == LUNGNET_AXIAL;
     if (o->rows == 0) o->rows = axial ? 512 : 256;
     if (o->cols == 0) o->cols = axial ? 512 : 256;
-    if (o->batch == 0) o->batch = axial ? 4 : 8;
+    if (o->batch == 0) o->batch = 4;
     if (o->micro == 0) o->micro = 1;
     if (o->rate <= 0.0f) o->rate = 4e-3f;
 }
@@ -170,6 +170,17 @@ static status load_numbers(training *t, weights_file *w, int64_t numbers[2], flo
     return lungio_to_net(w, t->n);
 }
 
+static status make_optimiser(training *t)
+{
+    t->schedule = optim_defaults(1);
+    t->schedule.rate = t->o.rate;
+    t->schedule.clip = 1.0f;
+    t->schedule.schedule = OPTIM_COSINE;
+    t->schedule.steps = t->steps;
+    t->schedule.warmup = t->steps / 20 < 50 ? t->steps / 20 : 50;
+    return optim_new(t->n, &t->schedule, &t->op);
+}
+
 /* Rank 0 reads the checkpoint if there is one; every rank ends with its parameters, moments and step. */
 static status resume(training *t)
 {
@@ -198,9 +209,7 @@ static status resume(training *t)
     t->step = numbers[0];
     t->steps = numbers[1];
     t->resumed = 1;
-    t->schedule.steps = t->steps;
-    optim_free(&t->op);
-    COV_GO(optim_new(t->n, &t->schedule, &t->op));
+    COV_GO(make_optimiser(t));
     COV_GO(optim_set(t->op, t->step, m, v));
 done:
     free(m);
@@ -325,24 +334,17 @@ static status build(training *t)
     t->total = total;
     t->host = malloc((t->count + SUMS) * sizeof *t->host);
     if (!t->host) return COV_FAIL(COV_NOMEM, "no memory for %zu gradients", t->count);
-    t->schedule = optim_defaults(1);
-    t->schedule.rate = o->rate;
-    t->schedule.clip = 1.0f;
-    t->schedule.schedule = OPTIM_COSINE;
-    return optim_new(t->n, &t->schedule, &t->op);
+    return COV_OK;
 }
 
-static status set_schedule(training *t)
+/* A fresh start: how many steps, and the optimiser. */
+static status begin(training *t)
 {
-    if (!t->resumed) {
-        t->steps = t->o.steps;
-        if (t->o.minutes > 0.0) COV_TRY(steps_for_minutes(t));
-    }
-    t->schedule.steps = t->steps;
-    t->schedule.warmup = t->steps / 20 < 50 ? t->steps / 20 : 50;
-    if (!t->curve) t->curve = malloc((size_t)(t->steps + 1) * sizeof *t->curve);
+    t->steps = t->o.steps;
+    if (t->o.minutes > 0.0) COV_TRY(steps_for_minutes(t));
+    t->curve = malloc((size_t)(t->steps + 1) * sizeof *t->curve);
     if (!t->curve) return COV_FAIL(COV_NOMEM, "no memory for %lld steps", (long long)t->steps);
-    return COV_OK;
+    return make_optimiser(t);
 }
 
 static void tell(const training *t, train_report *r, int64_t since, double start, double samples)
@@ -433,11 +435,7 @@ status train_run(const train_options *o, const sampler *samples)
     if (done) goto done;
     COV_GO(build(&t));
     COV_GO(resume(&t));
-    COV_GO(set_schedule(&t));
-    if (!t.resumed) {
-        optim_free(&t.op);
-        COV_GO(optim_new(t.n, &t.schedule, &t.op));
-    }
+    if (!t.resumed) COV_GO(begin(&t));
     if (t.mine > 0) {
         size_t n = (size_t)t.o.micro * (size_t)(t.o.rows * t.o.cols);
         prefetch_source source = {.fill = fill, .ctx = &t};

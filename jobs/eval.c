@@ -1,0 +1,282 @@
+/* eval: `covpipe eval lung`: the lung networks against annotated volumes, each way that they can be used, as a Markdown table,
+ * JSON and pictures; with --grid, fusion weights and CRF options over the cases given. */
+#include "data/durable.h"
+#include "data/image.h"
+#include "jobs/jobs.h"
+#include "jobs/setup.h"
+#include "stages/draw.h"
+#include "stages/lungeval.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TILE = 256, COLUMNS = 5, AXIAL_TILES = 10, CAPTION = 22 };
+static const draw_colour PAPER = {16, 16, 16}, INK = {230, 230, 230}, TRUTH = {60, 220, 60}, FOUND = {255, 70, 50};
+
+typedef struct eval_state {
+    const options *o;
+    pipeline_options p;
+    setup_paths paths;
+    device *device;
+    lung *nets;
+    float fusion;
+    str rows, json; /* Markdown and JSON so far */
+    double sum[LUNGEVAL_COUNT][2], worst[LUNGEVAL_COUNT][2];
+    int count[LUNGEVAL_COUNT][2];
+} eval_state;
+
+/* ---- pictures */
+
+/* Copies one plane: axial slice z, or the sagittal plane x with its rows upside down (head up). */
+static void plane_of(const volume_header *h, int sagittal, int64_t k, const void *from, size_t bytes, char *to)
+{
+    const char *source = from;
+    if (!sagittal) {
+        memcpy(to, source + (size_t)(k * h->nx * h->ny) * bytes, (size_t)(h->nx * h->ny) * bytes);
+        return;
+    }
+    for (int64_t z = 0; z < h->nz; z++)
+        for (int64_t y = 0; y < h->ny; y++)
+            memcpy(to + (size_t)((h->nz - 1 - z) * h->ny + y) * bytes, source + (size_t)((z * h->ny + y) * h->nx + k) * bytes, bytes);
+}
+
+static void draw_plane(draw *d, draw_tile t, const trainset_volume *v, const uint8_t *mask, int sagittal, int64_t k, char *room)
+{
+    const volume_header *h = &v->ct.head;
+    char text[32];
+    t.nx = sagittal ? h->ny : h->nx;
+    t.ny = sagittal ? h->nz : h->ny;
+    plane_of(h, sagittal, k, v->ct.hu, sizeof(int16_t), room);
+    draw_slice(d, &t, window_lung(), (const int16_t *)(const void *)room);
+    if (v->lung) {
+        plane_of(h, sagittal, k, v->lung, 1, room);
+        draw_contour(d, &t, (const uint8_t *)room, 0, TRUTH);
+    }
+    plane_of(h, sagittal, k, mask, 1, room);
+    draw_contour(d, &t, (const uint8_t *)room, 0, FOUND);
+    snprintf(text, sizeof text, "%c %lld", sagittal ? 'X' : 'Z', (long long)k);
+    draw_text(d, t.x + 4, t.y + 4, 1, INK, text);
+}
+
+static status draw_case(const eval_state *e, const char *id, const trainset_volume *v, const uint8_t *mask, lungeval_score score)
+{
+    status s;
+    draw *d = NULL;
+    const volume_header *h = &v->ct.head;
+    char text[160], path[SETUP_PATH];
+    int64_t side = h->nx > h->nz ? h->nx : h->nz;
+    char *room = malloc(sizeof(int16_t) * (size_t)(side * h->ny));
+    if (!room) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a picture of %s", id));
+    COV_GO(draw_new(COLUMNS * TILE, CAPTION + 3 * TILE, PAPER, &d));
+    snprintf(text, sizeof text, "%s  DICE %.4f  LESION KEPT %.4f  LUNG %.0f ML  GREEN REFERENCE, RED RESULT", id, score.dice, score.lesion_kept, score.lung_ml);
+    draw_text(d, 4, 7, 1, INK, text);
+    for (int64_t k = 0; k < AXIAL_TILES + COLUMNS; k++) {
+        int sagittal = k >= AXIAL_TILES;
+        draw_tile t = {.x = k % COLUMNS * TILE, .y = CAPTION + k / COLUMNS * TILE, .w = TILE, .h = TILE};
+        int64_t at = sagittal ? h->nx * (2 * (k - AXIAL_TILES) + 3) / 14 : h->nz - 1 - h->nz * (2 * k + 1) / (2 * AXIAL_TILES);
+        draw_plane(d, t, v, mask, sagittal, at, room);
+    }
+    snprintf(path, sizeof path, "%s/%s.png", e->o->pictures, id);
+    COV_GO(image_write_rgb(path, (int32_t)d->height, (int32_t)d->width, d->rgb));
+done:
+    draw_free(&d);
+    free(room);
+    return s;
+}
+
+/* ---- scores */
+
+static void count_in(eval_state *e, lungeval_variant v, int what, double value)
+{
+    if (isnan(value)) return;
+    e->sum[v][what] += value;
+    if (e->count[v][what]++ == 0 || value < e->worst[v][what]) e->worst[v][what] = value;
+}
+
+static void put_number(str *to, double v, int digits)
+{
+    if (isnan(v)) str_put(to, "–");
+    else str_putf(to, "%.*f", digits, v);
+}
+
+static void put_json_number(str *to, const char *name, double v)
+{
+    if (isnan(v)) str_putf(to, ",\"%s\":null", name);
+    else str_putf(to, ",\"%s\":%.6f", name, v);
+}
+
+static void put_json(eval_state *e, const cases_row *row, const char *variant, const char *more, lungeval_score s)
+{
+    str_put(&e->json, e->json.length ? ",\n{\"id\":" : "{\"id\":");
+    str_put_json(&e->json, row->id);
+    str_put(&e->json, ",\"patient\":");
+    str_put_json(&e->json, row->patient);
+    str_putf(&e->json, ",\"variant\":\"%s\"%s", variant, more);
+    put_json_number(&e->json, "dice", s.dice);
+    put_json_number(&e->json, "lesion_kept", s.lesion_kept);
+    put_json_number(&e->json, "lung_ml", s.lung_ml);
+    put_json_number(&e->json, "false_ml", s.false_ml);
+    put_json_number(&e->json, "missed_ml", s.missed_ml);
+    str_put(&e->json, "}");
+}
+
+static void put_row(eval_state *e, const cases_row *row, lungeval_variant v, lungeval_score s)
+{
+    str_putf(&e->rows, "| %s | %s | %s | ", row->id, row->patient, lungeval_name(v));
+    put_number(&e->rows, s.dice, 4);
+    str_put(&e->rows, " | ");
+    put_number(&e->rows, s.lesion_kept, 4);
+    str_put(&e->rows, " | ");
+    put_number(&e->rows, s.lung_ml, 0);
+    str_put(&e->rows, " | ");
+    put_number(&e->rows, s.false_ml, 1);
+    str_put(&e->rows, " | ");
+    put_number(&e->rows, s.missed_ml, 1);
+    str_put(&e->rows, " |\n");
+    put_json(e, row, lungeval_name(v), "", s);
+    count_in(e, v, 0, s.dice);
+    count_in(e, v, 1, s.lesion_kept);
+}
+
+static status score_variants(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
+{
+    static const struct { int weight, crf; } how[] = {
+#define X(NAME, name, weight, crf) {weight, crf},
+        LUNGEVAL_VARIANTS(X)
+#undef X
+    };
+    int last = -1;
+    lungeval_score score = {0};
+    for (int k = 0; k < LUNGEVAL_COUNT; k++) {
+        if ((how[k].weight != 0 && !e->p.use_sagittal) || (how[k].crf && !e->p.use_crf)) continue;
+        float weight = how[k].weight < 0 ? e->fusion : (float)how[k].weight;
+        COV_TRY(lungeval_mask(logits, weight, how[k].crf ? &e->p.crf : NULL, mask));
+        score = lungeval_score_of(v, mask);
+        put_row(e, row, (lungeval_variant)k, score);
+        last = k;
+    }
+    if (*e->o->pictures && last >= 0) COV_TRY(draw_case(e, row->id, v, mask, score)); /* the last variant is the fullest */
+    return COV_OK;
+}
+
+/* ---- grid search: two one-dimensional families, fusion without the CRF, then the CRF at the fusion weight in use */
+
+static status grid_point(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, float weight,
+                         const crf_options *crf, uint8_t *mask)
+{
+    char more[160];
+    if (crf)
+        snprintf(more, sizeof more, ",\"fusion\":%g,\"crf\":[%g,%g,%g,%g,%g,%d]", (double)weight, (double)crf->w_appearance, (double)crf->w_smooth,
+                 (double)crf->theta_alpha, (double)crf->theta_beta, (double)crf->theta_gamma, crf->iterations);
+    else
+        snprintf(more, sizeof more, ",\"fusion\":%g", (double)weight);
+    COV_TRY(lungeval_mask(logits, weight, crf, mask));
+    lungeval_score s = lungeval_score_of(v, mask);
+    put_json(e, row, "grid", more, s);
+    printf("%s%s  dice %.5f  lesion kept %.5f\n", row->id, more, s.dice, s.lesion_kept);
+    fflush(stdout);
+    return COV_OK;
+}
+
+static status grid_case(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
+{
+    static const float fusions[] = {0.0f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.8f, 1.0f};
+    static const float appearances[] = {0.3f, 1.0f, 3.0f}, alphas[] = {10.0f, 30.0f, 80.0f}, betas[] = {5.0f, 13.0f, 30.0f};
+    for (size_t k = 0; e->p.use_sagittal && k < sizeof fusions / sizeof *fusions; k++)
+        COV_TRY(grid_point(e, row, v, logits, fusions[k], NULL, mask));
+    for (int k = 0; e->p.use_crf && k < 27; k++) {
+        crf_options c = e->p.crf;
+        c.w_appearance = appearances[k / 9];
+        c.theta_alpha = alphas[k / 3 % 3];
+        c.theta_beta = betas[k % 3];
+        COV_TRY(grid_point(e, row, v, logits, e->fusion, &c, mask));
+    }
+    return COV_OK;
+}
+
+static status eval_case(eval_state *e, const cases_row *row)
+{
+    status s;
+    trainset_volume v = {0};
+    lungeval *logits = NULL;
+    uint8_t *mask = NULL;
+    COV_GO(trainset_read(row, &v));
+    COV_GO(lungeval_new(e->p.backend, e->device, e->nets, e->p.use_sagittal, &v, &logits));
+    mask = malloc((size_t)(v.ct.head.nx * v.ct.head.ny * v.ct.head.nz));
+    if (!mask) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the mask of %s", row->id));
+    COV_GO(e->o->grid ? grid_case(e, row, &v, logits, mask) : score_variants(e, row, &v, logits, mask));
+done:
+    free(mask);
+    lungeval_free(&logits);
+    trainset_volume_free(&v);
+    return s;
+}
+
+static void put_means(eval_state *e)
+{
+    str_put(&e->rows, "\n| variant | mean Dice | worst Dice | mean lesion kept | worst lesion kept | cases |\n| --- | --- | --- | --- | --- | --- |\n");
+    for (int k = 0; k < LUNGEVAL_COUNT; k++) {
+        if (e->count[k][0] + e->count[k][1] == 0) continue;
+        str_putf(&e->rows, "| %s |", lungeval_name((lungeval_variant)k));
+        for (int what = 0; what < 2; what++) {
+            double n = e->count[k][what];
+            str_put(&e->rows, " ");
+            put_number(&e->rows, n > 0 ? e->sum[k][what] / n : NAN, 4);
+            str_put(&e->rows, " | ");
+            put_number(&e->rows, n > 0 ? e->worst[k][what] : NAN, 4);
+            str_put(&e->rows, " |");
+        }
+        str_putf(&e->rows, " %d |\n", e->count[k][0]);
+    }
+}
+
+static status finish(eval_state *e, int cases_done)
+{
+    if (cases_done == 0) return COV_FAIL(COV_USAGE, "no annotated volume to score: --cases and --fold leave none");
+    if (!e->o->grid) {
+        put_means(e);
+        fputs(str_text(&e->rows), stdout);
+        if (*e->o->out) COV_TRY(durable_write(e->o->out, str_text(&e->rows), e->rows.length));
+    }
+    if (e->rows.failed || e->json.failed) return COV_FAIL(COV_NOMEM, "no memory for the table");
+    return *e->o->json ? setup_write_json(e->o->json, &e->json) : COV_OK;
+}
+
+static status eval_lung(const options *o)
+{
+    status s;
+    eval_state e = {.o = o};
+    cases *c = NULL;
+    int done_cases = 0;
+    COV_GO(cases_read(o->cases, &c));
+    COV_GO(setup_pipeline(o, &e.paths, &e.p));
+    COV_GO(e.p.backend->open(&(device_options){.threads = e.p.threads}, &e.device));
+    COV_GO(lung_open(e.p.backend, e.device, e.p.precision, e.p.lung_axial_path, e.p.use_sagittal ? e.p.lung_sagittal_path : NULL, &e.nets));
+    e.fusion = !e.p.use_sagittal ? 0.0f : e.p.fusion_weight >= 0.0f ? e.p.fusion_weight : lung_fusion(e.nets);
+    str_put(&e.rows, "| case | patient | variant | Dice | lesion kept | lung ml | false ml | missed ml |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    for (size_t k = 0; k < c->count; k++) {
+        const cases_row *row = &c->rows[k];
+        if (row->kind != CASES_VOLUME || (*o->fold && !trainset_held_out(o->fold, row->patient))) continue;
+        COV_GO(eval_case(&e, row));
+        done_cases++;
+    }
+    COV_GO(finish(&e, done_cases));
+done:
+    lung_close(&e.nets);
+    if (e.device) e.p.backend->close(&e.device);
+    cases_free(&c);
+    str_free(&e.rows);
+    str_free(&e.json);
+    return s;
+}
+
+int eval_job(const options *o)
+{
+    status s = COV_OK;
+    if (strcmp(o->words[0], "lung") != 0) s = COV_FAIL(COV_USAGE, "eval %s: expected lung", o->words[0]);
+    else if (!*o->cases) s = COV_FAIL(COV_USAGE, "eval needs --cases FILE");
+    if (s == COV_OK) s = eval_lung(o);
+    return s == COV_OK ? EXIT_OK : jobs_fail(s);
+}

@@ -1,0 +1,10 @@
+/* lungcrf: the fully connected CRF over the slices of a volume: fused logits in, a lung mask out. Local. */
+#ifndef COV_STAGES_LUNGCRF_H
+#define COV_STAGES_LUNGCRF_H
+#include "data/volume.h"
+#include "kernels/backend.h"
+
+/* Bandwidths are pixels of a 512-pixel slice; on another grid they keep their share of the image. logit and mask (nz, ny, nx); mask
+ * 0/1. A slice without one pixel that the networks call lung stays empty: a Potts CRF has nothing to spread there. */
+status lungcrf_run(const backend *b, device *d, const crf_options *o, const volume *v, const float *logit, uint8_t *mask);
+#endif
