@@ -112,7 +112,7 @@ static void stored_affine(const double canonical[4][4], const volume_native *n, 
         m[r][3] = canonical[r][3];
         for (int c = 0; c < 3; c++) {
             int a = n->axis[c];
-            m[r][a] = n->flip[c] ? -canonical[r][c] : canonical[r][c];
+            m[r][a] = n->flip[c] ? 0 - canonical[r][c] : canonical[r][c];
             if (n->flip[c]) m[r][3] += canonical[r][c] * (double)(n->size[a] - 1);
         }
     }

@@ -149,7 +149,7 @@ status volume_orient(const double native_affine[4][4], volume_header *h, reason 
         n->flip[c] = c == 2 ? native_affine[c][a] < 0 : native_affine[c][a] > 0;
         h->spacing_mm[c] = length[a];
         for (int r = 0; r < 3; r++) {
-            affine[r][c] = n->flip[c] ? -native_affine[r][a] : native_affine[r][a];
+            affine[r][c] = n->flip[c] ? 0 - native_affine[r][a] : native_affine[r][a]; /* no negative zeros */
             if (n->flip[c]) affine[r][3] += native_affine[r][a] * (double)(n->size[a] - 1);
         }
     }
