@@ -104,15 +104,19 @@ status column_write(hid_t dataset, const char *file, const column *c, hsize_t ro
     unsigned char *dense = NULL;
     hid_t type = H5I_INVALID_HID;
     size_t bytes = column_bytes(c);
-    status s;
-    COV_GO(buffer_for(c, file, rows, &dense));
+    status s = buffer_for(c, file, rows, &dense);
+    H5_GO(COV_NOMEM, file, c->name, type = column_type(c));
+    if (s != COV_OK) { /* other ranks may wait in the collective write: take part in it with nothing */
+        h5_rows_write(dataset, file, c->name, type, 0, 0, NULL, transfer);
+        s = COV_FAIL(COV_NOMEM, "%s: %s: no memory for %llu rows", file, c->name, (unsigned long long)rows);
+        goto done;
+    }
     for (size_t k = 0; k < rows; k++) {
         const unsigned char *from = (const unsigned char *)records + k * stride + c->offset;
         size_t used = c->kind == COLUMN_TEXT ? strnlen((const char *)from, bytes) : bytes;
         memcpy(dense + k * bytes, from, used);
         memset(dense + k * bytes + used, 0, bytes - used);
     }
-    H5_GO(COV_NOMEM, file, c->name, type = column_type(c));
     COV_GO(h5_rows_write(dataset, file, c->name, type, row0, rows, dense, transfer));
 done:
     h5_close(&type);

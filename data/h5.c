@@ -89,21 +89,32 @@ hid_t h5_text_type(size_t bytes)
 
 /* ---------------------------------------------------------------- attributes */
 
-/* Replaces an attribute of the same name. */
-static status put_attribute(hid_t at, const char *file, const char *name, hid_t on_disk, hid_t in_memory, int count,
-                            const void *values)
+/* count < 0: one value, a scalar. */
+static status put_attribute(hid_t at, const char *file, const char *name, hid_t type, int count, const void *values)
 {
     hid_t space = H5I_INVALID_HID, attribute = H5I_INVALID_HID;
     hsize_t n = (hsize_t)count;
     status s = COV_OK;
     if (H5Aexists(at, name) > 0) H5_GO(COV_IO, file, name, H5Adelete(at, name));
-    H5_GO(COV_NOMEM, file, name, space = count == 1 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &n, NULL));
-    H5_GO(COV_IO, file, name, attribute = H5Acreate2(at, name, on_disk, space, H5P_DEFAULT, H5P_DEFAULT));
-    H5_GO(COV_IO, file, name, H5Awrite(attribute, in_memory, values));
+    H5_GO(COV_NOMEM, file, name, space = count < 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &n, NULL));
+    H5_GO(COV_IO, file, name, attribute = H5Acreate2(at, name, type, space, H5P_DEFAULT, H5P_DEFAULT));
+    H5_GO(COV_IO, file, name, H5Awrite(attribute, type, values));
 done:
     h5_close(&attribute);
     h5_close(&space);
     return s;
+}
+
+status h5_put_value(hid_t at, const char *file, const char *name, hid_t type, const void *value)
+{
+    COV_TRY(put_attribute(at, file, name, type, -1, value));
+    return COV_OK;
+}
+
+status h5_put_array(hid_t at, const char *file, const char *name, hid_t type, int count, const void *values)
+{
+    COV_TRY(put_attribute(at, file, name, type, count, values));
+    return COV_OK;
 }
 
 status h5_put_text(hid_t at, const char *file, const char *name, const char *text)
@@ -111,16 +122,10 @@ status h5_put_text(hid_t at, const char *file, const char *name, const char *tex
     status s = COV_OK;
     hid_t type = H5I_INVALID_HID;
     H5_GO(COV_NOMEM, file, name, type = h5_text_type(strlen(text)));
-    COV_GO(put_attribute(at, file, name, type, type, 1, text));
+    COV_GO(put_attribute(at, file, name, type, -1, text));
 done:
     h5_close(&type);
     return s;
-}
-
-status h5_put_ints(hid_t at, const char *file, const char *name, const int64_t *values, int count)
-{
-    COV_TRY(put_attribute(at, file, name, H5T_STD_I64LE, H5T_NATIVE_INT64, count, values));
-    return COV_OK;
 }
 
 /* Opens a scalar attribute (or an array of one element, as some tools write them). */
@@ -366,5 +371,73 @@ status h5_rows_write(hid_t dataset, const char *file, const char *name, hid_t ty
 done:
     h5_close(&in_memory);
     h5_close(&in_file);
+    return s;
+}
+
+/* ---------------------------------------------------------------- dimension scales */
+
+/* The specification wants these two NUL-terminated, and its readers check. */
+static status put_terminated(hid_t at, const char *file, const char *name, const char *text)
+{
+    hid_t type = H5I_INVALID_HID;
+    status s = COV_OK;
+    H5_GO(COV_NOMEM, file, name, type = H5Tcopy(H5T_C_S1));
+    H5_GO(COV_BROKEN, file, name, H5Tset_size(type, strlen(text) + 1));
+    COV_GO(put_attribute(at, file, name, type, -1, text));
+done:
+    h5_close(&type);
+    return s;
+}
+
+status h5_make_scale(hid_t scale, const char *file, const char *name)
+{
+    COV_TRY(put_terminated(scale, file, "CLASS", "DIMENSION_SCALE"));
+    COV_TRY(put_terminated(scale, file, "NAME", name));
+    return COV_OK;
+}
+
+/* DIMENSION_LIST: for every dimension of the dataset, a list of references to its scales. */
+static status list_dimension(const h5_use *use, const char *file, hobj_ref_t *scale)
+{
+    hid_t type = H5I_INVALID_HID, space = H5I_INVALID_HID;
+    hvl_t lists[H5_RANK] = {{0, NULL}};
+    status s = COV_OK;
+    H5_GO(COV_BROKEN, file, "DIMENSION_LIST", space = H5Dget_space(use->dataset));
+    int rank = H5Sget_simple_extent_ndims(space);
+    if (rank < 1 || rank > H5_RANK || use->dimension >= (unsigned)rank) {
+        s = COV_FAIL(COV_BROKEN, "%s: a scale for dimension %u of %d", file, use->dimension, rank);
+        goto done;
+    }
+    lists[use->dimension] = (hvl_t){1, scale};
+    H5_GO(COV_NOMEM, file, "DIMENSION_LIST", type = H5Tvlen_create(H5T_STD_REF_OBJ));
+    COV_GO(h5_put_array(use->dataset, file, "DIMENSION_LIST", type, rank, lists));
+done:
+    h5_close(&space);
+    h5_close(&type);
+    return s;
+}
+
+typedef struct back_reference { hobj_ref_t dataset; uint32_t dimension; } back_reference;
+
+status h5_attach_scale(hid_t scale, const char *file, const h5_use *uses, int count)
+{
+    hid_t type = H5I_INVALID_HID;
+    hobj_ref_t to_scale;
+    status s = COV_OK;
+    back_reference *back = calloc((size_t)count, sizeof *back);
+    if (!back) { s = COV_FAIL(COV_NOMEM, "%s: no memory for a dimension scale", file); goto done; }
+    H5_GO(COV_BROKEN, file, "scale", H5Rcreate(&to_scale, scale, ".", H5R_OBJECT, -1));
+    for (int k = 0; k < count; k++) {
+        COV_GO(list_dimension(&uses[k], file, &to_scale));
+        H5_GO(COV_BROKEN, file, "scale", H5Rcreate(&back[k].dataset, uses[k].dataset, ".", H5R_OBJECT, -1));
+        back[k].dimension = uses[k].dimension;
+    }
+    H5_GO(COV_NOMEM, file, "scale", type = H5Tcreate(H5T_COMPOUND, sizeof *back));
+    H5_GO(COV_BROKEN, file, "scale", H5Tinsert(type, "dataset", offsetof(back_reference, dataset), H5T_STD_REF_OBJ));
+    H5_GO(COV_BROKEN, file, "scale", H5Tinsert(type, "dimension", offsetof(back_reference, dimension), H5T_NATIVE_UINT32));
+    COV_GO(h5_put_array(scale, file, "REFERENCE_LIST", type, count, back));
+done:
+    h5_close(&type);
+    free(back);
     return s;
 }

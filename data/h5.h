@@ -34,7 +34,9 @@ hid_t h5_text_type(size_t bytes); /* fixed-length UTF-8; negative on failure */
 
 /* ---- attributes of an object */
 status h5_put_text(hid_t at, const char *file, const char *name, const char *text);
-status h5_put_ints(hid_t at, const char *file, const char *name, const int64_t *values, int count); /* 1: a scalar */
+/* Of a type that is the same on disk and in memory. An attribute of that name is replaced. */
+status h5_put_value(hid_t at, const char *file, const char *name, hid_t type, const void *value);
+status h5_put_array(hid_t at, const char *file, const char *name, hid_t type, int count, const void *values);
 /* Caller frees. COV_FORMAT if it is missing, not one string, or longer than `limit` bytes. */
 status h5_get_text(hid_t at, const char *file, const char *name, size_t limit, char **out);
 status h5_get_text_into(hid_t at, const char *file, const char *name, char *out, size_t room);
@@ -60,6 +62,12 @@ status h5_check_type(hid_t dataset, const char *file, const char *name, hid_t ty
 status h5_rows_read(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows, void *out);
 status h5_rows_write(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows,
                      const void *values, hid_t transfer);
-/* Is there a hard link of this name? No slashes. */
+/* Dimension scales (the HDF5 dimension scale specification, as h5py, netCDF and MATLAB read them): h5_make_scale once on
+ * the scale, then h5_attach_scale once for every dataset and dimension, all with the file open by one process. */
+status h5_make_scale(hid_t scale, const char *file, const char *name);
+typedef struct h5_use { hid_t dataset; unsigned dimension; } h5_use;
+/* `uses` of one scale, all at once; a dataset's other dimensions stay without a scale. */
+status h5_attach_scale(hid_t scale, const char *file, const h5_use *uses, int count);
+/* Is the last step of this path a hard link? */
 int h5_has(hid_t at, const char *name);
 #endif

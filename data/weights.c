@@ -384,7 +384,7 @@ static status save_checkpoint(hid_t root, const char *file, const weights_file *
     status s;
     COV_GO(digest_checkpoint(w, hex));
     H5_GO(COV_IO, file, "checkpoint", group = H5Gcreate2(root, "checkpoint", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
-    COV_GO(h5_put_ints(group, file, "step", &w->step, 1));
+    COV_GO(h5_put_value(group, file, "step", H5T_STD_I64LE, &w->step));
     COV_GO(h5_put_text(group, file, "split_sha256", w->split_sha256));
     COV_GO(h5_put_text(group, file, "sha256", hex));
     COV_GO(save_names(group, file, "arrays", w->array_count ? w->arrays->name : "", sizeof *w->arrays, w->array_count,

@@ -1,0 +1,681 @@
+/* cohort_write: gather, the one collective phase. In order, every rank in step:
+ *   survey   each rank verifies its share of the parts and tells all ranks sizes and digests
+ *   layout   every rank computes the same places: row k of /study is study k, masks of one size lie in one dataset
+ *   create   rank 0 makes the empty file (data/schema) and fills what needs no part
+ *   fill     rounds of collective writes; a round is whole chunks for each rank, so no two ranks ever share one
+ *   check    rank 0 reads the file back and compares; fsync, rename
+ * After every step the ranks agree on the first failure, so that all leave together. HDF5 wants every rank in every
+ * collective call: a rank without rows writes an empty selection.
+ * The trap: filtered chunks must be written whole; a partial one would be read back and grow in the file. */
+#include "data/cohort.h"
+
+#include "base/size.h"
+#include "data/columns.h"
+#include "data/durable.h"
+#include "data/schema.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { BATCH_BYTES = 64 << 20, MESSAGE = 1024, SAMPLES = 64, COLUMNS_LIMIT = 64 };
+
+#define MPI_GO(call)                                                                      \
+    do {                                                                                  \
+        if ((call) != MPI_SUCCESS) { s = COV_FAIL(COV_COMM, #call " failed"); goto done; } \
+    } while (0)
+
+/* What all ranks must know of a study; sent as bytes between equal hosts. */
+typedef struct survey {
+    int32_t status, reason, rows, cols, slices, has_lung;
+    int64_t slice_count;
+    char input_sha256[SHA256_HEX];
+} survey;
+
+typedef struct writer {
+    MPI_Comm comm;
+    int rank, size;
+    const char *path;
+    char temporary[PATH_MAX];
+    const cohort_source *source;
+    survey *studies;       /* owned; count */
+    gather_record *places; /* owned; count */
+    int *set_of;           /* owned; count; -1: no mask */
+    schema_set *sets;      /* owned */
+    int set_count;
+    int *extra_bytes; /* owned */
+    int64_t slices;   /* rows of /slice */
+    int64_t pixels, pixels_done;
+    uint64_t sum; /* of what this rank wrote, then of all ranks */
+    hid_t root, transfer;
+} writer;
+
+/* ---------------------------------------------------------------- agreement */
+
+/* All ranks return the status and message of the lowest rank that failed. */
+static status agree(writer *w, status mine)
+{
+    struct { int status; char message[MESSAGE]; } told = {COV_OK, ""};
+    int failed = mine == COV_OK ? w->size : w->rank, first = w->size;
+    status s = COV_OK;
+    MPI_GO(MPI_Allreduce(&failed, &first, 1, MPI_INT, MPI_MIN, w->comm));
+    if (first == w->size) return COV_OK;
+    if (first == w->rank) {
+        told.status = mine;
+        snprintf(told.message, sizeof told.message, "%s", status_message());
+    }
+    MPI_GO(MPI_Bcast(&told, sizeof told, MPI_BYTE, first, w->comm));
+    if (first == w->rank) return status_relay(mine, __FILE__, __LINE__);
+    return COV_FAIL((status)told.status, "%s", told.message);
+done:
+    return s;
+}
+
+/* A step that every rank takes, and whose failure on one rank is a failure on all. */
+#define TOGETHER(w, expr) COV_TRY(agree((w), (expr)))
+
+static int64_t share(int64_t n, int rank, int size) { return n / size * rank + (n % size * rank) / size; }
+
+/* FNV-1a over a record and its index; sums of these do not depend on the order. */
+static uint64_t mark(uint64_t index, const void *bytes, size_t n)
+{
+    uint64_t h = 0xcbf29ce484222325u ^ (index * 0x9e3779b97f4a7c15u);
+    for (size_t k = 0; k < n; k++) h = (h ^ ((const unsigned char *)bytes)[k]) * 0x100000001b3u;
+    return h;
+}
+
+static uint64_t mark_slice(uint64_t index, const slice_row *row)
+{
+    struct { int64_t z, lung_px; double position_mm; } plain = {row->z, row->lung_px, row->position_mm};
+    return mark(~index, &plain, sizeof plain);
+}
+
+/* ---------------------------------------------------------------- survey */
+
+static status look_at(writer *w, int64_t k, survey *out, char *path)
+{
+    const char *file = w->source->parts[k];
+    part_head h;
+    status s = part_verify(file);
+    if (s == COV_OK) s = part_check(file, &h);
+    if (s == COV_FORMAT) { /* to be computed again; the message of part_verify stays */
+        char aside[PATH_MAX];
+        int n = snprintf(aside, sizeof aside, "%s.damaged", file);
+        if (n > 0 && n < (int)sizeof aside) rename(file, aside);
+    }
+    if (s != COV_OK) return status_relay(s, __FILE__, __LINE__);
+    if (strcmp(h.key.unit, PART_WHOLE_STUDY) != 0) return COV_FAIL(COV_USAGE, "%s: the part holds '%s', not a study", file, h.key.unit);
+    *out = (survey){h.status, h.reason, h.rows, h.cols, h.slices, h.has_lung, h.slice_count, ""};
+    memcpy(out->input_sha256, h.key.input_sha256, SHA256_HEX);
+    memcpy(path, h.key.path, STUDY_PATH);
+    return COV_OK;
+}
+
+/* A rank looks at all of its share, even after a damaged part: all damaged ones are then set aside at once. */
+static status look_at_share(writer *w, int64_t first, int64_t end, survey *mine, char ends[2][STUDY_PATH])
+{
+    char path[STUDY_PATH], message[MESSAGE] = "";
+    status worst = COV_OK;
+    for (int64_t k = first; k < end; k++) {
+        status s = look_at(w, k, &mine[k - first], path);
+        if (s == COV_OK && k > first && strcmp(ends[1], path) >= 0)
+            s = COV_FAIL(COV_USAGE, "%s: not in the order of paths: '%s' after '%s'", w->source->parts[k], path, ends[1]);
+        if (s != COV_OK && worst == COV_OK) {
+            worst = s;
+            snprintf(message, sizeof message, "%s", status_message());
+        }
+        if (s != COV_OK && s != COV_FORMAT) break;
+        memcpy(ends[1], path, STUDY_PATH);
+        if (k == first) memcpy(ends[0], path, STUDY_PATH);
+    }
+    return worst == COV_OK ? COV_OK : COV_FAIL(worst, "%s", message);
+}
+
+/* ends: first and last path of every rank's share, in order of ranks; empty shares have empty paths. */
+static status check_order(const char *ends, int size)
+{
+    const char *last = "";
+    for (int r = 0; r < size; r++) {
+        const char *first = ends + (size_t)r * 2 * STUDY_PATH;
+        if (!first[0]) continue;
+        if (last[0] && strcmp(last, first) >= 0) return COV_FAIL(COV_USAGE, "parts are not in the order of paths: '%s' after '%s'", first, last);
+        last = first + STUDY_PATH;
+    }
+    return COV_OK;
+}
+
+static status survey_parts(writer *w)
+{
+    int64_t n = w->source->count, first = share(n, w->rank, w->size), end = share(n, w->rank + 1, w->size);
+    int *counts = calloc((size_t)w->size, sizeof *counts), *starts = calloc((size_t)w->size, sizeof *starts);
+    survey *mine = calloc((size_t)(end - first) + 1, sizeof *mine);
+    char ends[2][STUDY_PATH] = {"", ""}, *all_ends = calloc((size_t)w->size, sizeof ends);
+    MPI_Datatype item = MPI_DATATYPE_NULL;
+    status s = COV_OK;
+    w->studies = calloc((size_t)n + 1, sizeof *w->studies);
+    if (!counts || !starts || !mine || !all_ends || !w->studies) s = COV_FAIL(COV_NOMEM, "no memory for %lld studies", (long long)n);
+    if (s == COV_OK) s = look_at_share(w, first, end, mine, ends);
+    COV_GO(agree(w, s));
+    for (int r = 0; r < w->size; r++) {
+        starts[r] = (int)share(n, r, w->size);
+        counts[r] = (int)share(n, r + 1, w->size) - starts[r];
+    }
+    MPI_GO(MPI_Type_contiguous(sizeof *mine, MPI_BYTE, &item)); /* counts are of studies: they fit an int */
+    MPI_GO(MPI_Type_commit(&item));
+    MPI_GO(MPI_Allgatherv(mine, (int)(end - first), item, w->studies, counts, starts, item, w->comm));
+    MPI_GO(MPI_Allgather(ends, sizeof ends, MPI_BYTE, all_ends, sizeof ends, MPI_BYTE, w->comm));
+    COV_GO(check_order(all_ends, w->size));
+done:
+    if (item != MPI_DATATYPE_NULL) MPI_Type_free(&item);
+    free(all_ends);
+    free(mine);
+    free(starts);
+    free(counts);
+    return s;
+}
+
+/* ---------------------------------------------------------------- layout */
+
+/* The set of masks of this size, made where it is missing. Sizes are few, but not bounded: the list grows. */
+static status find_set(writer *w, const survey *study, int *out)
+{
+    for (*out = 0; *out < w->set_count; ++*out)
+        if (w->sets[*out].rows == study->rows && w->sets[*out].cols == study->cols) return COV_OK;
+    if ((w->set_count & (w->set_count - 1)) == 0) {
+        schema_set *more = realloc(w->sets, (w->set_count ? 2 * (size_t)w->set_count : 1) * sizeof *more);
+        if (!more) return COV_FAIL(COV_NOMEM, "no memory for %d mask sizes", w->set_count + 1);
+        w->sets = more;
+    }
+    schema_set *set = &w->sets[w->set_count++];
+    *set = (schema_set){.rows = study->rows, .cols = study->cols, .chunk = part_chunk_slices(study->rows, study->cols)};
+    snprintf(set->name, sizeof set->name, "%dx%d", study->rows, study->cols);
+    return COV_OK;
+}
+
+static status place_rows(writer *w)
+{
+    for (int64_t k = 0; k < w->source->count; k++) {
+        const survey *study = &w->studies[k];
+        gather_record *place = &w->places[k];
+        *place = (gather_record){.duplicate_of = -1, .mask_row0 = -1, .slice_row0 = -1};
+        w->set_of[k] = -1;
+        if (study->slice_count) {
+            place->slice_row0 = w->slices;
+            w->slices += study->slice_count;
+        }
+        if (!study->has_lung) continue;
+        COV_TRY(find_set(w, study, &w->set_of[k]));
+        schema_set *set = &w->sets[w->set_of[k]];
+        memcpy(place->mask_set, set->name, sizeof place->mask_set);
+        place->mask_row0 = set->slices;
+        set->slices += (study->slices + set->chunk - 1) / set->chunk * set->chunk;
+    }
+    for (int k = 0; k < w->set_count; k++) w->pixels += w->sets[k].slices * w->sets[k].rows * w->sets[k].cols;
+    return COV_OK;
+}
+
+typedef struct same_input { const char *sha; int64_t k; } same_input;
+
+static int by_input_and_row(const void *a, const void *b)
+{
+    const same_input *x = a, *y = b;
+    int order = strcmp(x->sha, y->sha);
+    return order ? order : (x->k > y->k) - (x->k < y->k);
+}
+
+static status place_duplicates(writer *w)
+{
+    int64_t n = 0, first = 0;
+    same_input *order = calloc((size_t)w->source->count + 1, sizeof *order);
+    if (!order) return COV_FAIL(COV_NOMEM, "no memory to look for duplicates");
+    for (int64_t k = 0; k < w->source->count; k++)
+        if (w->studies[k].input_sha256[0]) order[n++] = (same_input){w->studies[k].input_sha256, k};
+    qsort(order, (size_t)n, sizeof *order, by_input_and_row);
+    for (int64_t i = 1; i < n; i++) {
+        if (strcmp(order[i].sha, order[first].sha) != 0) first = i;
+        else w->places[order[i].k].duplicate_of = order[first].k;
+    }
+    free(order);
+    return COV_OK;
+}
+
+static status layout(writer *w)
+{
+    const cohort_source *from = w->source;
+    w->places = calloc((size_t)from->count + 1, sizeof *w->places);
+    w->set_of = calloc((size_t)from->count + 1, sizeof *w->set_of);
+    w->extra_bytes = calloc((size_t)from->extra_count + 1, sizeof *w->extra_bytes);
+    if (!w->places || !w->set_of || !w->extra_bytes) return COV_FAIL(COV_NOMEM, "no memory for %lld studies", (long long)from->count);
+    COV_TRY(place_rows(w));
+    COV_TRY(place_duplicates(w));
+    for (int i = 0; i < from->extra_count; i++) {
+        size_t widest = 0;
+        for (int64_t k = 0; k < from->count; k++) {
+            size_t n = from->extras[i].values[k] ? strnlen(from->extras[i].values[k], COHORT_CELL - 1) : 0;
+            widest = n > widest ? n : widest;
+        }
+        w->extra_bytes[i] = (int)widest + 1;
+    }
+    return COV_OK;
+}
+
+/* ---------------------------------------------------------------- what rank 0 writes alone */
+
+static status fill_gathered(writer *w, hid_t root)
+{
+    int count;
+    const column *columns = columns_gather(&count);
+    hid_t dataset = H5I_INVALID_HID;
+    status s = COV_OK;
+    for (int i = 0; i < count; i++) {
+        COV_GO(column_open(root, w->temporary, "study", &columns[i], (hsize_t)w->source->count, &dataset));
+        COV_GO(column_write(dataset, w->temporary, &columns[i], 0, (hsize_t)w->source->count, w->places, sizeof *w->places, H5P_DEFAULT));
+        h5_close(&dataset);
+    }
+done:
+    h5_close(&dataset);
+    return s;
+}
+
+static status fill_extra(writer *w, hid_t root, int i)
+{
+    const cohort_extra *e = &w->source->extras[i];
+    column c = {e->name, COLUMN_TEXT, w->extra_bytes[i], "", "", 0};
+    size_t width = (size_t)w->extra_bytes[i], bytes;
+    hid_t dataset = H5I_INVALID_HID;
+    char *cells = NULL;
+    status s = COV_OK;
+    if (!size_mul(width, (size_t)w->source->count + 1, &bytes) || !(cells = calloc(bytes, 1))) {
+        s = COV_FAIL(COV_NOMEM, "no memory for the column '%s'", e->name);
+        goto done;
+    }
+    for (int64_t k = 0; k < w->source->count; k++)
+        if (e->values[k]) memcpy(cells + (size_t)k * width, e->values[k], strnlen(e->values[k], width));
+    COV_GO(column_open(root, w->temporary, "study", &c, (hsize_t)w->source->count, &dataset));
+    COV_GO(column_write(dataset, w->temporary, &c, 0, (hsize_t)w->source->count, cells, width, H5P_DEFAULT));
+done:
+    h5_close(&dataset);
+    free(cells);
+    return s;
+}
+
+/* /mask/RxC/study: which study a row belongs to, -1 in the padding. */
+static status fill_owners(writer *w, hid_t root, int set)
+{
+    column c = {"study", COLUMN_I32, 1, "", "", 0};
+    const schema_set *about = &w->sets[set];
+    hid_t dataset = H5I_INVALID_HID;
+    char group[COHORT_SET + 8];
+    status s = COV_OK;
+    int32_t *owners = malloc((size_t)about->slices * sizeof *owners);
+    snprintf(group, sizeof group, "mask/%s", about->name);
+    if (!owners) { s = COV_FAIL(COV_NOMEM, "no memory for %lld mask rows", (long long)about->slices); goto done; }
+    memset(owners, 0xff, (size_t)about->slices * sizeof *owners);
+    for (int64_t k = 0; k < w->source->count; k++)
+        for (int64_t z = 0; w->set_of[k] == set && z < w->studies[k].slices; z++) owners[w->places[k].mask_row0 + z] = (int32_t)k;
+    COV_GO(column_open(root, w->temporary, group, &c, (hsize_t)about->slices, &dataset));
+    COV_GO(column_write(dataset, w->temporary, &c, 0, (hsize_t)about->slices, owners, sizeof *owners, H5P_DEFAULT));
+done:
+    h5_close(&dataset);
+    free(owners);
+    return s;
+}
+
+static status create_file(writer *w)
+{
+    const cohort_source *from = w->source;
+    hid_t root = H5I_INVALID_HID;
+    schema what = {.studies = from->count, .slices = w->slices, .set_count = w->set_count, .sets = w->sets,
+                   .extra_count = from->extra_count, .extras = from->extras, .extra_bytes = w->extra_bytes,
+                   .attribute_count = from->attribute_count, .attributes = from->attributes,
+                   .ranks = w->size, .complete = from->complete};
+    status s;
+    COV_GO(schema_create(w->temporary, &what));
+    COV_GO(h5_open_file(w->temporary, H5F_ACC_RDWR, &root));
+    if (from->count) {
+        COV_GO(fill_gathered(w, root));
+        for (int i = 0; i < from->extra_count; i++) COV_GO(fill_extra(w, root, i));
+    }
+    for (int i = 0; i < w->set_count; i++) COV_GO(fill_owners(w, root, i));
+    herr_t closed = H5Fclose(root);
+    root = H5I_INVALID_HID;
+    H5_GO(COV_IO, w->temporary, "close", closed);
+done:
+    h5_close(&root);
+    return s;
+}
+
+/* ---------------------------------------------------------------- what all ranks write together */
+
+static status open_together(writer *w)
+{
+    hid_t access = H5I_INVALID_HID;
+    const char *file = w->temporary;
+    status s = COV_OK;
+    H5_GO(COV_NOMEM, file, "access list", access = H5Pcreate(H5P_FILE_ACCESS));
+    H5_GO(COV_BROKEN, file, "access list", H5Pset_fapl_mpio(access, w->comm, MPI_INFO_NULL));
+    H5_GO(COV_BROKEN, file, "access list", H5Pset_all_coll_metadata_ops(access, 1));
+    H5_GO(COV_BROKEN, file, "access list", H5Pset_coll_metadata_write(access, 1));
+    H5_GO(COV_NOMEM, file, "transfer list", w->transfer = H5Pcreate(H5P_DATASET_XFER));
+    H5_GO(COV_BROKEN, file, "transfer list", H5Pset_dxpl_mpio(w->transfer, H5FD_MPIO_COLLECTIVE));
+    H5_GO(COV_IO, file, "collective open", w->root = H5Fopen(file, H5F_ACC_RDWR, access));
+done:
+    h5_close(&access);
+    return s;
+}
+
+/* Both are collective, and reached by every rank even after a failure. */
+static status close_together(writer *w)
+{
+    status s = COV_OK;
+    hid_t root = w->root;
+    w->root = H5I_INVALID_HID;
+    h5_close(&w->transfer);
+    if (root < 0) return COV_OK;
+    herr_t flushed = H5Fflush(root, H5F_SCOPE_GLOBAL), closed = H5Fclose(root);
+    H5_GO(COV_IO, w->temporary, "flush", flushed);
+    H5_GO(COV_IO, w->temporary, "close", closed);
+done:
+    return s;
+}
+
+static void report(writer *w, int64_t pixels)
+{
+    w->pixels_done += pixels;
+    if (w->source->progress) w->source->progress(w->source->context, w->pixels_done, w->pixels);
+}
+
+/* One collective write of each column; every rank has its own rows, or none. */
+static status write_block(writer *w, const char *group, const column *columns, const hid_t *datasets, int count, int64_t row0,
+                          int64_t rows, const void *records, size_t stride)
+{
+    char file[PATH_MAX + 64];
+    snprintf(file, sizeof file, "%s: %s", w->temporary, group);
+    for (int i = 0; i < count; i++)
+        TOGETHER(w, column_write(datasets[i], file, &columns[i], (hsize_t)row0, (hsize_t)rows, records, stride, w->transfer));
+    report(w, 0);
+    return COV_OK;
+}
+
+static status read_rows(writer *w, int64_t row0, int64_t rows, study_row *out)
+{
+    part *p = NULL;
+    status s = COV_OK;
+    for (int64_t k = 0; k < rows; k++) {
+        COV_GO(part_open(w->source->parts[row0 + k], 0, &p));
+        COV_GO(part_row(p, &out[k]));
+        part_close(&p);
+        w->sum += mark((uint64_t)(row0 + k), &out[k], sizeof out[k]);
+    }
+done:
+    part_close(&p);
+    return s;
+}
+
+/* Rows [a, b) of /slice, from the parts of all studies that have some there. */
+static status read_slices(writer *w, int64_t a, int64_t b, slice_record *out)
+{
+    slice_row *rows = NULL;
+    part *p = NULL;
+    status s = COV_OK;
+    for (int64_t k = 0; k < w->source->count; k++) {
+        int64_t first = w->places[k].slice_row0, n = w->studies[k].slice_count;
+        if (n == 0 || first + n <= a) continue;
+        if (first >= b) break;
+        if (!(rows = calloc((size_t)n, sizeof *rows))) { s = COV_FAIL(COV_NOMEM, "no memory for %lld slices", (long long)n); goto done; }
+        COV_GO(part_open(w->source->parts[k], 0, &p));
+        COV_GO(part_slices(p, rows));
+        part_close(&p);
+        for (int64_t z = 0; z < n; z++) {
+            if (first + z < a || first + z >= b) continue;
+            out[first + z - a] = (slice_record){(int32_t)k, rows[z].z, rows[z].position_mm, rows[z].lung_px};
+            w->sum += mark_slice((uint64_t)(first + z), &rows[z]);
+        }
+        free(rows);
+        rows = NULL;
+    }
+done:
+    part_close(&p);
+    free(rows);
+    return s;
+}
+
+static status open_columns(writer *w, const char *group, const column *columns, int count, int64_t rows, hid_t *datasets)
+{
+    for (int i = 0; i < count; i++) COV_TRY(column_open(w->root, w->temporary, group, &columns[i], (hsize_t)rows, &datasets[i]));
+    return COV_OK;
+}
+
+/* Round after round, rank r takes the r-th block of `block` rows: whole chunks. */
+static status write_table(writer *w, int slices)
+{
+    int count;
+    const column *columns = slices ? columns_slice(&count) : columns_study(&count);
+    const char *group = slices ? "slice" : "study";
+    int64_t total = slices ? w->slices : w->source->count, block = slices ? SCHEMA_SLICE_ROWS : SCHEMA_STUDY_ROWS;
+    size_t stride = slices ? sizeof(slice_record) : sizeof(study_row);
+    hid_t datasets[COLUMNS_LIMIT];
+    status s = COV_OK;
+    for (int i = 0; i < COLUMNS_LIMIT; i++) datasets[i] = H5I_INVALID_HID;
+    void *records = calloc((size_t)(total < block ? total : block) + 1, stride);
+    if (!records || count > COLUMNS_LIMIT) s = COV_FAIL(COV_NOMEM, "no memory for %lld rows", (long long)block);
+    COV_GO(agree(w, s));
+    COV_GO(agree(w, open_columns(w, group, columns, count, total, datasets)));
+    for (int64_t round0 = 0; round0 < total; round0 += block * w->size) {
+        int64_t a = round0 + block * w->rank, b = a + block;
+        a = a < total ? a : total;
+        b = b < total ? b : total;
+        COV_GO(agree(w, slices ? read_slices(w, a, b, records) : read_rows(w, a, b - a, records)));
+        COV_GO(write_block(w, group, columns, datasets, count, a, b - a, records, stride));
+    }
+done:
+    for (int i = 0; i < COLUMNS_LIMIT; i++) h5_close(&datasets[i]);
+    free(records);
+    return s;
+}
+
+/* Mask rows [a, b) of one set into `out`, zeros in the padding. `from`: the first study that may have some there;
+ * advanced, because batches go upwards. */
+static status read_masks(writer *w, int set, int64_t a, int64_t b, int64_t *from, uint8_t *out)
+{
+    const schema_set *about = &w->sets[set];
+    size_t plane = (size_t)(about->rows * about->cols);
+    part *p = NULL;
+    status s = COV_OK;
+    memset(out, 0, (size_t)(b - a) * plane);
+    for (int64_t k = *from; k < w->source->count; k++) {
+        int64_t first = w->places[k].mask_row0, end = first + w->studies[k].slices;
+        if (w->set_of[k] != set || end <= a) continue;
+        if (first >= b) break;
+        *from = k;
+        int64_t lo = first > a ? first : a, hi = end < b ? end : b;
+        COV_GO(part_open(w->source->parts[k], 0, &p));
+        COV_GO(part_lung(p, lo - first, hi - lo, out + (size_t)(lo - a) * plane));
+        part_close(&p);
+    }
+done:
+    part_close(&p);
+    return s;
+}
+
+static status open_set(writer *w, const schema_set *set, hid_t *out)
+{
+    char name[COHORT_SET + 16];
+    h5_layout layout;
+    snprintf(name, sizeof name, "mask/%s/lung", set->name);
+    COV_TRY(h5_open_dataset(w->root, w->temporary, name, out, &layout));
+    return COV_OK;
+}
+
+/* Every rank has a contiguous range of chunks, and writes it in batches; the rank with most sets the number of rounds. */
+static status write_masks(writer *w, int set)
+{
+    const schema_set *about = &w->sets[set];
+    int64_t plane = about->rows * about->cols, chunks = about->slices / about->chunk;
+    int64_t batch = BATCH_BYTES / (plane * about->chunk), from = 0;
+    int64_t at = share(chunks, w->rank, w->size), end = share(chunks, w->rank + 1, w->size);
+    int64_t most = chunks / w->size + (chunks % w->size != 0);
+    hid_t dataset = H5I_INVALID_HID;
+    status s = COV_OK;
+    if (batch < 1) batch = 1;
+    if (batch > most) batch = most;
+    uint8_t *pixels = malloc((size_t)(batch * about->chunk * plane));
+    if (!pixels) s = COV_FAIL(COV_NOMEM, "no memory for %lld mask rows", (long long)(batch * about->chunk));
+    COV_GO(agree(w, s));
+    COV_GO(agree(w, open_set(w, about, &dataset)));
+    for (int64_t done_chunks = 0; done_chunks < most; done_chunks += batch) {
+        int64_t next = at + batch < end ? at + batch : end, a = at * about->chunk, b = next * about->chunk;
+        COV_GO(agree(w, read_masks(w, set, a, b, &from, pixels)));
+        COV_GO(agree(w, h5_rows_write(dataset, w->temporary, about->name, H5T_STD_U8LE, (hsize_t)a, (hsize_t)(b - a), pixels, w->transfer)));
+        at = next;
+        int64_t all = chunks - done_chunks * w->size, step = batch * w->size;
+        report(w, (all < step ? all : step) * about->chunk * plane);
+    }
+done:
+    h5_close(&dataset);
+    free(pixels);
+    return s;
+}
+
+static status fill(writer *w)
+{
+    status s;
+    COV_GO(agree(w, open_together(w)));
+    COV_GO(write_table(w, 0));
+    COV_GO(write_table(w, 1));
+    for (int k = 0; k < w->set_count; k++) COV_GO(write_masks(w, k));
+done:;
+    char message[MESSAGE];
+    snprintf(message, sizeof message, "%s", status_message());
+    status closed = agree(w, close_together(w));
+    if (s != COV_OK) return COV_FAIL(s, "%s", message);
+    return closed;
+}
+
+/* ---------------------------------------------------------------- check */
+
+static status differs(writer *w, const char *what)
+{
+    return COV_FAIL(COV_IO, "%s: read back, %s differ from what was written", w->temporary, what);
+}
+
+static status check_masks(writer *w, cohort *c, int64_t k)
+{
+    uint8_t *lung = NULL;
+    slice_row *slices = NULL;
+    int64_t count;
+    status s;
+    COV_GO(cohort_mask(c, k, &lung));
+    COV_GO(cohort_slices(c, k, &slices, &count));
+    int64_t plane = (int64_t)w->studies[k].rows * w->studies[k].cols;
+    for (int64_t z = 0; z < count; z++) {
+        int64_t n = 0;
+        for (int64_t i = 0; i < plane; i++) n += lung[z * plane + i] != 0;
+        if (n != slices[z].lung_px) { s = COV_FAIL(COV_IO, "%s: study %lld, slice %lld: the mask has %lld lung pixels, its row says %d",
+                                                  w->temporary, (long long)k, (long long)z, (long long)n, slices[z].lung_px); goto done; }
+    }
+done:
+    free(slices);
+    free(lung);
+    return s;
+}
+
+/* All rows of both tables, and the masks of some studies evenly spread over the file. */
+static status check_file(writer *w)
+{
+    cohort *c = NULL;
+    study_row row;
+    slice_row *slices = NULL;
+    int64_t n = w->source->count, count, step = n / SAMPLES + 1, rows = 0;
+    uint64_t sum = 0;
+    status s;
+    COV_GO(cohort_open(w->temporary, &c));
+    if (cohort_count(c) != n) { s = differs(w, "counts"); goto done; }
+    for (int64_t k = 0; k < n; k++) {
+        cohort_place place;
+        COV_GO(cohort_row(c, k, &row));
+        sum += mark((uint64_t)k, &row, sizeof row);
+        COV_GO(cohort_place_of(c, k, &place));
+        if (place.duplicate_of != w->places[k].duplicate_of || place.mask_row0 != w->places[k].mask_row0 ||
+            place.slice_row0 != w->places[k].slice_row0 || strcmp(place.mask_set, w->places[k].mask_set) != 0) {
+            s = differs(w, "places");
+            goto done;
+        }
+        COV_GO(cohort_slices(c, k, &slices, &count));
+        for (int64_t z = 0; z < count; z++) sum += mark_slice((uint64_t)(rows + z), &slices[z]);
+        rows += count;
+        free(slices);
+        slices = NULL;
+        if (k % step == 0 && place.mask_set[0] && count) COV_GO(check_masks(w, c, k));
+    }
+    if (rows != w->slices || sum != w->sum) s = differs(w, "tables");
+done:
+    free(slices);
+    cohort_close(&c);
+    return s;
+}
+
+static status finish(writer *w)
+{
+    COV_TRY(check_file(w));
+    COV_TRY(durable_commit(w->temporary, w->path));
+    return COV_OK;
+}
+
+static status count_totals(const writer *w, cohort_totals *out)
+{
+    struct stat about;
+    if (!out) return COV_OK;
+    if (stat(w->path, &about) != 0) return COV_FAIL(COV_IO, "%s: cannot stat: %s", w->path, strerror(errno));
+    *out = (cohort_totals){.studies = w->source->count, .slices = w->slices, .mask_bytes = w->pixels, .file_bytes = about.st_size};
+    for (int64_t k = 0; k < w->source->count; k++) {
+        out->outcome[w->studies[k].status]++;
+        out->reasons[w->studies[k].reason]++;
+    }
+    return COV_OK;
+}
+
+static status write_all(writer *w)
+{
+    uint64_t all = 0;
+    status s = COV_OK;
+    TOGETHER(w, survey_parts(w));
+    TOGETHER(w, layout(w));
+    TOGETHER(w, w->rank == 0 ? create_file(w) : COV_OK);
+    COV_TRY(fill(w));
+    MPI_GO(MPI_Allreduce(&w->sum, &all, 1, MPI_UINT64_T, MPI_SUM, w->comm));
+    w->sum = all;
+    TOGETHER(w, w->rank == 0 ? finish(w) : COV_OK);
+done:
+    return s;
+}
+
+status cohort_write(MPI_Comm comm, const char *path, const cohort_source *source, cohort_totals *totals)
+{
+    writer w = {.comm = MPI_COMM_NULL, .path = path, .source = source, .root = H5I_INVALID_HID, .transfer = H5I_INVALID_HID};
+    status s = COV_OK;
+    h5_quiet();
+    MPI_GO(MPI_Comm_dup(comm, &w.comm));
+    MPI_GO(MPI_Comm_set_errhandler(w.comm, MPI_ERRORS_RETURN));
+    MPI_GO(MPI_Comm_rank(w.comm, &w.rank));
+    MPI_GO(MPI_Comm_size(w.comm, &w.size));
+    int n = snprintf(w.temporary, sizeof w.temporary, "%s.tmp", path);
+    if (n < 0 || n >= (int)sizeof w.temporary) s = COV_FAIL(COV_USAGE, "%s: the path is too long", path);
+    else if (source->count < 0 || source->count > INT32_MAX) s = COV_FAIL(COV_USAGE, "%lld studies", (long long)source->count);
+    COV_GO(agree(&w, s));
+    COV_GO(write_all(&w));
+    COV_GO(agree(&w, count_totals(&w, totals)));
+done:
+    if (s != COV_OK && w.comm != MPI_COMM_NULL && w.rank == 0 && w.temporary[0]) unlink(w.temporary);
+    free(w.studies);
+    free(w.places);
+    free(w.set_of);
+    free(w.sets);
+    free(w.extra_bytes);
+    if (w.comm != MPI_COMM_NULL) MPI_Comm_free(&w.comm);
+    return s;
+}
