@@ -26,7 +26,7 @@ static int setup(void **state)
 }
 static int teardown(void **state)
 {
-    char command[128];
+    char command[256];
     (void)state;
     snprintf(command, sizeof command, "rm -rf %s", folder);
     return system(command);

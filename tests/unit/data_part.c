@@ -236,7 +236,8 @@ static void every_other_field_of_the_key_counts(void **state)
     (void)state;
     for (int field = 0; field < 7; field++) {
         part_key have = key_of("x"), want = key_of("x");
-        char *const fields[] = {want.path, want.unit, want.weights_sha256, want.options_sha256, want.precision, want.backend, want.version};
+        char *const fields[] = {want.path,      want.unit,    want.weights_sha256, want.options_sha256,
+                                want.precision, want.backend, want.version};
         fields[field][0]++;
         assert_false(part_key_matches(&have, &want, 0));
     }
@@ -381,7 +382,8 @@ static void a_kill_at_any_moment_leaves_the_old_part_or_the_new_one(void **state
         ok(part_read(file, NULL, &got));
         assert_true(got.slice_count == 2 || got.slice_count == 40);
         const study_result *same = got.slice_count == 2 ? &old : &new;
-        assert_memory_equal(got.lung, same->lung, (size_t)same->row.slices * (size_t)same->row.rows * (size_t)same->row.cols);
+        assert_memory_equal(got.lung, same->lung,
+                            (size_t)same->row.slices * (size_t)same->row.rows * (size_t)same->row.cols);
         found_old += got.slice_count == 2;
         found_new += got.slice_count == 40;
         study_result_free(&got);

@@ -127,8 +127,7 @@ static void every_float16_survives_and_ties_go_to_even(void **state)
     enum { N = 31 * 1024 };
     static float all[N], ties[N - 1];
     weights_file *w = NULL, *back = NULL;
-    for (int k = 0; k < N; k++)
-        all[k] = (float)(k < 1024 ? ldexp(k, -24) : ldexp(1024 + k % 1024, k / 1024 - 25));
+    for (int k = 0; k < N; k++) all[k] = (float)(k < 1024 ? ldexp(k, -24) : ldexp(1024 + k % 1024, k / 1024 - 25));
     for (int k = 0; k < N - 1; k++) ties[k] = (float)(0.5 * ((double)all[k] + all[k + 1]));
     ok(weights_new("m", "p", &w));
     w->store = WEIGHTS_F16;

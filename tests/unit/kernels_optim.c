@@ -57,14 +57,12 @@ static subject subject_new(void)
 /* The parameter's first value and gradient. */
 static float *weight(subject *s, const char *name, float **gradient)
 {
-    for (int k = 0; k < net_param_count(s->n); k++) {
-        const net_param *p = net_param_at(s->n, k);
-        if (strcmp(p->name, name)) continue;
-        if (gradient) *gradient = p->grad;
-        return p->value;
-    }
-    fail_msg("no parameter %s", name);
-    return NULL;
+    const net_param *found = NULL;
+    for (int k = 0; k < net_param_count(s->n); k++)
+        if (!strcmp(net_param_at(s->n, k)->name, name)) found = net_param_at(s->n, k);
+    assert_non_null(found);
+    if (gradient) *gradient = found->grad;
+    return found->value;
 }
 
 static void close_to(double a, double b)
