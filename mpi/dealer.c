@@ -6,6 +6,7 @@
 #include "mpi/dealer.h"
 #include "base/str.h"
 #include "data/unit.h"
+#include "mpi/progress.h"
 #include "mpi/protocol.h"
 
 #include <math.h>
@@ -13,6 +14,8 @@
 #include <string.h>
 
 enum { BATCH = 32, BATCH_BYTES = 64 * 1024, HEADERS_IN_FLIGHT = 2 };
+
+static const double PROGRESS_SECONDS = 0.5, STATUS_SECONDS = 2;
 
 typedef enum stage { STAGE_NEW, STAGE_ASKED, STAGE_PLANNED, STAGE_DEALT, STAGE_SETTLED } stage;
 
@@ -40,8 +43,8 @@ struct dealer {
     int64_t next_header, asked, headed;
     unit_list units;
     int64_t next_unit;
-    int planned, draining, finishing, told;
-    double drain_end, started, last_beat, last_step, last_progress, last_settled;
+    int planned, draining, finishing;
+    double drain_end, started, last_beat, last_step, last_progress, last_written, rate_start;
     double estimate;
     farm_progress p;
     message out;
@@ -195,7 +198,7 @@ status dealer_new(world *w, const farm_options *o, dealer **out)
     if (!d->entries || !d->outcomes || !d->seats) { s = COV_FAIL(COV_NOMEM, "no memory for %zu studies", n); goto done; }
     COV_GO(check_studies(o));
     COV_GO(look_at_parts(d));
-    d->started = d->last_step = d->last_settled = world_now();
+    d->started = d->last_step = world_now();
     for (int r = 0; r < world_size(w); r++) d->seats[r].last_heard = d->started;
     COV_GO(start_all(d));
     *out = d;
@@ -244,6 +247,7 @@ static status make_units(dealer *d)
     free(list);
     d->estimate = d->p.voxels_total / d->o->voxels_per_second / world_size(d->world);
     d->planned = 1;
+    d->rate_start = world_now();
     d->p.phase = "screening";
     return s;
 }
@@ -383,7 +387,6 @@ static status take_done(dealer *d, int from, message *in)
     d->p.voxels_done += f->reason == REASON_NONE ? (double)voxels_of(f) : 0;
     d->p.running--;
     d->seats[from].open--;
-    d->last_settled = world_now();
     free(f->detail);
     f->detail = NULL;
     f->strikes = (int)done.strikes;
@@ -485,12 +488,17 @@ static status beat(dealer *d, double now)
 static void show(dealer *d, double now, int at_once)
 {
     farm_progress *p = &d->p;
-    if (!d->o->progress || (!at_once && now - d->last_progress < 0.5)) return;
-    d->last_progress = now;
     p->seconds = now - d->started;
-    p->voxels_per_second = p->seconds > 0 ? p->voxels_done / p->seconds : 0;
+    p->voxels_per_second = d->planned && now > d->rate_start ? p->voxels_done / (now - d->rate_start) : 0;
     p->eta_seconds = p->voxels_done > 0 ? (p->voxels_total - p->voxels_done) / p->voxels_per_second : -1;
-    d->o->progress(d->o->context, p);
+    if (d->o->progress && (at_once || now - d->last_progress >= PROGRESS_SECONDS)) {
+        d->last_progress = now;
+        d->o->progress(d->o->context, p);
+    }
+    if (!d->o->dry_run && (at_once || now - d->last_written >= STATUS_SECONDS)) {
+        d->last_written = now;
+        if (progress_write(d->o->parts_dir, p, world_size(d->world)) != COV_OK) status_clear(); /* a courtesy */
+    }
 }
 
 static int all_settled(const dealer *d)

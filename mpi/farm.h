@@ -18,13 +18,13 @@ typedef struct farm_study {
 } farm_study;
 
 typedef struct farm_progress {
-    const char *phase; /* "headers", "screening", "draining" */
+    const char *phase; /* "headers", "screening", "draining" (jobs/ adds "gather", "finished", "stopped") */
     int64_t found, headers; /* studies; headers read so far */
     int64_t kept, done, skipped, failed, open; /* kept ones are also counted by their outcome; found is the sum of the last four */
     int64_t running;   /* dealt out and not finished */
     int64_t strikes;
     double voxels_done, voxels_total; /* of what this run computes */
-    double seconds, voxels_per_second; /* since the start; over the last studies */
+    double seconds, voxels_per_second; /* since the start; mean since the first unit */
     double eta_seconds; /* < 0: not known yet */
 } farm_progress;
 

@@ -21,7 +21,8 @@ static void check_at(int good, const char *what, int line)
 {
     if (good) return;
     failures++;
-    fprintf(stderr, "rank %d, line %d: %s; last message: %s (%s)\n", rank, line, what, status_message(), status_trace());
+    fprintf(stderr, "rank %d, line %d: %s; last message: %s (%s)\n", rank, line, what, status_message(),
+            status_trace());
 }
 #define CHECK(condition) check_at((condition) != 0, #condition, __LINE__)
 #define OK(call) check_at((call) == COV_OK, #call, __LINE__)
@@ -81,7 +82,9 @@ static void write_parts(void)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
-typedef struct watched { int64_t calls, last, total; } watched;
+typedef struct watched {
+    int64_t calls, last, total;
+} watched;
 
 static void watch(void *context, int64_t done, int64_t total)
 {
@@ -111,8 +114,13 @@ static void fill_inputs(inputs *in)
     }
     in->extras[0] = (cohort_extra){"site", "from a table", in->sites};
     in->extras[1] = (cohort_extra){"date", "from a table", in->dates};
-    in->source = (cohort_source){.count = STUDIES, .parts = in->parts, .attribute_count = 2, .attributes = in->attributes,
-                                 .extra_count = 2, .extras = in->extras, .complete = 1};
+    in->source = (cohort_source){.count = STUDIES,
+                                 .parts = in->parts,
+                                 .attribute_count = 2,
+                                 .attributes = in->attributes,
+                                 .extra_count = 2,
+                                 .extras = in->extras,
+                                 .complete = 1};
 }
 
 static void compare_study(cohort *c, int k)

@@ -1,122 +1,16 @@
-/* The farm with invented studies: a study is a file of one text line that says what shall happen to it, so every way in
- * which a child can end is played through with real processes, at 1, 2, 3 and 5 ranks.
- *
- *   "NX NY NZ what [seconds]"   what: ok, skip, bad-header, crash-reader, hang-reader, crash-worker, crash-once,
- *                               hang-worker, nomem, slow */
-#include "base/str.h"
-#include "mpi/farm.h"
+/* The farm with invented studies (fake_farm.h), at 1, 2, 3 and 5 ranks: every study ends as it should, whatever its
+ * children do; parts do not depend on the ranks; a second run computes only what it must. */
+#include "mpi/gather.h"
+#include "mpi/progress.h"
 #include "mpi/world_comm.h"
-
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <math.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+#include "tests/mpi/fake_farm.h"
 
 #define CHECK(condition)                                                                                   \
     do {                                                                                                   \
         if (!(condition)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); failures++; }  \
     } while (0)
 
-enum { STUDIES_MOST = 64 };
-
-/* ---- the calls: what jobs/ would hand over */
-
-typedef struct order { long nx, ny, nz; char what[32]; double seconds; } order;
-
-static status read_order(const char *path, order *o)
-{
-    char text[200] = "";
-    int fd = open(path, O_RDONLY);
-    if (fd < 0) return COV_FAIL(COV_IO, "%s: %s", path, strerror(errno));
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    *o = (order){0};
-    if (n <= 0 || sscanf(text, "%ld %ld %ld %31s %lf", &o->nx, &o->ny, &o->nz, o->what, &o->seconds) < 4)
-        return COV_FAIL(COV_FORMAT, "%s: not an order", path);
-    return COV_OK;
-}
-
-static void nap(double seconds)
-{
-    struct timespec t = {(time_t)seconds, (long)((seconds - floor(seconds)) * 1e9)};
-    while (nanosleep(&t, &t) != 0) {}
-}
-
-static status fake_header(void *context, const char *path, volume_header *h, reason *why)
-{
-    order o;
-    (void)context;
-    *why = REASON_BAD_HEADER;
-    COV_TRY(read_order(path, &o));
-    if (strcmp(o.what, "bad-header") == 0) return COV_FAIL(COV_FORMAT, "%s: a bad header", path);
-    if (strcmp(o.what, "crash-header") == 0) raise(SIGSEGV);
-    *h = (volume_header){.format = "fake", .nx = o.nx, .ny = o.ny, .nz = o.nz, .spacing_mm = {1, 1, 2}};
-    for (int k = 0; k < 4; k++) h->affine[k][k] = 1;
-    for (int k = 0; k < 3; k++) h->native.axis[k] = (int8_t)k;
-    h->native.size[0] = o.nx;
-    h->native.size[1] = o.ny;
-    h->native.size[2] = o.nz;
-    *why = REASON_NONE;
-    return COV_OK;
-}
-
-static status fake_voxels(void *context, const char *path, const volume_header *h, int16_t *hu, volume_stats *stats, reason *why)
-{
-    order o;
-    (void)context;
-    COV_TRY(read_order(path, &o));
-    if (strcmp(o.what, "crash-reader") == 0) raise(SIGSEGV);
-    if (strcmp(o.what, "hang-reader") == 0) nap(1000);
-    if (strcmp(o.what, "escape") == 0 && open("/tmp/covpipe-escaped", O_WRONLY | O_CREAT, 0600) >= 0) o.nx = 0;
-    if (strcmp(o.what, "skip") == 0) {
-        *why = REASON_NOT_CT;
-        return COV_FAIL(COV_FORMAT, "%s: not CT", path);
-    }
-    int64_t n = h->nx * h->ny * h->nz;
-    for (int64_t i = 0; i < n; i++) hu[i] = (int16_t)(i * 7 % 1000 + o.nx);
-    stats->highest = 42;
-    return COV_OK;
-}
-
-static status fake_open(void *context, void **worker) { *worker = context; return COV_OK; }
-static void fake_close(void **worker) { *worker = NULL; }
-
-static int once_marker(const void *context, const volume *v)
-{
-    char name[600];
-    snprintf(name, sizeof name, "%s/once-%lld", (const char *)context, (long long)v->head.nx);
-    int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0600);
-    if (fd >= 0) close(fd);
-    return fd >= 0;
-}
-
-static status fake_run(void *worker, const volume *v, const volume_stats *stats, study_result *out)
-{
-    /* The order travels in the size: nz says what to do, nx ny stay free. */
-    int64_t n = v->head.nx * v->head.ny * v->head.nz;
-    if (stats->highest != 42) return COV_FAIL(COV_FORMAT, "statistics were lost");
-    if (v->head.nz == 13 && once_marker(worker, v)) raise(SIGKILL);
-    if (v->head.nz == 14) raise(SIGSEGV);
-    if (v->head.nz == 15) nap(1000);
-    if (v->head.nz == 16) return COV_FAIL(COV_NOMEM, "no memory, says the test");
-    if (v->head.nz == 17) nap(0.4);
-    out->slice_count = v->head.nz;
-    out->slices = calloc((size_t)v->head.nz, sizeof *out->slices);
-    out->lung = malloc((size_t)n);
-    if (!out->slices || !out->lung) return COV_FAIL(COV_NOMEM, "no memory");
-    for (int64_t i = 0; i < n; i++) out->lung[i] = (uint8_t)(v->hu[i] % 3);
-    for (int64_t z = 0; z < v->head.nz; z++) out->slices[z] = (slice_row){.z = (int32_t)z, .position_mm = (double)z, .lung_px = 1};
-    out->row.lung_ml = (double)n;
-    return COV_OK;
-}
+enum { STUDIES_MOST = 64, MTIME = 1600000000 };
 
 /* ---- an archive */
 
@@ -130,17 +24,13 @@ typedef struct stage {
 static void add(stage *st, world *w, const char *text)
 {
     int k = st->count++;
+    char path[500];
     snprintf(st->names[k], sizeof st->names[k], "s%03d.txt", k);
-    snprintf(st->paths[k], sizeof st->paths[k], "%s/%s", st->folder, st->names[k]);
-    if (world_rank(w) == 0) {
-        FILE *f = fopen(st->paths[k], "w");
-        if (!f || fprintf(f, "%s\n", text) < 0) abort();
-        fclose(f);
-        struct timespec fixed[2] = {{1600000000, 0}, {1600000000, 0}};
-        utimensat(AT_FDCWD, st->paths[k], fixed, 0);
-    }
+    snprintf(path, sizeof path, "%s/s%03d.txt", st->folder, k);
+    strcpy(st->paths[k], path);
+    if (world_rank(w) == 0) fake_write(st->paths[k], text, MTIME);
     st->studies[k] = (farm_study){.path_abs = st->paths[k], .path_rel = st->names[k], .id = st->names[k], .format = "fake",
-                                  .bytes = (int64_t)strlen(text) + 1, .mtime_ns = (int64_t)1600000000 * 1000000000};
+                                  .bytes = (int64_t)strlen(text) + 1, .mtime_ns = (int64_t)MTIME * 1000000000};
 }
 
 static void run_command(const char *format, const char *what)
@@ -150,7 +40,7 @@ static void run_command(const char *format, const char *what)
     if (system(command) != 0) fprintf(stderr, "%s failed\n", command);
 }
 
-static void new_stage(stage *restrict st, world *w, const char *restrict base, const char *name)
+static void new_stage(stage *st, world *w, const char *base, const char *name)
 {
     memset(st, 0, sizeof *st);
     snprintf(st->folder, sizeof st->folder, "%s/%s", base, name);
@@ -170,20 +60,9 @@ static void on_event(void *context, const farm_event *e)
         fprintf(stderr, "rank %d %s %s %s\n", e->rank, e->study, e->kind == FARM_STUDY ? outcome_name(e->outcome) : "-", e->text);
 }
 
-static part_key the_key(void)
-{
-    part_key key;
-    part_key_init(&key);
-    memset(key.weights_sha256, 'a', SHA256_HEX - 1);
-    memset(key.options_sha256, 'b', SHA256_HEX - 1);
-    strcpy(key.precision, "fp32");
-    strcpy(key.backend, "fake");
-    return key;
-}
-
 static status play(world *w, spawner *sp, stage *st, farm_options *o, farm_report *report, seen *seen_here)
 {
-    part_key key = the_key();
+    part_key key = fake_key();
     status s = COV_OK;
     *seen_here = (seen){0};
     o->parts_dir = st->parts;
@@ -241,12 +120,163 @@ static int every_study_ends_as_it_should(world *w, spawner *sp, const char *base
     return failures;
 }
 
+static int hanging_studies_end_as_timeouts_and_the_others_finish(world *w, spawner *sp, const char *base)
+{
+    int failures = 0;
+    stage st;
+    seen seen_here;
+    farm_report r;
+    farm_options o = {.timeout_seconds = 0.3};
+    static const char *const plan[] = {"6 6 4 hang-reader", "7 6 4 ok", "6 6 15 ok", "8 6 4 ok", "9 6 4 ok", "5 6 4 ok"};
+    new_stage(&st, w, base, "hangs");
+    for (size_t k = 0; k < sizeof plan / sizeof plan[0]; k++) add(&st, w, plan[k]);
+    MPI_Barrier(world_comm(w));
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    if (world_rank(w) == 0) {
+        CHECK(r.totals.done == 4 && r.totals.failed == 2 && r.reasons[REASON_TIMEOUT] == 2);
+        CHECK(r.outcomes[0].reason == REASON_TIMEOUT && r.outcomes[2].reason == REASON_TIMEOUT);
+        CHECK(r.outcomes[0].strikes == 3 && r.outcomes[2].strikes == 3);
+    }
+    farm_report_free(&r);
+    return failures;
+}
+
+/* What a part must hold follows from the study's file alone, so at every number of ranks it is the same. */
+static int part_is_what_the_study_says(const stage *st, int k)
+{
+    int failures = 0;
+    char file[1000];
+    part_key want = fake_key(), have;
+    study_result r = {0};
+    order o;
+    char sha[SHA256_HEX];
+    strcpy(want.path, st->names[k]);
+    CHECK(read_order(st->paths[k], &o) == COV_OK);
+    CHECK(sha256_file(st->paths[k], sha) == COV_OK);
+    CHECK(part_name(st->parts, &want, file, sizeof file) == COV_OK);
+    if (part_read(file, &have, &r) != COV_OK) { fprintf(stderr, "%s\n", status_message()); return failures + 1; }
+    CHECK(strcmp(have.path, st->names[k]) == 0 && strcmp(have.input_sha256, sha) == 0 && strcmp(r.row.input_sha256, sha) == 0);
+    CHECK(have.size == st->studies[k].bytes && have.mtime_ns == st->studies[k].mtime_ns);
+    CHECK(strcmp(have.weights_sha256, want.weights_sha256) == 0 && strcmp(have.backend, "fake") == 0);
+    CHECK(r.row.cols == o.nx && r.row.rows == o.ny && r.row.slices == o.nz && strcmp(r.row.id, st->names[k]) == 0);
+    CHECK(r.slice_count == o.nz && r.lung != NULL);
+    int64_t n = o.nx * o.ny * o.nz, wrong = 0;
+    for (int64_t i = 0; r.lung && i < n; i++) wrong += r.lung[i] != fake_hu(i, o.nx) % 3;
+    CHECK(wrong == 0);
+    study_result_free(&r);
+    return failures;
+}
+
+static void make_many(stage *st, world *w, const char *base, const char *name)
+{
+    char text[40];
+    new_stage(st, w, base, name);
+    for (int k = 0; k < 24; k++) {
+        snprintf(text, sizeof text, "%d %d %d ok", 4 + k % 7, 5 + k % 3, 3 + k % 10);
+        add(st, w, text);
+    }
+    MPI_Barrier(world_comm(w));
+}
+
+static int parts_do_not_depend_on_the_ranks(world *w, spawner *sp, const char *base)
+{
+    int failures = 0;
+    stage st;
+    seen seen_here;
+    farm_report r;
+    farm_options o = {0};
+    make_many(&st, w, base, "many");
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    if (world_rank(w) == 0) {
+        part_list parts;
+        int ranks_seen = 0;
+        CHECK(r.totals.done == 24 && r.totals.kept == 0 && seen_here.strikes == 0);
+        CHECK(part_scan(st.parts, &parts) == COV_OK && parts.count == 24 && parts.temporary == 0);
+        part_list_free(&parts);
+        for (int k = 0; k < st.count; k++) failures += part_is_what_the_study_says(&st, k);
+        for (int rank = 0; rank < world_size(w); rank++)
+            for (int k = 0, hit = 0; k < st.count && !hit; k++) ranks_seen += hit = r.outcomes[k].rank == rank;
+        CHECK(ranks_seen >= (world_size(w) > 1 ? 2 : 1)); /* on a busy machine a rank may come too late */
+        progress_run run;
+        farm_progress p;
+        CHECK(progress_read(st.parts, &p, &run) == COV_OK && p.done == 24 && p.open == 0 && run.ranks == world_size(w));
+    }
+    farm_report_free(&r);
+    return failures;
+}
+
+static int a_second_run_computes_only_what_it_must(world *w, spawner *sp, const char *base)
+{
+    int failures = 0, rank0 = world_rank(w) == 0;
+    stage st;
+    seen seen_here;
+    farm_report r;
+    farm_options o = {0};
+    make_many(&st, w, base, "again");
+    add(&st, w, "8 8 4 skip");
+    add(&st, w, "8 8 5 crash-reader");
+    MPI_Barrier(world_comm(w));
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    farm_report_free(&r);
+    if (rank0) {
+        fake_write(st.paths[3], "4 5 6 ok", MTIME + 5);          /* another input */
+        fake_write(st.paths[25], "8 8 5 ok", MTIME);             /* a crash is tried again, here with a better end */
+        fake_write(st.paths[4], "8 6 7 ok", MTIME + 9);          /* touched, not changed */
+        char file[1000];
+        part_key key = fake_key();
+        strcpy(key.path, st.names[7]);
+        if (part_name(st.parts, &key, file, sizeof file) != COV_OK || truncate(file, 100) != 0) failures++;
+    }
+    st.studies[3].mtime_ns += 5000000000;
+    st.studies[4].mtime_ns += 9000000000;
+    MPI_Barrier(world_comm(w));
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    if (rank0) {
+        CHECK(r.totals.found == 26 && r.totals.kept == 26 - 3 && r.totals.done == 25 && r.totals.skipped == 1 && r.totals.failed == 0);
+        CHECK(r.outcomes[4].kept && !r.outcomes[3].kept && !r.outcomes[7].kept && !r.outcomes[25].kept);
+        CHECK(r.outcomes[24].kept && r.outcomes[24].reason == REASON_NOT_CT);
+        failures += part_is_what_the_study_says(&st, 3) + part_is_what_the_study_says(&st, 7) + part_is_what_the_study_says(&st, 25);
+        fake_write(st.paths[5], "9 7 9 ok", MTIME); /* as long as before, and with the old time: only a digest can tell */
+    }
+    farm_report_free(&r);
+    MPI_Barrier(world_comm(w));
+    o.verify = 1;
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    if (rank0) {
+        CHECK(r.totals.kept == 25 && !r.outcomes[5].kept && r.outcomes[5].settled);
+        CHECK(r.outcomes[24].kept && r.outcomes[24].outcome == OUTCOME_SKIPPED && r.outcomes[24].reason == REASON_NOT_CT);
+        failures += part_is_what_the_study_says(&st, 5);
+    }
+    farm_report_free(&r);
+    return failures;
+}
+
+static int a_dry_run_reads_headers_and_writes_nothing(world *w, spawner *sp, const char *base)
+{
+    int failures = 0;
+    stage st;
+    farm_report r;
+    part_key key = fake_key();
+    make_many(&st, w, base, "dry");
+    add(&st, w, "8 8 4 bad-header");
+    MPI_Barrier(world_comm(w));
+    farm_options o = {.parts_dir = st.parts, .studies = st.studies, .study_count = st.count, .key = &key, .dry_run = 1};
+    CHECK(farm_run(w, sp, &o, &r) == COV_OK);
+    if (world_rank(w) == 0) {
+        CHECK(r.totals.found == 25 && r.totals.open == 25 && r.totals.headers == 25 && r.units > 0 && !r.stopped);
+        CHECK(r.outcomes[0].cols == 4 && r.outcomes[0].rows == 5 && r.outcomes[0].slices == 3);
+        CHECK(r.outcomes[24].reason == REASON_BAD_HEADER && r.estimate_seconds > 0);
+        CHECK(access(st.parts, F_OK) != 0);
+    }
+    farm_report_free(&r);
+    return failures;
+}
+
 int main(void)
 {
     char base[300] = "";
     const char *scratch = getenv("TMPDIR");
-    farm_calls calls = {.context = base, .read_header = fake_header, .read_voxels = fake_voxels, .worker_open = fake_open,
-                        .worker_run = fake_run, .worker_close = fake_close};
+    farm_calls calls = fake_calls(base);
     spawn_options so = {0};
     spawner *sp = NULL;
     world *w = NULL;
@@ -260,6 +290,10 @@ int main(void)
     if (world_rank(w) == 0) run_command("mkdir -p %s", base);
     MPI_Barrier(world_comm(w));
     failures += every_study_ends_as_it_should(w, sp, base);
+    failures += hanging_studies_end_as_timeouts_and_the_others_finish(w, sp, base);
+    failures += parts_do_not_depend_on_the_ranks(w, sp, base);
+    failures += a_second_run_computes_only_what_it_must(w, sp, base);
+    failures += a_dry_run_reads_headers_and_writes_nothing(w, sp, base);
     MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, world_comm(w));
     if (world_rank(w) == 0) run_command("rm -rf %s", base);
     if (world_rank(w) == 0) printf("%d ranks: %d failures\n", world_size(w), all);
