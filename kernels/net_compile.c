@@ -156,10 +156,10 @@ static status make_slots(net *n)
     COV_TRY(slots_of_values(n));
     for (int k = 0; k < n->node_count; k++) {
         net_node *v = &n->nodes[k];
-        for (int j = 0; j < v->shapes.nsaved && v->needed; j++) {
+        for (int j = 0; j < v->shapes.nsaved && v->backward; j++) { /* NULL where no backward will read it */
             size_t bytes;
             COV_TRY(tensor_bytes(v->shapes.saved[j], &bytes));
-            v->saved[j] = slot_new(n, bytes, k, v->backward ? end - 1 - k : k);
+            v->saved[j] = slot_new(n, bytes, k, end - 1 - k);
         }
     }
     if (n->mode == NET_TRAIN) COV_TRY(slots_of_grads(n));
