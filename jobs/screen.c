@@ -207,13 +207,11 @@ static status gather(run_state *r)
     str command = {0}, key = {0};
     status s = COV_OK;
     int first = world_rank(r->world) == 0;
-    char ranks[16];
-    snprintf(ranks, sizeof ranks, "%d", world_size(r->world));
     options_command(r->o, &command);
     options_key(r->o, &key);
     const cohort_attribute attributes[] = {
         {"archive", p->root}, {"command_line", str_text(&command)}, {"options", str_text(&key)}, {"model", "lung"}, {"preset", r->o->preset},
-        {"weights_sha256", r->key.weights_sha256}, {"backend", r->settled}, {"ranks", ranks},
+        {"weights_sha256", r->key.weights_sha256}, {"backend", r->settled},
     };
     if (first) COV_GO(gather_list_of(r->parts, p->studies, &r->report, &list));
     if (first) COV_GO(join_metadata(r, list.studies, list.count, &c));
