@@ -3,7 +3,8 @@
  * The header's bytes are read and checked here before anything is believed: libnifti2 itself allocates what a
  * 377-byte file asks for and fills a truncated gzip with zeros. From libnifti2 come the header's layout, its byte
  * swapping, the sizes of the datatypes and the quaternion's matrix. The voxels are read here through zlib, slab by
- * slab, so that a volume is never held twice and damage in the stream is seen.
+ * slab, so that a volume is never held twice and damage in the stream is seen. (zlib inflates CT at 300-370 MB/s;
+ * ISA-L and libdeflate at 600-700, which would save 1 % of a study's time: not worth a dependency.)
  *
  * The trap is arithmetic on what the file says: every size is int64_t, checked, and compared with what the image
  * file can hold (deflate never expands more than 1032 times) before a byte is allocated. */
