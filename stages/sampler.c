@@ -257,6 +257,8 @@ void sampler_get(const sampler *s, uint64_t k, const augment_canvas *to)
     }
     augment_plane p;
     plane_steps(v, s->options.view, &p);
+    p.fit_rows *= (double)to->rows / (s->options.view == LUNGNET_AXIAL ? 512.0 : 256.0);
+    p.fit_cols *= (double)to->cols / (s->options.view == LUNGNET_AXIAL ? 512.0 : 256.0);
     int64_t offset = s->options.view == LUNGNET_AXIAL ? plane * v->nx * v->ny : plane;
     p.hu = v->hu + offset;
     p.lung = v->lung + offset;

@@ -31,6 +31,6 @@ status sampler_add_slice(sampler *s, const char *patient, int64_t rows, int64_t 
                          const uint8_t *lung, const uint8_t *lesion);
 /* Volumes, slices and patients there are; COV_USAGE if there is nothing this view can be trained on. */
 status sampler_check(const sampler *s, int *volumes, int *slices, int *patients);
-/* Sample k onto the canvas (a whole network input: 512 x 512 axial, 256 x 256 sagittal, or smaller for tests). */
+/* Sample k onto the canvas, which shows what a whole network input does (512 x 512 axial, 256 x 256 sagittal), whatever its size. */
 void sampler_get(const sampler *s, uint64_t k, const augment_canvas *to);
 #endif

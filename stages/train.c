@@ -22,6 +22,7 @@ typedef struct training {
     optim *op;
     optim_options schedule;
     prefetch *ahead;   /* NULL: this rank has no group */
+    int compiled, coarse; /* for half-size samples or full ones */
     int groups, mine;  /* of a step, in all and this rank's */
     int64_t step, steps;
     float *grads, *values; /* the net's, on the device */
@@ -44,8 +45,8 @@ static double now(void)
 
 train_options train_defaults(lungnet_view view)
 {
-    return (train_options){.view = view, .preset = "compact", .record = "", .checkpoint_minutes = 5.0, .seed = 1,
-                           .ranks = {.size = 1}};
+    return (train_options){.view = view, .preset = "compact", .record = "", .coarse = -1.0f, .checkpoint_minutes = 5.0,
+                           .seed = 1, .ranks = {.size = 1}};
 }
 
 static void fill_in(train_options *o)
@@ -55,6 +56,7 @@ static void fill_in(train_options *o)
     if (o->cols == 0) o->cols = axial ? 512 : 256;
     if (o->batch == 0) o->batch = 4;
     if (o->micro == 0) o->micro = 1;
+    if (o->coarse < 0.0f) o->coarse = axial ? 0.6f : 0.0f;
     if (o->rate <= 0.0f) o->rate = 4e-3f;
 }
 
@@ -62,6 +64,9 @@ static status check(const train_options *o)
 {
     if (o->batch < 1 || o->micro < 1 || o->batch % o->micro)
         return COV_FAIL(COV_USAGE, "a batch of %d does not divide into groups of %d", o->batch, o->micro);
+    if (!(o->coarse <= 1.0f) || (o->coarse > 0.0f && (o->rows % (2 * LUNGNET_STRIDE) || o->cols % (2 * LUNGNET_STRIDE))))
+        return COV_FAIL(COV_USAGE, "a coarse share of %g of an input of %lld x %lld cannot be trained", (double)o->coarse,
+                        (long long)o->rows, (long long)o->cols);
     if ((o->steps > 0) == (o->minutes > 0.0))
         return COV_FAIL(COV_USAGE, "a training needs a length: minutes or steps, and not both");
     if (!o->out || !*o->out || strlen(o->out) + 16 > PATH_ROOM) return COV_FAIL(COV_USAGE, "a training needs a file to write");
@@ -72,8 +77,9 @@ void train_describe(const train_options *options, char *to, size_t room)
 {
     train_options o = *options;
     fill_in(&o);
-    snprintf(to, room, "model %s; preset %s; input %lld x %lld; batch %d in groups of %d; AdamW rate %g; seed %llu; %s; length %g min %lld steps; %s",
-             lungnet_model(o.view), o.preset, (long long)o.rows, (long long)o.cols, o.batch, o.micro, (double)o.rate,
+    snprintf(to, room, "model %s; preset %s; input %lld x %lld, %g of the steps at half; batch %d in groups of %d; AdamW rate %g; seed %llu; %s; length %g min %lld steps; %s",
+             lungnet_model(o.view), o.preset, (long long)o.rows, (long long)o.cols, (double)o.coarse,
+             o.batch, o.micro, (double)o.rate,
              (unsigned long long)o.seed, o.precision == NET_BF16 ? "bf16" : "fp32", o.minutes, (long long)o.steps, o.record);
 }
 
@@ -219,16 +225,40 @@ done:
 
 /* ---- one step */
 
+static int is_coarse(const training *t, int64_t step)
+{
+    return step < (int64_t)((double)t->o.coarse * (double)t->steps);
+}
+
+/* Plans the network for coarse or full samples; parameters and moments stay. */
+static status set_size(training *t, int coarse)
+{
+    if (t->compiled && t->coarse == coarse) return COV_OK;
+    const train_options *o = &t->o;
+    tensor_shape shape = tensor_shape_of(o->micro, o->rows >> coarse, o->cols >> coarse, 1, TENSOR_F32);
+    COV_TRY(net_reshape(t->n, t->graph.image, shape));
+    COV_TRY(net_reshape(t->n, t->graph.target, shape));
+    COV_TRY(net_reshape(t->n, t->graph.weight, shape));
+    COV_TRY(net_compile(t->n, NET_TRAIN, o->precision, (net_t[]){t->graph.bce, t->graph.dice}, (float[]){1.0f, 1.0f}, 2));
+    COV_TRY(net_gradients(t->n, &t->grads, &t->values, &t->count)); /* compiling may have moved them */
+    t->compiled = 1;
+    t->coarse = coarse;
+    return COV_OK;
+}
+
 /* Batch k of this rank: group rank + (k mod mine) * size of step k / mine. */
 static void fill(void *ctx, uint64_t k, augment_canvas *to)
 {
     const training *t = ctx;
     const train_options *o = &t->o;
-    uint64_t group = (uint64_t)o->ranks.rank + k % (uint64_t)t->mine * (uint64_t)o->ranks.size;
-    uint64_t first = k / (uint64_t)t->mine * (uint64_t)o->batch + group * (uint64_t)o->micro;
-    size_t pixels = (size_t)(o->rows * o->cols);
+    uint64_t step = k / (uint64_t)t->mine, group = (uint64_t)o->ranks.rank + k % (uint64_t)t->mine * (uint64_t)o->ranks.size;
+    uint64_t first = step * (uint64_t)o->batch + group * (uint64_t)o->micro;
+    int coarse = is_coarse(t, (int64_t)step);
+    to->rows = o->rows >> coarse;
+    to->cols = o->cols >> coarse;
+    size_t pixels = (size_t)(to->rows * to->cols);
     for (int i = 0; i < o->micro; i++) {
-        augment_canvas one = {.rows = o->rows, .cols = o->cols, .image = to->image + (size_t)i * pixels,
+        augment_canvas one = {.rows = to->rows, .cols = to->cols, .image = to->image + (size_t)i * pixels,
                               .target = to->target + (size_t)i * pixels, .weight = to->weight + (size_t)i * pixels};
         sampler_get(t->samples, first + (uint64_t)i, &one);
     }
@@ -270,6 +300,7 @@ static status run_step(training *t, float sums[SUMS], float *norm)
     const backend *b = t->o.backend;
     const train_ranks *r = &t->o.ranks;
     memset(sums, 0, SUMS * sizeof *sums);
+    COV_TRY(set_size(t, is_coarse(t, t->step)));
     COV_TRY(run_groups(t, sums));
     if (t->o.stop && t->o.stop(t->o.ctx)) sums[SUM_STOP] = 1.0f;
     if (r->size > 1) {
@@ -291,28 +322,40 @@ static status run_step(training *t, float sums[SUMS], float *norm)
 
 /* ---- the clock */
 
-/* Steps that fit into the minutes: two groups warm up, the fastest of four counts; rank 0's answer is everybody's.
- * Other programs on the machine make a single timing too long, never too short. */
+/* Seconds of one group: two warm up, the fastest of four counts, as other programs can only make a timing too long. */
+static status time_group(training *t, int coarse, double *best)
+{
+    size_t n = (size_t)t->o.micro * (size_t)(t->o.rows * t->o.cols);
+    augment_canvas c = {.image = malloc(3 * n * sizeof(float))};
+    status s;
+    float sums[SUMS] = {0};
+    *best = 1e30;
+    if (!c.image) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a batch of %zu pixels", n));
+    c.target = c.image + n;
+    c.weight = c.target + n;
+    t->steps = coarse ? INT32_MAX : 0; /* every sample is a coarse one, or none is */
+    COV_GO(set_size(t, coarse));
+    for (int k = 0; k < 6; k++) {
+        double start = now();
+        fill(t, (uint64_t)k, &c);
+        COV_GO(run_group(t, &c, sums));
+        if (k >= 2 && now() - start < *best) *best = now() - start;
+    }
+done:
+    free(c.image);
+    return s;
+}
+
+/* Steps that fit into the minutes by rank 0's measure, which is everybody's. */
 static status steps_for_minutes(training *t)
 {
     const train_ranks *r = &t->o.ranks;
-    float sums[SUMS] = {0};
-    double best = 1e30;
+    double coarse = 0.0, fine = 0.0;
     int64_t steps = 0;
-    for (int k = 0; k < 6 && t->mine > 0; k++) {
-        double start = now();
-        size_t n = (size_t)t->o.micro * (size_t)(t->o.rows * t->o.cols);
-        augment_canvas c = {.image = malloc(3 * n * sizeof(float))};
-        if (!c.image) return COV_FAIL(COV_NOMEM, "no memory for a batch of %zu pixels", n);
-        c.target = c.image + n;
-        c.weight = c.target + n;
-        fill(t, (uint64_t)k, &c);
-        status s = run_group(t, &c, sums);
-        free(c.image);
-        COV_TRY(s);
-        if (k >= 2 && now() - start < best) best = now() - start;
-    }
-    steps = (int64_t)(t->o.minutes * 60.0 / (best * t->mine + 1e-4));
+    if (t->mine > 0 && t->o.coarse > 0.0f) COV_TRY(time_group(t, 1, &coarse));
+    if (t->mine > 0) COV_TRY(time_group(t, 0, &fine));
+    double mean = (double)t->o.coarse * coarse + (1.0 - (double)t->o.coarse) * fine;
+    if (t->mine > 0) steps = (int64_t)(t->o.minutes * 60.0 / (mean * t->mine + 1e-4));
     if (r->size > 1) COV_TRY(r->broadcast(r->ctx, &steps, sizeof steps));
     t->steps = steps < 1 ? 1 : steps;
     return COV_OK;
@@ -325,8 +368,7 @@ static status build(training *t)
     const train_options *o = &t->o;
     COV_TRY(net_new(o->backend, o->device, o->seed, &t->n));
     COV_TRY(lungnet_build(t->n, o->preset, o->micro, o->rows, o->cols, true, &t->graph));
-    COV_TRY(net_compile(t->n, NET_TRAIN, o->precision, (net_t[]){t->graph.bce, t->graph.dice}, (float[]){1.0f, 1.0f}, 2));
-    COV_TRY(net_gradients(t->n, &t->grads, &t->values, &t->count));
+    COV_TRY(set_size(t, 0));
     t->groups = o->batch / o->micro;
     t->mine = (t->groups - o->ranks.rank + o->ranks.size - 1) / o->ranks.size;
     void *total = NULL;

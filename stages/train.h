@@ -1,5 +1,8 @@
 /* train: the training loop of the lung networks, alone or data-parallel.
  *
+ * The first `coarse` share of the steps sees its samples at half the size [ours]: what a lung looks like is learnt there at a
+ * quarter of the cost, its outline afterwards.
+ *
  * A step takes the `batch` samples step*batch .. step*batch+batch-1 of the sampler; group g of `micro` of them belongs to rank
  * g mod size. Every rank sums its groups' gradients, the sums are added over the ranks, every rank takes the same optimiser step.
  * One rank with the same batch does the same up to the order of summation, for any number of ranks, as GroupNorm
@@ -39,6 +42,7 @@ typedef struct train_options {
     const char *record; /* text for the weights' record "training": command, cases, fold; part of what must agree on resume */
     const char *licence; /* text for the record "licence"; may be NULL */
     int64_t rows, cols; /* network input; 0: 512 x 512 axial, 256 x 256 sagittal */
+    float coarse;       /* share of the steps, the first ones, at half the size: a quarter of the work; <0: the model's own */
     int batch, micro;   /* global batch; samples a forward pass. batch must be a multiple of micro. 0: the model's own */
     float rate;         /* 0: the model's own */
     double minutes;     /* length of the training by the clock, measured before the first step and then fixed as steps; or: */

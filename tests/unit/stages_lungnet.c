@@ -1,0 +1,198 @@
+/* The lung network's shapes and names, and the way of its planes from a volume and back. */
+#include "stages/lungio.h"
+#include "stages/lungnet.h"
+#include "stages/lungplane.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static const backend *b;
+static device *d;
+
+static int open_device(void **state)
+{
+    (void)state;
+    return backend_find("cpu", &b) != COV_OK || b->open(&(device_options){.threads = 1}, &d) != COV_OK;
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    b->close(&d);
+    return 0;
+}
+
+static net *built(const char *preset, int64_t batch, int64_t rows, int64_t cols, lungnet *g)
+{
+    net *n;
+    assert_int_equal(net_new(b, d, 1, &n), COV_OK);
+    assert_int_equal(lungnet_build(n, preset, batch, rows, cols, false, g), COV_OK);
+    return n;
+}
+
+static const net_param *param(const net *n, const char *name)
+{
+    for (int k = 0; k < net_param_count(n); k++)
+        if (strcmp(net_param_at(n, k)->name, name) == 0) return net_param_at(n, k);
+    return NULL;
+}
+
+static void both_presets_give_one_logit_a_pixel_at_the_inputs_size(void **state)
+{
+    (void)state;
+    const char *const presets[] = {"compact", "paper"};
+    for (int k = 0; k < 2; k++) {
+        lungnet g;
+        net *n = built(presets[k], 2, 32, 48, &g);
+        tensor_shape s = net_shape(n, g.logit);
+        assert_true(s.n == 2 && s.h == 32 && s.w == 48 && s.c == 1);
+        net_free(&n);
+    }
+}
+
+static void the_paper_preset_has_the_papers_widths_and_downsampling(void **state)
+{
+    (void)state;
+    static const int widths[] = {64, 128, 256, 512, 1024};
+    lungnet g;
+    char name[32];
+    net *n = built("paper", 1, 32, 32, &g);
+    for (int k = 0; k < LUNGNET_LEVELS; k++) {
+        snprintf(name, sizeof name, "down%d/conv2/w", k);
+        const net_param *p = param(n, name);
+        assert_non_null(p);
+        assert_true(p->shape.n == widths[k] && p->shape.h == 3 && p->shape.c == widths[k]);
+    }
+    const net_param *first = param(n, "contract0/conv/w");
+    assert_true(first && first->shape.h == 2 && first->shape.w == 2 && param(n, "contract1/conv/w") && !param(n, "contract2/conv/w"));
+    net_free(&n);
+}
+
+static void a_size_off_the_stride_and_an_unknown_preset_are_named(void **state)
+{
+    (void)state;
+    net *n;
+    lungnet g;
+    assert_int_equal(net_new(b, d, 1, &n), COV_OK);
+    assert_int_equal(lungnet_build(n, "compact", 1, 40, 48, false, &g), COV_BROKEN);
+    assert_non_null(strstr(status_message(), "40"));
+    assert_int_equal(lungnet_build(n, "huge", 1, 32, 32, false, &g), COV_USAGE);
+    assert_non_null(strstr(status_message(), "huge"));
+    net_free(&n);
+}
+
+static void weights_of_another_preset_or_model_are_refused_by_name(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/stages_lungnet_XXXXXX";
+    weights_file *w, *back = NULL;
+    lungnet g;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    net *small = built("compact", 1, 16, 16, &g), *large = built("paper", 1, 16, 16, &g);
+    assert_int_equal(weights_new("lung-axial", "compact", &w), COV_OK);
+    assert_int_equal(lungio_from_net(small, w), COV_OK);
+    assert_int_equal(weights_save(path, w), COV_OK);
+    assert_int_equal(lungio_open(path, LUNGNET_AXIAL, "compact", &back), COV_OK);
+    assert_int_equal(lungio_to_net(back, small), COV_OK);
+    assert_int_equal(lungio_to_net(back, large), COV_FORMAT);
+    weights_free(&back);
+    assert_int_equal(lungio_open(path, LUNGNET_SAGITTAL, NULL, &back), COV_USAGE);
+    assert_non_null(strstr(status_message(), "lung-sagittal"));
+    assert_int_equal(lungio_open(path, LUNGNET_AXIAL, "paper", &back), COV_USAGE);
+    assert_null(back);
+    weights_free(&w);
+    net_free(&small);
+    net_free(&large);
+    unlink(path);
+}
+
+/* ---- planes */
+
+static volume_header head(int64_t nx, int64_t ny, int64_t nz, double xy_mm, double z_mm)
+{
+    return (volume_header){.nx = nx, .ny = ny, .nz = nz, .spacing_mm = {xy_mm, xy_mm, z_mm}};
+}
+
+/* hu = a smooth function of the position; what goes in must come back where it was. */
+static void planes_put_back_lie_where_they_came_from(void **state)
+{
+    (void)state;
+    const volume_header sizes[] = {head(512, 512, 3, 0.7, 5.0), head(128, 96, 20, 3.0, 5.0), head(300, 256, 40, 1.0, 2.0)};
+    for (int k = 0; k < 3; k++)
+        for (int view = LUNGNET_AXIAL; view <= LUNGNET_SAGITTAL; view++) {
+            const volume_header *h = &sizes[k];
+            lungplane p;
+            assert_int_equal(lungplane_of((lungnet_view)view, h, &p), COV_OK);
+            assert_true(p.rows % LUNGNET_STRIDE == 0 && p.cols % LUNGNET_STRIDE == 0 && p.rows >= p.used_rows);
+            size_t n = (size_t)(h->nx * h->ny * h->nz), plane = (size_t)(p.rows * p.cols);
+            int16_t *hu = malloc(n * sizeof *hu);
+            float *back = calloc(n, sizeof *back), *planes = malloc((size_t)p.planes * plane * sizeof *planes), worst = 0;
+            for (size_t i = 0; i < n; i++) {
+                double x = (double)((int64_t)i % h->nx) / (double)h->nx, y = (double)((int64_t)i / h->nx % h->ny) / (double)h->ny;
+                double z = (double)((int64_t)i / h->nx / h->ny) / (double)h->nz;
+                hu[i] = (int16_t)(-500 + 300 * sin(3 * x) + 300 * sin(4 * y + 1) + 100 * z);
+            }
+            lungplane_get(&p, window_lung(), hu, 0, p.planes, 2, planes);
+            for (int64_t f = 0; f < p.planes; f += 8)
+                lungplane_put(&p, 1.0f, planes + (size_t)f * plane, f, p.planes - f < 8 ? p.planes - f : 8, 2, back);
+            for (size_t i = 0; i < n; i++) {
+                float e = fabsf(back[i] - window_one(window_lung(), hu[i]));
+                worst = e > worst ? e : worst;
+            }
+            assert_true(worst < 0.02f);
+            free(hu);
+            free(back);
+            free(planes);
+        }
+}
+
+static void a_sagittal_plane_has_square_pixels_and_at_most_1024_rows(void **state)
+{
+    (void)state;
+    lungplane p;
+    volume_header usual = head(512, 512, 300, 0.7, 1.0), tall = head(512, 512, 4000, 0.5, 1.0);
+    assert_int_equal(lungplane_of(LUNGNET_SAGITTAL, &usual, &p), COV_OK);
+    assert_true(p.used_cols == 256 && labs((long)p.used_rows - 214) <= 1 && p.planes == 256); /* 300 mm in pixels of 1.4 mm */
+    assert_int_equal(lungplane_of(LUNGNET_SAGITTAL, &tall, &p), COV_OK);
+    assert_int_equal(p.used_rows, 1024);
+}
+
+static void what_lies_outside_the_volume_is_air(void **state)
+{
+    (void)state;
+    lungplane p;
+    volume_header h = head(32, 32, 9, 1.0, 1.0);
+    int16_t hu[32 * 32 * 9];
+    for (size_t i = 0; i < sizeof hu / sizeof *hu; i++) hu[i] = 300;
+    assert_int_equal(lungplane_of(LUNGNET_SAGITTAL, &h, &p), COV_OK);
+    float *plane = malloc((size_t)(p.rows * p.cols) * sizeof *plane);
+    lungplane_get(&p, window_lung(), hu, 5, 1, 1, plane);
+    assert_true(p.rows > p.used_rows);
+    for (int64_t r = 0; r < p.rows; r++)
+        for (int64_t c = 0; c < p.cols; c++)
+            assert_true(plane[r * p.cols + c] == (r < p.used_rows && c < p.used_cols ? 1.0f : 0.0f));
+    free(plane);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_presets_give_one_logit_a_pixel_at_the_inputs_size),
+        cmocka_unit_test(the_paper_preset_has_the_papers_widths_and_downsampling),
+        cmocka_unit_test(a_size_off_the_stride_and_an_unknown_preset_are_named),
+        cmocka_unit_test(weights_of_another_preset_or_model_are_refused_by_name),
+        cmocka_unit_test(planes_put_back_lie_where_they_came_from),
+        cmocka_unit_test(a_sagittal_plane_has_square_pixels_and_at_most_1024_rows),
+        cmocka_unit_test(what_lies_outside_the_volume_is_air),
+    };
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}
