@@ -13,8 +13,15 @@
 
 enum { COLUMNS_LIMIT = 64, EXTRAS_LIMIT = 1024, ATTRIBUTES_LIMIT = 1024, PACKING_LIMIT = 1100, SMALL = 1 << 16 };
 
-typedef struct attribute { char name[COHORT_NAME], *value; } attribute;
-typedef struct extra { char name[COHORT_NAME]; column about; hid_t dataset; char *cells; } extra; /* cells: of the block */
+typedef struct attribute {
+    char name[COHORT_NAME], *value;
+} attribute;
+typedef struct extra {
+    char name[COHORT_NAME];
+    column about;
+    hid_t dataset;
+    char *cells;
+} extra; /* cells: of the block */
 
 struct cohort {
     char *file; /* owned */
@@ -34,7 +41,8 @@ struct cohort {
 static status open_table(cohort *c, const char *group, const column *columns, int count, int64_t rows, hid_t *datasets)
 {
     if (count > COLUMNS_LIMIT) return COV_FAIL(COV_BROKEN, "%s: %d columns", group, count);
-    for (int k = 0; k < count; k++) COV_TRY(column_open(c->root, c->file, group, &columns[k], (hsize_t)rows, &datasets[k]));
+    for (int k = 0; k < count; k++)
+        COV_TRY(column_open(c->root, c->file, group, &columns[k], (hsize_t)rows, &datasets[k]));
     return COV_OK;
 }
 
@@ -44,7 +52,8 @@ static status rows_of(cohort *c, const char *name, int64_t *out)
     h5_layout layout;
     COV_TRY(h5_open_dataset(c->root, c->file, name, &dataset, &layout));
     h5_close(&dataset);
-    if (layout.dims[0] > INT32_MAX) return COV_FAIL(COV_FORMAT, "%s: %s: %llu rows", c->file, name, (unsigned long long)layout.dims[0]);
+    if (layout.dims[0] > INT32_MAX)
+        return COV_FAIL(COV_FORMAT, "%s: %s: %llu rows", c->file, name, (unsigned long long)layout.dims[0]);
     *out = (int64_t)layout.dims[0];
     return COV_OK;
 }
@@ -77,7 +86,8 @@ static status read_attributes(cohort *c)
     H5O_info_t about;
     char name[COHORT_NAME];
     status s = COV_OK;
-    H5_GO(COV_FORMAT, c->file, "attributes", H5Oget_info_by_name2(c->root, "/", &about, H5O_INFO_NUM_ATTRS, H5P_DEFAULT));
+    H5_GO(COV_FORMAT, c->file, "attributes",
+          H5Oget_info_by_name2(c->root, "/", &about, H5O_INFO_NUM_ATTRS, H5P_DEFAULT));
     if (about.num_attrs > ATTRIBUTES_LIMIT) return COV_FAIL(COV_FORMAT, "%s: too many attributes", c->file);
     c->attributes = calloc((size_t)about.num_attrs + 1, sizeof *c->attributes);
     if (!c->attributes) return COV_FAIL(COV_NOMEM, "%s: no memory for its attributes", c->file);
@@ -114,16 +124,20 @@ static status take_extra(cohort *c, const char *name)
     h5_layout layout;
     status s = COV_OK;
     snprintf(path, sizeof path, "study/%s", name);
-    if (h5_open_dataset(c->root, c->file, path, &dataset, &layout) != COV_OK) return COV_OK; /* a group or a link of others */
+    if (h5_open_dataset(c->root, c->file, path, &dataset, &layout) != COV_OK)
+        return COV_OK; /* a group or a link of others */
     H5_GO(COV_FORMAT, c->file, path, type = H5Dget_type(dataset));
     size_t width = H5Tget_size(type);
-    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 || H5Tget_cset(type) != H5T_CSET_UTF8 || width > COHORT_CELL || layout.rank != 1 ||
-        layout.dims[0] != (hsize_t)c->count)
+    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 || H5Tget_cset(type) != H5T_CSET_UTF8 ||
+        width > COHORT_CELL || layout.rank != 1 || layout.dims[0] != (hsize_t)c->count)
         goto done;
     extra *e = &c->extras[c->extra_count];
     *e = (extra){.about = {NULL, COLUMN_TEXT, (int)width, "", "", 0}, .dataset = dataset};
     memcpy(e->name, name, strlen(name) + 1);
-    if (!(e->cells = malloc(width * SCHEMA_STUDY_ROWS))) { s = COV_FAIL(COV_NOMEM, "%s: no memory for %s", c->file, path); goto done; }
+    if (!(e->cells = malloc(width * SCHEMA_STUDY_ROWS))) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory for %s", c->file, path);
+        goto done;
+    }
     c->extra_count++;
     dataset = H5I_INVALID_HID;
 done:
@@ -140,8 +154,14 @@ static status find_extras(cohort *c)
     status s = COV_OK;
     H5_GO(COV_FORMAT, c->file, "study", group = H5Gopen2(c->root, "study", H5P_DEFAULT));
     H5_GO(COV_FORMAT, c->file, "study", H5Gget_info(group, &about));
-    if (about.nlinks > EXTRAS_LIMIT) { s = COV_FAIL(COV_FORMAT, "%s: study: too many columns", c->file); goto done; }
-    if (!(c->extras = calloc((size_t)about.nlinks + 1, sizeof *c->extras))) { s = COV_FAIL(COV_NOMEM, "%s: no memory", c->file); goto done; }
+    if (about.nlinks > EXTRAS_LIMIT) {
+        s = COV_FAIL(COV_FORMAT, "%s: study: too many columns", c->file);
+        goto done;
+    }
+    if (!(c->extras = calloc((size_t)about.nlinks + 1, sizeof *c->extras))) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory", c->file);
+        goto done;
+    }
     for (hsize_t k = 0; k < about.nlinks; k++) {
         ssize_t n = H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, k, name, sizeof name, H5P_DEFAULT);
         H5_GO(COV_FORMAT, c->file, "study", n);
@@ -256,7 +276,8 @@ static status load_block(cohort *c, int64_t k)
 {
     int count;
     const column *columns;
-    if (k < 0 || k >= c->count) return COV_FAIL(COV_USAGE, "%s: there is no study %lld of %lld", c->file, (long long)k, (long long)c->count);
+    if (k < 0 || k >= c->count)
+        return COV_FAIL(COV_USAGE, "%s: there is no study %lld of %lld", c->file, (long long)k, (long long)c->count);
     if (c->block && k >= c->block0 && k < c->block0 + c->block) return COV_OK;
     int64_t row0 = k / SCHEMA_STUDY_ROWS * SCHEMA_STUDY_ROWS, rows = c->count - row0;
     if (rows > SCHEMA_STUDY_ROWS) rows = SCHEMA_STUDY_ROWS;
@@ -268,7 +289,8 @@ static status load_block(cohort *c, int64_t k)
     COV_TRY(read_table(c, columns, count, c->gather, row0, rows, c->places, sizeof *c->places));
     for (int i = 0; i < c->extra_count; i++) {
         extra *e = &c->extras[i];
-        COV_TRY(column_read(e->dataset, c->file, &e->about, (hsize_t)row0, (hsize_t)rows, e->cells, column_bytes(&e->about)));
+        COV_TRY(column_read(e->dataset, c->file, &e->about, (hsize_t)row0, (hsize_t)rows, e->cells,
+                            column_bytes(&e->about)));
     }
     c->block0 = row0;
     c->block = rows;
@@ -281,14 +303,17 @@ static status check_row(cohort *c, int64_t k)
     const study_row *row = &c->rows[k - c->block0];
     const gather_record *place = &c->places[k - c->block0];
     if (row->status < OUTCOME_DONE || row->status > OUTCOME_FAILED || row->reason < 0 || row->reason >= REASON_COUNT)
-        return COV_FAIL(COV_FORMAT, "%s: study %lld: status %d, reason %d", c->file, (long long)k, row->status, row->reason);
+        return COV_FAIL(COV_FORMAT, "%s: study %lld: status %d, reason %d", c->file, (long long)k, row->status,
+                        row->reason);
     if (row->rows < 0 || row->cols < 0 || row->slices < 0 || (int64_t)row->rows * row->cols > PART_PLANE_LIMIT ||
         row->slices > PART_SLICES_LIMIT)
-        return COV_FAIL(COV_FORMAT, "%s: study %lld: %d x %d x %d pixels", c->file, (long long)k, row->slices, row->rows, row->cols);
+        return COV_FAIL(COV_FORMAT, "%s: study %lld: %d x %d x %d pixels", c->file, (long long)k, row->slices,
+                        row->rows, row->cols);
     if (place->duplicate_of < -1 || place->duplicate_of >= k || place->mask_row0 < -1 || place->slice_row0 < -1 ||
         place->slice_row0 > c->slices || (place->slice_row0 >= 0 && row->slices > c->slices - place->slice_row0) ||
         (place->mask_row0 >= 0) != (place->mask_set[0] != 0))
-        return COV_FAIL(COV_FORMAT, "%s: study %lld: its places in other tables are outside them", c->file, (long long)k);
+        return COV_FAIL(COV_FORMAT, "%s: study %lld: its places in other tables are outside them", c->file,
+                        (long long)k);
     return COV_OK;
 }
 
@@ -305,7 +330,9 @@ status cohort_place_of(cohort *c, int64_t k, cohort_place *out)
     COV_TRY(load_block(c, k));
     COV_TRY(check_row(c, k));
     const gather_record *g = &c->places[k - c->block0];
-    *out = (cohort_place){.duplicate_of = g->duplicate_of, .mask_row0 = g->mask_row0, .slice_row0 = g->slice_row0,
+    *out = (cohort_place){.duplicate_of = g->duplicate_of,
+                          .mask_row0 = g->mask_row0,
+                          .slice_row0 = g->slice_row0,
                           .slice_count = g->slice_row0 < 0 ? 0 : c->rows[k - c->block0].slices};
     memcpy(out->mask_set, g->mask_set, sizeof out->mask_set);
     return COV_OK;
@@ -320,7 +347,8 @@ status cohort_find(cohort *c, const char *name, int64_t *k)
         const study_row *row = &c->rows[i - c->block0];
         if (by_path < 0 && strcmp(row->path, name) == 0) by_path = i;
         if (strcmp(row->id, name) != 0) continue;
-        if (*k >= 0) return COV_FAIL(COV_USAGE, "%s: more than one study has the id '%s': name its path", c->file, name);
+        if (*k >= 0)
+            return COV_FAIL(COV_USAGE, "%s: more than one study has the id '%s': name its path", c->file, name);
         *k = i;
     }
     if (*k < 0) *k = by_path;
@@ -329,7 +357,10 @@ status cohort_find(cohort *c, const char *name, int64_t *k)
 }
 
 int cohort_extra_count(const cohort *c) { return c->extra_count; }
-const char *cohort_extra_name(const cohort *c, int i) { return i >= 0 && i < c->extra_count ? c->extras[i].name : NULL; }
+const char *cohort_extra_name(const cohort *c, int i)
+{
+    return i >= 0 && i < c->extra_count ? c->extras[i].name : NULL;
+}
 
 status cohort_extra_cell(cohort *c, int i, int64_t k, char out[COHORT_CELL])
 {
@@ -357,8 +388,12 @@ status cohort_slices(cohort *c, int64_t k, slice_row **out, int64_t *count)
     if (n == 0) return COV_OK;
     records = calloc(n, sizeof *records);
     *out = calloc(n, sizeof **out);
-    if (!records || !*out) { s = COV_FAIL(COV_NOMEM, "%s: no memory for %zu slices", c->file, n); goto done; }
-    COV_GO(read_table(c, columns, columns_count, c->slice, place.slice_row0, place.slice_count, records, sizeof *records));
+    if (!records || !*out) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory for %zu slices", c->file, n);
+        goto done;
+    }
+    COV_GO(
+        read_table(c, columns, columns_count, c->slice, place.slice_row0, place.slice_count, records, sizeof *records));
     for (size_t z = 0; z < n; z++) {
         if (records[z].study != k) {
             s = COV_FAIL(COV_FORMAT, "%s: slice: row %lld is of study %d, not %lld", c->file,
@@ -370,12 +405,16 @@ status cohort_slices(cohort *c, int64_t k, slice_row **out, int64_t *count)
     *count = place.slice_count;
 done:
     free(records);
-    if (s != COV_OK) { free(*out); *out = NULL; }
+    if (s != COV_OK) {
+        free(*out);
+        *out = NULL;
+    }
     return s;
 }
 
 /* A mask cannot be larger than what deflate could unpack from the bytes that are there. */
-static status open_mask(cohort *c, int64_t k, const study_row *row, const cohort_place *place, hid_t *out, size_t *bytes)
+static status open_mask(cohort *c, int64_t k, const study_row *row, const cohort_place *place, hid_t *out,
+                        size_t *bytes)
 {
     char name[COHORT_SET + 16];
     h5_layout layout;
@@ -384,7 +423,8 @@ static status open_mask(cohort *c, int64_t k, const study_row *row, const cohort
     COV_GO(h5_open_dataset(c->root, c->file, name, out, &layout));
     COV_GO(h5_check_type(*out, c->file, name, H5T_STD_U8LE));
     if (layout.rank != 3 || layout.dims[1] != (hsize_t)row->rows || layout.dims[2] != (hsize_t)row->cols ||
-        (hsize_t)place->mask_row0 > layout.dims[0] || (hsize_t)row->slices > layout.dims[0] - (hsize_t)place->mask_row0) {
+        (hsize_t)place->mask_row0 > layout.dims[0] ||
+        (hsize_t)row->slices > layout.dims[0] - (hsize_t)place->mask_row0) {
         s = COV_FAIL(COV_FORMAT, "%s: %s: too small, or of another size, for study %lld", c->file, name, (long long)k);
         goto done;
     }
@@ -408,10 +448,16 @@ status cohort_mask(cohort *c, int64_t k, uint8_t **lung)
     COV_GO(cohort_place_of(c, k, &place));
     if (place.mask_row0 < 0) return COV_FAIL(COV_USAGE, "%s: study %lld has no mask", c->file, (long long)k);
     COV_GO(open_mask(c, k, &row, &place, &dataset, &bytes));
-    if (!(*lung = malloc(bytes ? bytes : 1))) { s = COV_FAIL(COV_NOMEM, "%s: no memory for a mask of %zu bytes", c->file, bytes); goto done; }
+    if (!(*lung = malloc(bytes ? bytes : 1))) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory for a mask of %zu bytes", c->file, bytes);
+        goto done;
+    }
     COV_GO(h5_rows_read(dataset, c->file, "mask", H5T_STD_U8LE, (hsize_t)place.mask_row0, (hsize_t)row.slices, *lung));
 done:
     h5_close(&dataset);
-    if (s != COV_OK) { free(*lung); *lung = NULL; }
+    if (s != COV_OK) {
+        free(*lung);
+        *lung = NULL;
+    }
     return s;
 }

@@ -2,9 +2,9 @@
  * read serially by inspect, export and montage.
  *
  * cohort_write is the only collective function; it is the one place in data/ that knows an MPI communicator. Every rank
- * makes every collective call, and a failure on one rank is returned by all. The bytes of tables and masks do not depend
- * on the number of ranks. The file is written as "<path>.tmp", checked, fsynced and renamed: a kill at any instant
- * leaves the old file or the new one. */
+ * makes every collective call, and a failure on one rank is returned by all. The bytes of tables and masks do not
+ * depend on the number of ranks. The file is written as "<path>.tmp", checked, fsynced and renamed: a kill at any
+ * instant leaves the old file or the new one. */
 #ifndef COV_DATA_COHORT_H
 #define COV_DATA_COHORT_H
 #include "data/part.h"
@@ -18,9 +18,10 @@ typedef struct cohort_attribute {
 
 /* A column joined from elsewhere (--metadata): fixed-length UTF-8 text in /study/<name>. */
 typedef struct cohort_extra {
-    const char *name;          /* letters, digits, '_' '-' '.'; not the name of a column of ours */
-    const char *long_name;     /* what it is, or where it came from */
-    const char *const *values; /* one a study, in the order of parts; NULL: empty; at most COHORT_CELL - 1 bytes are kept */
+    const char *name;      /* letters, digits, '_' '-' '.'; not the name of a column of ours */
+    const char *long_name; /* what it is, or where it came from */
+    const char *const
+        *values; /* one a study, in the order of parts; NULL: empty; at most COHORT_CELL - 1 bytes are kept */
 } cohort_extra;
 
 /* Everything here is borrowed and the same on every rank. */
@@ -53,10 +54,10 @@ typedef struct cohort cohort;
 
 /* Where a study's other rows are, as computed by gather. */
 typedef struct cohort_place {
-    int64_t duplicate_of;     /* first study with the same input_sha256; -1: none */
+    int64_t duplicate_of;      /* first study with the same input_sha256; -1: none */
     char mask_set[COHORT_SET]; /* "512x512": the group under /mask; "" without a mask */
-    int64_t mask_row0;        /* first row in that group's datasets; -1 without a mask */
-    int64_t slice_row0;       /* first row in /slice; -1 without */
+    int64_t mask_row0;         /* first row in that group's datasets; -1 without a mask */
+    int64_t slice_row0;        /* first row in /slice; -1 without */
     int64_t slice_count;
 } cohort_place;
 

@@ -24,9 +24,12 @@
 
 enum { BATCH_BYTES = 64 << 20, MESSAGE = 1024, SAMPLES = 64, COLUMNS_LIMIT = 64 };
 
-#define MPI_GO(call)                                                                      \
-    do {                                                                                  \
-        if ((call) != MPI_SUCCESS) { s = COV_FAIL(COV_COMM, #call " failed"); goto done; } \
+#define MPI_GO(call)                                                                                                   \
+    do {                                                                                                               \
+        if ((call) != MPI_SUCCESS) {                                                                                   \
+            s = COV_FAIL(COV_COMM, #call " failed");                                                                   \
+            goto done;                                                                                                 \
+        }                                                                                                              \
     } while (0)
 
 /* What all ranks must know of a study; sent as bytes between equal hosts. */
@@ -59,7 +62,10 @@ typedef struct writer {
 /* All ranks return the status and message of the lowest rank that failed. */
 static status agree(writer *w, status mine)
 {
-    struct { int status; char message[MESSAGE]; } told = {COV_OK, ""};
+    struct {
+        int status;
+        char message[MESSAGE];
+    } told = {COV_OK, ""};
     int failed = mine == COV_OK ? w->size : w->rank, first = w->size;
     status s = COV_OK;
     MPI_GO(MPI_Allreduce(&failed, &first, 1, MPI_INT, MPI_MIN, w->comm));
@@ -90,7 +96,10 @@ static uint64_t mark(uint64_t index, const void *bytes, size_t n)
 
 static uint64_t mark_slice(uint64_t index, const slice_row *row)
 {
-    struct { int64_t z, lung_px; double position_mm; } plain = {row->z, row->lung_px, row->position_mm};
+    struct {
+        int64_t z, lung_px;
+        double position_mm;
+    } plain = {row->z, row->lung_px, row->position_mm};
     return mark(~index, &plain, sizeof plain);
 }
 
@@ -108,7 +117,8 @@ static status look_at(writer *w, int64_t k, survey *out, char *path)
         if (n > 0 && n < (int)sizeof aside) rename(file, aside);
     }
     if (s != COV_OK) return status_relay(s, __FILE__, __LINE__);
-    if (strcmp(h.key.unit, PART_WHOLE_STUDY) != 0) return COV_FAIL(COV_USAGE, "%s: the part holds '%s', not a study", file, h.key.unit);
+    if (strcmp(h.key.unit, PART_WHOLE_STUDY) != 0)
+        return COV_FAIL(COV_USAGE, "%s: the part holds '%s', not a study", file, h.key.unit);
     *out = (survey){h.status, h.reason, h.rows, h.cols, h.slices, h.has_lung, h.slice_count, ""};
     memcpy(out->input_sha256, h.key.input_sha256, SHA256_HEX);
     memcpy(path, h.key.path, STUDY_PATH);
@@ -123,7 +133,8 @@ static status look_at_share(writer *w, int64_t first, int64_t end, survey *mine,
     for (int64_t k = first; k < end; k++) {
         status s = look_at(w, k, &mine[k - first], path);
         if (s == COV_OK && k > first && strcmp(ends[1], path) >= 0)
-            s = COV_FAIL(COV_USAGE, "%s: not in the order of paths: '%s' after '%s'", w->source->parts[k], path, ends[1]);
+            s = COV_FAIL(COV_USAGE, "%s: not in the order of paths: '%s' after '%s'", w->source->parts[k], path,
+                         ends[1]);
         if (s != COV_OK && worst == COV_OK) {
             worst = s;
             snprintf(message, sizeof message, "%s", status_message());
@@ -142,7 +153,8 @@ static status check_order(const char *ends, int size)
     for (int r = 0; r < size; r++) {
         const char *first = ends + (size_t)r * 2 * STUDY_PATH;
         if (!first[0]) continue;
-        if (last[0] && strcmp(last, first) >= 0) return COV_FAIL(COV_USAGE, "parts are not in the order of paths: '%s' after '%s'", first, last);
+        if (last[0] && strcmp(last, first) >= 0)
+            return COV_FAIL(COV_USAGE, "parts are not in the order of paths: '%s' after '%s'", first, last);
         last = first + STUDY_PATH;
     }
     return COV_OK;
@@ -157,7 +169,8 @@ static status survey_parts(writer *w)
     MPI_Datatype item = MPI_DATATYPE_NULL;
     status s = COV_OK;
     w->studies = calloc((size_t)n + 1, sizeof *w->studies);
-    if (!counts || !starts || !mine || !all_ends || !w->studies) s = COV_FAIL(COV_NOMEM, "no memory for %lld studies", (long long)n);
+    if (!counts || !starts || !mine || !all_ends || !w->studies)
+        s = COV_FAIL(COV_NOMEM, "no memory for %lld studies", (long long)n);
     if (s == COV_OK) s = look_at_share(w, first, end, mine, ends);
     COV_GO(agree(w, s));
     for (int r = 0; r < w->size; r++) {
@@ -218,7 +231,10 @@ static status place_rows(writer *w)
     return COV_OK;
 }
 
-typedef struct same_input { const char *sha; int64_t k; } same_input;
+typedef struct same_input {
+    const char *sha;
+    int64_t k;
+} same_input;
 
 static int by_input_and_row(const void *a, const void *b)
 {
@@ -249,7 +265,8 @@ static status layout(writer *w)
     w->places = calloc((size_t)from->count + 1, sizeof *w->places);
     w->set_of = calloc((size_t)from->count + 1, sizeof *w->set_of);
     w->extra_bytes = calloc((size_t)from->extra_count + 1, sizeof *w->extra_bytes);
-    if (!w->places || !w->set_of || !w->extra_bytes) return COV_FAIL(COV_NOMEM, "no memory for %lld studies", (long long)from->count);
+    if (!w->places || !w->set_of || !w->extra_bytes)
+        return COV_FAIL(COV_NOMEM, "no memory for %lld studies", (long long)from->count);
     COV_TRY(place_rows(w));
     COV_TRY(place_duplicates(w));
     for (int i = 0; i < from->extra_count; i++) {
@@ -273,7 +290,8 @@ static status fill_gathered(writer *w, hid_t root)
     status s = COV_OK;
     for (int i = 0; i < count; i++) {
         COV_GO(column_open(root, w->temporary, "study", &columns[i], (hsize_t)w->source->count, &dataset));
-        COV_GO(column_write(dataset, w->temporary, &columns[i], 0, (hsize_t)w->source->count, w->places, sizeof *w->places, H5P_DEFAULT));
+        COV_GO(column_write(dataset, w->temporary, &columns[i], 0, (hsize_t)w->source->count, w->places,
+                            sizeof *w->places, H5P_DEFAULT));
         h5_close(&dataset);
     }
 done:
@@ -313,10 +331,14 @@ static status fill_owners(writer *w, hid_t root, int set)
     status s = COV_OK;
     int32_t *owners = malloc((size_t)about->slices * sizeof *owners);
     snprintf(group, sizeof group, "mask/%s", about->name);
-    if (!owners) { s = COV_FAIL(COV_NOMEM, "no memory for %lld mask rows", (long long)about->slices); goto done; }
+    if (!owners) {
+        s = COV_FAIL(COV_NOMEM, "no memory for %lld mask rows", (long long)about->slices);
+        goto done;
+    }
     memset(owners, 0xff, (size_t)about->slices * sizeof *owners);
     for (int64_t k = 0; k < w->source->count; k++)
-        for (int64_t z = 0; w->set_of[k] == set && z < w->studies[k].slices; z++) owners[w->places[k].mask_row0 + z] = (int32_t)k;
+        for (int64_t z = 0; w->set_of[k] == set && z < w->studies[k].slices; z++)
+            owners[w->places[k].mask_row0 + z] = (int32_t)k;
     COV_GO(column_open(root, w->temporary, group, &c, (hsize_t)about->slices, &dataset));
     COV_GO(column_write(dataset, w->temporary, &c, 0, (hsize_t)about->slices, owners, sizeof *owners, H5P_DEFAULT));
 done:
@@ -329,10 +351,17 @@ static status create_file(writer *w)
 {
     const cohort_source *from = w->source;
     hid_t root = H5I_INVALID_HID;
-    schema what = {.studies = from->count, .slices = w->slices, .set_count = w->set_count, .sets = w->sets,
-                   .extra_count = from->extra_count, .extras = from->extras, .extra_bytes = w->extra_bytes,
-                   .attribute_count = from->attribute_count, .attributes = from->attributes,
-                   .ranks = w->size, .complete = from->complete};
+    schema what = {.studies = from->count,
+                   .slices = w->slices,
+                   .set_count = w->set_count,
+                   .sets = w->sets,
+                   .extra_count = from->extra_count,
+                   .extras = from->extras,
+                   .extra_bytes = w->extra_bytes,
+                   .attribute_count = from->attribute_count,
+                   .attributes = from->attributes,
+                   .ranks = w->size,
+                   .complete = from->complete};
     status s;
     COV_GO(schema_create(w->temporary, &what));
     COV_GO(h5_open_file(w->temporary, H5F_ACC_RDWR, &root));
@@ -390,13 +419,14 @@ static void report(writer *w, int64_t pixels)
 }
 
 /* One collective write of each column; every rank has its own rows, or none. */
-static status write_block(writer *w, const char *group, const column *columns, const hid_t *datasets, int count, int64_t row0,
-                          int64_t rows, const void *records, size_t stride)
+static status write_block(writer *w, const char *group, const column *columns, const hid_t *datasets, int count,
+                          int64_t row0, int64_t rows, const void *records, size_t stride)
 {
     char file[PATH_MAX + 64];
     snprintf(file, sizeof file, "%s: %s", w->temporary, group);
     for (int i = 0; i < count; i++)
-        TOGETHER(w, column_write(datasets[i], file, &columns[i], (hsize_t)row0, (hsize_t)rows, records, stride, w->transfer));
+        TOGETHER(w, column_write(datasets[i], file, &columns[i], (hsize_t)row0, (hsize_t)rows, records, stride,
+                                 w->transfer));
     report(w, 0);
     return COV_OK;
 }
@@ -426,7 +456,10 @@ static status read_slices(writer *w, int64_t a, int64_t b, slice_record *out)
         int64_t first = w->places[k].slice_row0, n = w->studies[k].slice_count;
         if (n == 0 || first + n <= a) continue;
         if (first >= b) break;
-        if (!(rows = calloc((size_t)n, sizeof *rows))) { s = COV_FAIL(COV_NOMEM, "no memory for %lld slices", (long long)n); goto done; }
+        if (!(rows = calloc((size_t)n, sizeof *rows))) {
+            s = COV_FAIL(COV_NOMEM, "no memory for %lld slices", (long long)n);
+            goto done;
+        }
         COV_GO(part_open(w->source->parts[k], 0, &p));
         COV_GO(part_slices(p, rows));
         part_close(&p);
@@ -444,9 +477,11 @@ done:
     return s;
 }
 
-static status open_columns(writer *w, const char *group, const column *columns, int count, int64_t rows, hid_t *datasets)
+static status open_columns(writer *w, const char *group, const column *columns, int count, int64_t rows,
+                           hid_t *datasets)
 {
-    for (int i = 0; i < count; i++) COV_TRY(column_open(w->root, w->temporary, group, &columns[i], (hsize_t)rows, &datasets[i]));
+    for (int i = 0; i < count; i++)
+        COV_TRY(column_open(w->root, w->temporary, group, &columns[i], (hsize_t)rows, &datasets[i]));
     return COV_OK;
 }
 
@@ -511,7 +546,8 @@ static status open_set(writer *w, const schema_set *set, hid_t *out)
     return COV_OK;
 }
 
-/* Every rank has a contiguous range of chunks, and writes it in batches; the rank with most sets the number of rounds. */
+/* Every rank has a contiguous range of chunks, and writes it in batches; the rank with most sets the number of rounds.
+ */
 static status write_masks(writer *w, int set)
 {
     const schema_set *about = &w->sets[set];
@@ -530,7 +566,8 @@ static status write_masks(writer *w, int set)
     for (int64_t done_chunks = 0; done_chunks < most; done_chunks += batch) {
         int64_t next = at + batch < end ? at + batch : end, a = at * about->chunk, b = next * about->chunk;
         COV_GO(agree(w, read_masks(w, set, a, b, &from, pixels)));
-        COV_GO(agree(w, h5_rows_write(dataset, w->temporary, about->name, H5T_STD_U8LE, (hsize_t)a, (hsize_t)(b - a), pixels, w->transfer)));
+        COV_GO(agree(w, h5_rows_write(dataset, w->temporary, about->name, H5T_STD_U8LE, (hsize_t)a, (hsize_t)(b - a),
+                                      pixels, w->transfer)));
         at = next;
         int64_t all = chunks - done_chunks * w->size, step = batch * w->size;
         report(w, (all < step ? all : step) * about->chunk * plane);
@@ -575,8 +612,11 @@ static status check_masks(writer *w, cohort *c, int64_t k)
     for (int64_t z = 0; z < count; z++) {
         int64_t n = 0;
         for (int64_t i = 0; i < plane; i++) n += lung[z * plane + i] != 0;
-        if (n != slices[z].lung_px) { s = COV_FAIL(COV_IO, "%s: study %lld, slice %lld: the mask has %lld lung pixels, its row says %d",
-                                                  w->temporary, (long long)k, (long long)z, (long long)n, slices[z].lung_px); goto done; }
+        if (n != slices[z].lung_px) {
+            s = COV_FAIL(COV_IO, "%s: study %lld, slice %lld: the mask has %lld lung pixels, its row says %d",
+                         w->temporary, (long long)k, (long long)z, (long long)n, slices[z].lung_px);
+            goto done;
+        }
     }
 done:
     free(slices);
@@ -594,7 +634,10 @@ static status check_file(writer *w)
     uint64_t sum = 0;
     status s;
     COV_GO(cohort_open(w->temporary, &c));
-    if (cohort_count(c) != n) { s = differs(w, "counts"); goto done; }
+    if (cohort_count(c) != n) {
+        s = differs(w, "counts");
+        goto done;
+    }
     for (int64_t k = 0; k < n; k++) {
         cohort_place place;
         COV_GO(cohort_row(c, k, &row));
@@ -631,7 +674,8 @@ static status count_totals(const writer *w, cohort_totals *out)
     struct stat about;
     if (!out) return COV_OK;
     if (stat(w->path, &about) != 0) return COV_FAIL(COV_IO, "%s: cannot stat: %s", w->path, strerror(errno));
-    *out = (cohort_totals){.studies = w->source->count, .slices = w->slices, .mask_bytes = w->pixels, .file_bytes = about.st_size};
+    *out = (cohort_totals){
+        .studies = w->source->count, .slices = w->slices, .mask_bytes = w->pixels, .file_bytes = about.st_size};
     for (int64_t k = 0; k < w->source->count; k++) {
         out->outcome[w->studies[k].status]++;
         out->reasons[w->studies[k].reason]++;
@@ -656,7 +700,8 @@ done:
 
 status cohort_write(MPI_Comm comm, const char *path, const cohort_source *source, cohort_totals *totals)
 {
-    writer w = {.comm = MPI_COMM_NULL, .path = path, .source = source, .root = H5I_INVALID_HID, .transfer = H5I_INVALID_HID};
+    writer w = {
+        .comm = MPI_COMM_NULL, .path = path, .source = source, .root = H5I_INVALID_HID, .transfer = H5I_INVALID_HID};
     status s = COV_OK;
     h5_quiet();
     MPI_GO(MPI_Comm_dup(comm, &w.comm));
@@ -665,7 +710,8 @@ status cohort_write(MPI_Comm comm, const char *path, const cohort_source *source
     MPI_GO(MPI_Comm_size(w.comm, &w.size));
     int n = snprintf(w.temporary, sizeof w.temporary, "%s.tmp", path);
     if (n < 0 || n >= (int)sizeof w.temporary) s = COV_FAIL(COV_USAGE, "%s: the path is too long", path);
-    else if (source->count < 0 || source->count > INT32_MAX) s = COV_FAIL(COV_USAGE, "%lld studies", (long long)source->count);
+    else if (source->count < 0 || source->count > INT32_MAX)
+        s = COV_FAIL(COV_USAGE, "%lld studies", (long long)source->count);
     COV_GO(agree(&w, s));
     COV_GO(write_all(&w));
     COV_GO(agree(&w, count_totals(&w, totals)));

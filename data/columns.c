@@ -7,15 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define X(field, kind, extent, units, long_name) \
+#define X(field, kind, extent, units, long_name)                                                                       \
     {#field, COLUMN_##kind, (extent), (units), (long_name), offsetof(study_row, field)},
 static const column study_table[] = {STUDY_COLUMNS(X)};
 #undef X
-#define X(field, kind, extent, units, long_name) \
+#define X(field, kind, extent, units, long_name)                                                                       \
     {#field, COLUMN_##kind, (extent), (units), (long_name), offsetof(slice_record, field)},
 static const column slice_table[] = {SLICE_COLUMNS(X)};
 #undef X
-#define X(field, kind, extent, units, long_name) \
+#define X(field, kind, extent, units, long_name)                                                                       \
     {#field, COLUMN_##kind, (extent), (units), (long_name), offsetof(gather_record, field)},
 static const column gather_table[] = {GATHER_COLUMNS(X)};
 #undef X
@@ -40,18 +40,24 @@ const column *columns_gather(int *count)
 
 size_t column_bytes(const column *c)
 {
-    static const size_t element[] = {[COLUMN_TEXT] = 1, [COLUMN_I32] = 4, [COLUMN_I64] = 8, [COLUMN_F64] = 8, [COLUMN_U8] = 1};
+    static const size_t element[] = {
+        [COLUMN_TEXT] = 1, [COLUMN_I32] = 4, [COLUMN_I64] = 8, [COLUMN_F64] = 8, [COLUMN_U8] = 1};
     return element[c->kind] * (size_t)c->extent;
 }
 
 hid_t column_type(const column *c)
 {
     switch (c->kind) {
-    case COLUMN_TEXT: return h5_text_type((size_t)c->extent);
-    case COLUMN_I32: return H5Tcopy(H5T_STD_I32LE);
-    case COLUMN_I64: return H5Tcopy(H5T_STD_I64LE);
-    case COLUMN_F64: return H5Tcopy(H5T_IEEE_F64LE);
-    case COLUMN_U8: return H5Tcopy(H5T_STD_U8LE);
+    case COLUMN_TEXT:
+        return h5_text_type((size_t)c->extent);
+    case COLUMN_I32:
+        return H5Tcopy(H5T_STD_I32LE);
+    case COLUMN_I64:
+        return H5Tcopy(H5T_STD_I64LE);
+    case COLUMN_F64:
+        return H5Tcopy(H5T_IEEE_F64LE);
+    case COLUMN_U8:
+        return H5Tcopy(H5T_STD_U8LE);
     }
     return H5I_INVALID_HID;
 }
@@ -92,7 +98,8 @@ done:
 static status buffer_for(const column *c, const char *file, hsize_t rows, unsigned char **out)
 {
     size_t bytes;
-    if (!size_mul(column_bytes(c), (size_t)rows, &bytes)) return COV_FAIL(COV_FORMAT, "%s: %s: too many rows", file, c->name);
+    if (!size_mul(column_bytes(c), (size_t)rows, &bytes))
+        return COV_FAIL(COV_FORMAT, "%s: %s: too many rows", file, c->name);
     *out = malloc(bytes ? bytes : 1);
     if (!*out) return COV_FAIL(COV_NOMEM, "%s: %s: no memory for %llu rows", file, c->name, (unsigned long long)rows);
     return COV_OK;
@@ -124,7 +131,8 @@ done:
     return s;
 }
 
-status column_read(hid_t dataset, const char *file, const column *c, hsize_t row0, hsize_t rows, void *records, size_t stride)
+status column_read(hid_t dataset, const char *file, const column *c, hsize_t row0, hsize_t rows, void *records,
+                   size_t stride)
 {
     unsigned char *dense = NULL;
     hid_t type = H5I_INVALID_HID;

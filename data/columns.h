@@ -1,23 +1,10 @@
 /* columns: the tables of parts and cohort files, one entry a dataset, and the only code that moves records (structs)
- * to columns and back. /study comes from STUDY_COLUMNS; /slice and what gather adds to /study are listed here. Private to
- * data/. All local, except that column_write is collective when its transfer list says so. */
+ * to columns and back. The lists are in data/study.h. Private to data/. All local, except that column_write is
+ * collective when its transfer list says so. */
 #ifndef COV_DATA_COLUMNS_H
 #define COV_DATA_COLUMNS_H
 #include "data/h5.h"
 #include "data/study.h"
-
-/* X(field, kind, extent, units, long_name), as STUDY_COLUMNS. Fields of slice_record and of gather_record. */
-#define SLICE_COLUMNS(X)                                                                    \
-    X(study, I32, 1, "", "row of /study that the slice belongs to")                         \
-    X(z, I32, 1, "", "index of the slice in the study, from the lowest upwards")            \
-    X(position_mm, F64, 1, "mm", "world position along the slice normal")                   \
-    X(lung_px, I32, 1, "pixel", "lung pixels in the slice")
-
-#define GATHER_COLUMNS(X)                                                                   \
-    X(duplicate_of, I64, 1, "", "first row with the same input_sha256, -1 if it is this one") \
-    X(mask_set, TEXT, 32, "", "group under /mask that holds the masks, empty if there is none") \
-    X(mask_row0, I64, 1, "", "first row in the datasets of that group, -1 if there is none") \
-    X(slice_row0, I64, 1, "", "first row in /slice, -1 if there is none")
 
 typedef enum column_kind { COLUMN_TEXT, COLUMN_I32, COLUMN_I64, COLUMN_F64, COLUMN_U8 } column_kind;
 
@@ -55,5 +42,6 @@ status column_open(hid_t at, const char *file, const char *group, const column *
 /* Records are `stride` bytes apart. Text is cut at its NUL and padded with zeros; what is read always ends with one. */
 status column_write(hid_t dataset, const char *file, const column *c, hsize_t row0, hsize_t rows, const void *records,
                     size_t stride, hid_t transfer);
-status column_read(hid_t dataset, const char *file, const column *c, hsize_t row0, hsize_t rows, void *records, size_t stride);
+status column_read(hid_t dataset, const char *file, const column *c, hsize_t row0, hsize_t rows, void *records,
+                   size_t stride);
 #endif

@@ -133,7 +133,10 @@ static status open_scalar(hid_t at, const char *file, const char *name, hid_t *a
 {
     hid_t space = H5I_INVALID_HID;
     status s = COV_OK;
-    if (H5Aexists(at, name) <= 0) { s = COV_FAIL(COV_FORMAT, "%s: the attribute '%s' is missing", file, name); goto done; }
+    if (H5Aexists(at, name) <= 0) {
+        s = COV_FAIL(COV_FORMAT, "%s: the attribute '%s' is missing", file, name);
+        goto done;
+    }
     H5_GO(COV_FORMAT, file, name, *attribute = H5Aopen(at, name, H5P_DEFAULT));
     H5_GO(COV_FORMAT, file, name, space = H5Aget_space(*attribute));
     if (H5Sget_simple_extent_npoints(space) != 1) {
@@ -154,13 +157,20 @@ status h5_get_text(hid_t at, const char *file, const char *name, size_t limit, c
     COV_GO(open_scalar(at, file, name, &attribute, &type));
     size_t n = H5Tget_size(type);
     if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 || n == 0 || n > limit) {
-        s = COV_FAIL(COV_FORMAT, "%s: the attribute '%s' is not a fixed-length text of 1 to %zu bytes", file, name, limit);
+        s = COV_FAIL(COV_FORMAT, "%s: the attribute '%s' is not a fixed-length text of 1 to %zu bytes", file, name,
+                     limit);
         goto done;
     }
-    if (!(*out = calloc(n + 1, 1))) { s = COV_FAIL(COV_NOMEM, "%s: no memory for the attribute '%s'", file, name); goto done; }
+    if (!(*out = calloc(n + 1, 1))) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory for the attribute '%s'", file, name);
+        goto done;
+    }
     H5_GO(COV_FORMAT, file, name, H5Aread(attribute, type, *out));
 done:
-    if (s != COV_OK) { free(*out); *out = NULL; }
+    if (s != COV_OK) {
+        free(*out);
+        *out = NULL;
+    }
     h5_close(&type);
     h5_close(&attribute);
     return s;
@@ -250,7 +260,8 @@ static status check_links(hid_t at, const char *file, const char *name)
         if (name[k] != '/' && name[k] != 0) continue;
         memcpy(prefix, name, k);
         prefix[k] = 0;
-        if (!h5_has(at, prefix)) return COV_FAIL(COV_FORMAT, "%s: '%s' is missing, or a link that leads elsewhere", file, prefix);
+        if (!h5_has(at, prefix))
+            return COV_FAIL(COV_FORMAT, "%s: '%s' is missing, or a link that leads elsewhere", file, prefix);
     }
     return COV_OK;
 }
@@ -327,7 +338,10 @@ static status select_rows(hid_t dataset, const char *file, const char *name, hsi
     status s = COV_OK;
     H5_GO(COV_FORMAT, file, name, *in_file = H5Dget_space(dataset));
     int rank = H5Sget_simple_extent_ndims(*in_file);
-    if (rank < 1 || rank > H5_RANK) { s = COV_FAIL(COV_BROKEN, "%s: %s: %d dimensions", file, name, rank); goto done; }
+    if (rank < 1 || rank > H5_RANK) {
+        s = COV_FAIL(COV_BROKEN, "%s: %s: %d dimensions", file, name, rank);
+        goto done;
+    }
     H5_GO(COV_FORMAT, file, name, H5Sget_simple_extent_dims(*in_file, count, NULL));
     if (row0 > count[0] || rows > count[0] - row0) {
         s = COV_FAIL(COV_FORMAT, "%s: %s: rows %llu to %llu of %llu", file, name, (unsigned long long)row0,
@@ -347,12 +361,47 @@ done:
     return s;
 }
 
-status h5_rows_read(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows, void *out)
+/* A chunk that is not there would be read as zeros. Ours are all written: a missing one is damage. */
+static status check_chunks(hid_t dataset, const char *file, const char *name, hsize_t row0, hsize_t rows)
+{
+    hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID;
+    hsize_t dims[H5_RANK] = {0}, chunk[H5_RANK] = {0}, at[H5_RANK] = {0}, bytes;
+    status s = COV_OK;
+    H5_GO(COV_FORMAT, file, name, create = H5Dget_create_plist(dataset));
+    H5_GO(COV_FORMAT, file, name, space = H5Dget_space(dataset));
+    int rank = H5Sget_simple_extent_dims(space, dims, NULL), axis = 0;
+    if (H5Pget_layout(create) != H5D_CHUNKED || rank < 1) goto done;
+    H5_GO(COV_FORMAT, file, name, H5Pget_chunk(create, rank, chunk));
+    dims[0] = row0 + rows;
+    at[0] = row0 / chunk[0] * chunk[0];
+    while (axis >= 0) { /* an odometer over the chunks of these rows */
+        bytes = 0;
+        if (H5Dget_chunk_storage_size(dataset, at, &bytes) < 0 || bytes == 0) {
+            H5Eclear2(H5E_DEFAULT);
+            s = COV_FAIL(COV_FORMAT, "%s: %s: damaged: the chunk of row %llu is missing", file, name,
+                         (unsigned long long)at[0]);
+            goto done;
+        }
+        for (axis = rank - 1; axis >= 0; axis--) {
+            at[axis] += chunk[axis];
+            if (at[axis] < dims[axis]) break;
+            if (axis) at[axis] = 0;
+        }
+    }
+done:
+    h5_close(&space);
+    h5_close(&create);
+    return s;
+}
+
+status h5_rows_read(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows,
+                    void *out)
 {
     hid_t in_file = H5I_INVALID_HID, in_memory = H5I_INVALID_HID;
     status s = COV_OK;
     if (!rows) return COV_OK;
     COV_GO(select_rows(dataset, file, name, row0, rows, &in_file, &in_memory));
+    COV_GO(check_chunks(dataset, file, name, row0, rows));
     H5_GO(COV_FORMAT, file, name, H5Dread(dataset, type, in_memory, in_file, H5P_DEFAULT, out));
 done:
     h5_close(&in_memory);
@@ -417,7 +466,10 @@ done:
     return s;
 }
 
-typedef struct back_reference { hobj_ref_t dataset; uint32_t dimension; } back_reference;
+typedef struct back_reference {
+    hobj_ref_t dataset;
+    uint32_t dimension;
+} back_reference;
 
 status h5_attach_scale(hid_t scale, const char *file, const h5_use *uses, int count)
 {
@@ -425,7 +477,10 @@ status h5_attach_scale(hid_t scale, const char *file, const h5_use *uses, int co
     hobj_ref_t to_scale;
     status s = COV_OK;
     back_reference *back = calloc((size_t)count, sizeof *back);
-    if (!back) { s = COV_FAIL(COV_NOMEM, "%s: no memory for a dimension scale", file); goto done; }
+    if (!back) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory for a dimension scale", file);
+        goto done;
+    }
     H5_GO(COV_BROKEN, file, "scale", H5Rcreate(&to_scale, scale, ".", H5R_OBJECT, -1));
     for (int k = 0; k < count; k++) {
         COV_GO(list_dimension(&uses[k], file, &to_scale));
@@ -434,7 +489,8 @@ status h5_attach_scale(hid_t scale, const char *file, const h5_use *uses, int co
     }
     H5_GO(COV_NOMEM, file, "scale", type = H5Tcreate(H5T_COMPOUND, sizeof *back));
     H5_GO(COV_BROKEN, file, "scale", H5Tinsert(type, "dataset", offsetof(back_reference, dataset), H5T_STD_REF_OBJ));
-    H5_GO(COV_BROKEN, file, "scale", H5Tinsert(type, "dimension", offsetof(back_reference, dimension), H5T_NATIVE_UINT32));
+    H5_GO(COV_BROKEN, file, "scale",
+          H5Tinsert(type, "dimension", offsetof(back_reference, dimension), H5T_NATIVE_UINT32));
     COV_GO(h5_put_array(scale, file, "REFERENCE_LIST", type, count, back));
 done:
     h5_close(&type);

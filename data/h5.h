@@ -12,12 +12,12 @@
 enum { H5_RANK = 4 };
 
 /* Relays a negative HDF5 return to `done:` with status `code`; `file` and `name` go into the message. */
-#define H5_GO(code, file, name, call)                                          \
-    do {                                                                       \
-        if ((call) < 0) {                                                      \
-            s = h5_fail((code), __FILE__, __LINE__, (file), (name));           \
-            goto done;                                                         \
-        }                                                                      \
+#define H5_GO(code, file, name, call)                                                                                  \
+    do {                                                                                                               \
+        if ((call) < 0) {                                                                                              \
+            s = h5_fail((code), __FILE__, __LINE__, (file), (name));                                                   \
+            goto done;                                                                                                 \
+        }                                                                                                              \
     } while (0)
 
 status h5_fail(status code, const char *source, int line, const char *file, const char *name);
@@ -30,7 +30,7 @@ void h5_close(hid_t *id);
  * read after a rename. user_block: bytes before HDF5's own, 0 or 512 * 2^k. */
 status h5_create_file(const char *file, hsize_t user_block, hid_t *out);
 status h5_open_file(const char *file, unsigned flags, hid_t *out); /* COV_IO: not there; COV_FORMAT: not HDF5 */
-hid_t h5_text_type(size_t bytes); /* fixed-length UTF-8; negative on failure */
+hid_t h5_text_type(size_t bytes);                                  /* fixed-length UTF-8; negative on failure */
 
 /* ---- attributes of an object */
 status h5_put_text(hid_t at, const char *file, const char *name, const char *text);
@@ -59,13 +59,17 @@ status h5_open_dataset(hid_t at, const char *file, const char *name, hid_t *out,
 /* COV_FORMAT unless the dataset's type is exactly this one. */
 status h5_check_type(hid_t dataset, const char *file, const char *name, hid_t type);
 /* Rows [row0, row0 + rows) of dimension 0, whole; memory is dense. */
-status h5_rows_read(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows, void *out);
+status h5_rows_read(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows,
+                    void *out);
 status h5_rows_write(hid_t dataset, const char *file, const char *name, hid_t type, hsize_t row0, hsize_t rows,
                      const void *values, hid_t transfer);
-/* Dimension scales (the HDF5 dimension scale specification, as h5py, netCDF and MATLAB read them): h5_make_scale once on
- * the scale, then h5_attach_scale once for every dataset and dimension, all with the file open by one process. */
+/* Dimension scales (the HDF5 dimension scale specification, as h5py, netCDF and MATLAB read them): h5_make_scale once
+ * on the scale, then h5_attach_scale once for every dataset and dimension, all with the file open by one process. */
 status h5_make_scale(hid_t scale, const char *file, const char *name);
-typedef struct h5_use { hid_t dataset; unsigned dimension; } h5_use;
+typedef struct h5_use {
+    hid_t dataset;
+    unsigned dimension;
+} h5_use;
 /* `uses` of one scale, all at once; a dataset's other dimensions stay without a scale. */
 status h5_attach_scale(hid_t scale, const char *file, const h5_use *uses, int count);
 /* Is the last step of this path a hard link? */

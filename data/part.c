@@ -1,6 +1,6 @@
-/* part: see part.h. The head is lines of "name value" in a fixed order (head_fields), padded with zeros to PART_HEAD; its
- * first line, of FIRST bytes, is the magic and the digest of everything behind that line.
- * The trap: the summary in the head and the row in HDF5 say the same thing twice, so reading compares them. */
+/* part: see part.h. The head is lines of "name value" in a fixed order (head_fields), padded with zeros to PART_HEAD;
+ * its first line, of FIRST bytes, is the magic and the digest of everything behind that line. The trap: the summary in
+ * the head and the row in HDF5 say the same thing twice, so reading compares them. */
 #include "data/part.h"
 
 #include "base/size.h"
@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define MAGIC "covpipe-part-1 "
-enum { FIRST = sizeof MAGIC - 1 + 64 + 1, CHUNK_BYTES = 4 << 20, DEFLATE = 3 };
+enum { FIRST = sizeof MAGIC - 1 + 64 + 1, CHUNK_BYTES = 4 << 20, CHUNK_SLICES = 32, DEFLATE = 3 };
 /* Level 3 packs real lung masks as fast as level 1 and 10 % smaller; 4 and above are half as fast. */
 
 struct part {
@@ -29,9 +29,19 @@ struct part {
 };
 
 typedef enum field_kind { FIELD_TEXT, FIELD_I32, FIELD_I64 } field_kind;
-typedef struct field { const char *name; field_kind kind; size_t offset, room; } field;
-#define TEXT_FIELD(name, member) {name, FIELD_TEXT, offsetof(part_head, member), sizeof ((part_head *)0)->member}
-#define NUMBER_FIELD(name, kind, member) {name, FIELD_##kind, offsetof(part_head, member), 0}
+typedef struct field {
+    const char *name;
+    field_kind kind;
+    size_t offset, room;
+} field;
+#define TEXT_FIELD(name, member)                                                                                       \
+    {                                                                                                                  \
+        name, FIELD_TEXT, offsetof(part_head, member), sizeof((part_head *)0)->member                                  \
+    }
+#define NUMBER_FIELD(name, kind, member)                                                                               \
+    {                                                                                                                  \
+        name, FIELD_##kind, offsetof(part_head, member), 0                                                             \
+    }
 static const field head_fields[] = {
     TEXT_FIELD("path", key.path),
     TEXT_FIELD("unit", key.unit),
@@ -65,9 +75,9 @@ void part_key_init(part_key *key)
 int part_key_matches(const part_key *have, const part_key *want, int verify)
 {
     if (strcmp(have->path, want->path) != 0 || strcmp(have->unit, want->unit) != 0 ||
-        strcmp(have->weights_sha256, want->weights_sha256) != 0 || strcmp(have->options_sha256, want->options_sha256) != 0 ||
-        strcmp(have->precision, want->precision) != 0 || strcmp(have->backend, want->backend) != 0 ||
-        strcmp(have->version, want->version) != 0)
+        strcmp(have->weights_sha256, want->weights_sha256) != 0 ||
+        strcmp(have->options_sha256, want->options_sha256) != 0 || strcmp(have->precision, want->precision) != 0 ||
+        strcmp(have->backend, want->backend) != 0 || strcmp(have->version, want->version) != 0)
         return 0;
     if (!verify && have->size == want->size && have->mtime_ns == want->mtime_ns) return 1;
     return want->input_sha256[0] && strcmp(have->input_sha256, want->input_sha256) == 0;
@@ -89,7 +99,8 @@ status part_name(const char *folder, const part_key *key, char *out, size_t room
 int64_t part_chunk_slices(int64_t rows, int64_t cols)
 {
     int64_t plane = rows * cols;
-    return plane < 1 || plane > CHUNK_BYTES ? 1 : CHUNK_BYTES / plane;
+    if (plane < 1 || plane > CHUNK_BYTES) return 1;
+    return CHUNK_BYTES / plane < CHUNK_SLICES ? CHUNK_BYTES / plane : CHUNK_SLICES;
 }
 
 /* ---------------------------------------------------------------- the head */
@@ -137,7 +148,10 @@ static int unescape(const char *at, const char *end, char *dst, size_t room)
     size_t n = 0;
     for (; at < end; at++) {
         if (n + 1 >= room) return 0;
-        if (*at != '%') { dst[n++] = *at; continue; }
+        if (*at != '%') {
+            dst[n++] = *at;
+            continue;
+        }
         if (end - at < 3) return 0;
         int value = hex_digit(at[1]) << 4 | hex_digit(at[2]);
         if (hex_digit(at[1]) < 0 || hex_digit(at[2]) < 0 || value == 0) return 0;
@@ -184,7 +198,8 @@ static status parse_head(const char *file, const char *text, part_head *out)
     memcpy(out->sha256, text + sizeof MAGIC - 1, 64);
     char schema[32];
     int n = snprintf(schema, sizeof schema, "schema %d\n", PART_SCHEMA);
-    if (strncmp(at, schema, (size_t)n) != 0) return COV_FAIL(COV_FORMAT, "%s: a part of another schema than %d", file, PART_SCHEMA);
+    if (strncmp(at, schema, (size_t)n) != 0)
+        return COV_FAIL(COV_FORMAT, "%s: a part of another schema than %d", file, PART_SCHEMA);
     at += n;
     for (int k = 0; k < HEAD_FIELDS; k++) {
         const field *f = &head_fields[k];
@@ -195,7 +210,8 @@ static status parse_head(const char *file, const char *text, part_head *out)
             return COV_FAIL(COV_FORMAT, "%s: the head of the part has no sound '%s'", file, f->name);
         at = line + 1;
     }
-    if (at != end || !head_is_sound(out)) return COV_FAIL(COV_FORMAT, "%s: the head of the part contradicts itself", file);
+    if (at != end || !head_is_sound(out))
+        return COV_FAIL(COV_FORMAT, "%s: the head of the part contradicts itself", file);
     return COV_OK;
 }
 
@@ -234,12 +250,18 @@ static status digest_rest(const char *file, int fd, char hex[SHA256_HEX])
     off_t at = FIRST;
     status s;
     unsigned char *block = malloc(BLOCK);
-    if (!block) { s = COV_FAIL(COV_NOMEM, "%s: no memory to digest it", file); goto done; }
+    if (!block) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory to digest it", file);
+        goto done;
+    }
     COV_GO(sha256_new(&h));
     for (;;) {
         ssize_t n = pread(fd, block, BLOCK, at);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) { s = COV_FAIL(COV_IO, "%s: cannot read: %s", file, strerror(errno)); goto done; }
+        if (n < 0) {
+            s = COV_FAIL(COV_IO, "%s: cannot read: %s", file, strerror(errno));
+            goto done;
+        }
         if (n == 0) break;
         COV_GO(sha256_put(h, block, (size_t)n));
         at += n;
@@ -261,7 +283,8 @@ status part_verify(const char *file)
     COV_GO(read_head(file, fd, text));
     COV_GO(parse_head(file, text, &head));
     COV_GO(digest_rest(file, fd, hex));
-    if (strcmp(hex, head.sha256) != 0) s = COV_FAIL(COV_FORMAT, "%s: the part is damaged: its SHA-256 does not match", file);
+    if (strcmp(hex, head.sha256) != 0)
+        s = COV_FAIL(COV_FORMAT, "%s: the part is damaged: its SHA-256 does not match", file);
 done:
     close(fd);
     return s;
@@ -273,16 +296,23 @@ done:
 static status summarise(const part_key *key, const study_result *r, part_head *out, study_row *row)
 {
     *row = r->row;
-    *out = (part_head){.key = *key, .status = row->status, .reason = row->reason, .rows = row->rows, .cols = row->cols,
-                       .slices = row->slices, .slice_count = r->slice_count, .has_lung = r->lung != NULL};
+    *out = (part_head){.key = *key,
+                       .status = row->status,
+                       .reason = row->reason,
+                       .rows = row->rows,
+                       .cols = row->cols,
+                       .slices = row->slices,
+                       .slice_count = r->slice_count,
+                       .has_lung = r->lung != NULL};
     char *key_sha = out->key.input_sha256;
     if (!key_sha[0]) memcpy(key_sha, row->input_sha256, SHA256_HEX);
     if (!row->input_sha256[0]) memcpy(row->input_sha256, key_sha, SHA256_HEX);
     if (strcmp(key_sha, row->input_sha256) != 0)
         return COV_FAIL(COV_BROKEN, "%s: key and row name different digests of the input", key->path);
     if (!head_is_sound(out) || row->status != (int32_t)reason_outcome((reason)row->reason))
-        return COV_FAIL(COV_BROKEN, "%s: a result that contradicts itself: status %d, reason %d, %d x %d x %d, %lld slice rows",
-                        key->path, row->status, row->reason, row->slices, row->rows, row->cols, (long long)r->slice_count);
+        return COV_FAIL(
+            COV_BROKEN, "%s: a result that contradicts itself: status %d, reason %d, %d x %d x %d, %lld slice rows",
+            key->path, row->status, row->reason, row->slices, row->rows, row->cols, (long long)r->slice_count);
     size_t n = r->lung ? (size_t)row->rows * (size_t)row->cols * (size_t)row->slices : 0;
     unsigned char highest = 0;
     for (size_t k = 0; k < n; k++) highest = r->lung[k] > highest ? r->lung[k] : highest;
@@ -290,8 +320,8 @@ static status summarise(const part_key *key, const study_result *r, part_head *o
     return COV_OK;
 }
 
-static status write_columns(hid_t root, const char *file, const char *group, const column *columns, int count, hsize_t rows,
-                            const void *records, size_t stride)
+static status write_columns(hid_t root, const char *file, const char *group, const column *columns, int count,
+                            hsize_t rows, const void *records, size_t stride)
 {
     char name[128];
     hid_t type = H5I_INVALID_HID, dataset = H5I_INVALID_HID;
@@ -318,7 +348,8 @@ static status write_lung(hid_t root, const char *file, const part_head *h, const
     char name[64];
     hid_t dataset = H5I_INVALID_HID;
     int64_t deep = part_chunk_slices(h->rows, h->cols);
-    h5_layout layout = {.rank = 3, .dims = {(hsize_t)h->slices, (hsize_t)h->rows, (hsize_t)h->cols}, .deflate = DEFLATE};
+    h5_layout layout = {
+        .rank = 3, .dims = {(hsize_t)h->slices, (hsize_t)h->rows, (hsize_t)h->cols}, .deflate = DEFLATE};
     status s;
     memcpy(layout.chunk, layout.dims, sizeof layout.chunk);
     if (deep < h->slices) layout.chunk[0] = (hsize_t)deep;
@@ -418,7 +449,10 @@ status part_open(const char *file, int verify, part **out)
     part *p = calloc(1, sizeof *p);
     if (!p) return COV_FAIL(COV_NOMEM, "%s: no memory", file);
     p->root = H5I_INVALID_HID;
-    if (strlen(file) >= sizeof p->file) { s = COV_FAIL(COV_USAGE, "%s: the path is too long", file); goto done; }
+    if (strlen(file) >= sizeof p->file) {
+        s = COV_FAIL(COV_USAGE, "%s: the path is too long", file);
+        goto done;
+    }
     memcpy(p->file, file, strlen(file) + 1);
     if (verify) COV_GO(part_verify(file));
     COV_GO(part_check(file, &p->head));
@@ -439,8 +473,8 @@ void part_close(part **p)
 
 const part_head *part_head_of(const part *p) { return &p->head; }
 
-static status read_columns(const part *p, const char *group, const column *columns, int count, hsize_t rows, void *records,
-                           size_t stride)
+static status read_columns(const part *p, const char *group, const column *columns, int count, hsize_t rows,
+                           void *records, size_t stride)
 {
     hid_t dataset = H5I_INVALID_HID;
     status s = COV_OK;
@@ -492,7 +526,8 @@ status part_lung(const part *p, int64_t z0, int64_t count, uint8_t *out)
     status s;
     lung_name(h, name);
     if (!h->has_lung || z0 < 0 || count < 0 || z0 > h->slices - count)
-        return COV_FAIL(COV_BROKEN, "%s: slices %lld + %lld of a lung mask of %d", p->file, (long long)z0, (long long)count, h->slices);
+        return COV_FAIL(COV_BROKEN, "%s: slices %lld + %lld of a lung mask of %d", p->file, (long long)z0,
+                        (long long)count, h->slices);
     COV_GO(h5_open_dataset(p->root, p->file, name, &dataset, &layout));
     COV_GO(h5_check_type(dataset, p->file, name, H5T_STD_U8LE));
     if (layout.rank != 3 || layout.dims[0] != (hsize_t)h->slices || layout.dims[1] != (hsize_t)h->rows ||
@@ -517,13 +552,19 @@ status part_read(const char *file, part_key *key, study_result *result)
     COV_GO(part_row(p, &result->row));
     if (h->slice_count) {
         result->slices = calloc((size_t)h->slice_count, sizeof *result->slices);
-        if (!result->slices) { s = COV_FAIL(COV_NOMEM, "%s: no memory for the slices", file); goto done; }
+        if (!result->slices) {
+            s = COV_FAIL(COV_NOMEM, "%s: no memory for the slices", file);
+            goto done;
+        }
         result->slice_count = h->slice_count;
         COV_GO(part_slices(p, result->slices));
     }
     if (h->has_lung) { /* the product is bounded: head_is_sound */
         result->lung = malloc((size_t)h->rows * (size_t)h->cols * (size_t)h->slices);
-        if (!result->lung) { s = COV_FAIL(COV_NOMEM, "%s: no memory for the mask", file); goto done; }
+        if (!result->lung) {
+            s = COV_FAIL(COV_NOMEM, "%s: no memory for the mask", file);
+            goto done;
+        }
         COV_GO(part_lung(p, 0, h->slices, result->lung));
     }
 done:
@@ -550,7 +591,10 @@ static status walk(const char *folder, status (*each)(void *context, const char 
         if (strlen(entry->d_name) != 2 || !is_hex(entry->d_name, 2)) continue;
         memcpy(group, entry->d_name, 2);
         snprintf(path, sizeof path, "%s/%s", folder, group);
-        if (!(inner = opendir(path))) { s = COV_FAIL(COV_IO, "%s: cannot list: %s", path, strerror(errno)); goto done; }
+        if (!(inner = opendir(path))) {
+            s = COV_FAIL(COV_IO, "%s: cannot list: %s", path, strerror(errno));
+            goto done;
+        }
         while ((entry = readdir(inner))) {
             int n = snprintf(path, sizeof path, "%s/%s/%s", folder, group, entry->d_name);
             if (n < (int)sizeof path) COV_GO(each(context, path, entry->d_name));
@@ -564,7 +608,11 @@ done:
     return s;
 }
 
-typedef struct scanning { const char *folder; part_list *list; int64_t room; } scanning;
+typedef struct scanning {
+    const char *folder;
+    part_list *list;
+    int64_t room;
+} scanning;
 
 static status scan_file(void *context, const char *file, const char *name)
 {
@@ -572,11 +620,17 @@ static status scan_file(void *context, const char *file, const char *name)
     part_list *list = scan->list;
     char expected[PATH_MAX];
     part_head head;
-    if (strstr(name, DURABLE_MARK)) { list->temporary++; return COV_OK; }
+    if (strstr(name, DURABLE_MARK)) {
+        list->temporary++;
+        return COV_OK;
+    }
     if (strlen(name) != 67 || !is_hex(name, 64) || strcmp(name + 64, ".h5") != 0) return COV_OK;
     status s = part_check(file, &head);
     if (s == COV_OK) s = part_name(scan->folder, &head.key, expected, sizeof expected);
-    if (s != COV_OK || strcmp(expected, file) != 0) { list->damaged++; return COV_OK; }
+    if (s != COV_OK || strcmp(expected, file) != 0) {
+        list->damaged++;
+        return COV_OK;
+    }
     if (list->count == scan->room) {
         int64_t room = scan->room ? 2 * scan->room : 256;
         part_entry *more = realloc(list->entries, (size_t)room * sizeof *more);

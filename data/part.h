@@ -2,21 +2,27 @@
  *
  * A part is a file OUT.parts/xx/<hash of path and unit>.h5: 4096 bytes of text (magic, SHA-256 of everything after it,
  * the key, a summary), which HDF5 sees as its user block, then an HDF5 image with the cohort's own columns for one
- * study. Resume reads the text alone; the digest is checked before HDF5 sees a byte. A part is written under a temporary
- * name, fsynced, renamed, and its folder fsynced: it is there whole or not at all. All functions are local. */
+ * study. Resume reads the text alone; the digest is checked before HDF5 sees a byte. A part is written under a
+ * temporary name, fsynced, renamed, and its folder fsynced: it is there whole or not at all. All functions are local.
+ */
 #ifndef COV_DATA_PART_H
 #define COV_DATA_PART_H
 #include "base/sha256.h"
 #include "data/study.h"
 
-enum { PART_UNIT = 32, PART_SCHEMA = 1, PART_HEAD = 4096,
-       PART_PLANE_LIMIT = 1 << 28, PART_SLICES_LIMIT = 1 << 20 /* pixels a slice, slices a study */ };
+enum {
+    PART_UNIT = 32,
+    PART_SCHEMA = 1,
+    PART_HEAD = 4096,
+    PART_PLANE_LIMIT = 1 << 28,
+    PART_SLICES_LIMIT = 1 << 20 /* pixels a slice, slices a study */
+};
 #define PART_WHOLE_STUDY "study" /* the unit of a part that holds a whole study */
 
 /* What a result depends on. A part whose key matches the wanted one is kept, any other is done again. */
 typedef struct part_key {
-    char path[STUDY_PATH]; /* the study's path relative to the archive, raw bytes as the file system gives them */
-    char unit[PART_UNIT];  /* PART_WHOLE_STUDY; no blanks */
+    char path[STUDY_PATH];  /* the study's path relative to the archive, raw bytes as the file system gives them */
+    char unit[PART_UNIT];   /* PART_WHOLE_STUDY; no blanks */
     int64_t size, mtime_ns; /* of the input (a folder: sum and latest) */
     char input_sha256[SHA256_HEX];   /* "" if not known (unreadable input) */
     char weights_sha256[SHA256_HEX]; /* over all weights files in use; "" if none */
@@ -54,9 +60,9 @@ int part_key_matches(const part_key *have, const part_key *want, int verify);
 /* "<folder>/xx/<64 hex digits>.h5"; COV_USAGE if it does not fit. */
 status part_name(const char *folder, const part_key *key, char *out, size_t room);
 
-/* Commits a result (borrowed) under `folder` (made where missing). result->row.rows, cols, slices give the mask's shape;
- * slice_count must be 0 or row.slices; row.status must be the outcome of row.reason. input_sha256 of key and row are one
- * value: where one is empty, the other is stored for both. COV_BROKEN on a result that contradicts itself. */
+/* Commits a result (borrowed) under `folder` (made where missing). result->row.rows, cols, slices give the mask's
+ * shape; slice_count must be 0 or row.slices; row.status must be the outcome of row.reason. input_sha256 of key and row
+ * are one value: where one is empty, the other is stored for both. COV_BROKEN on a result that contradicts itself. */
 status part_write(const char *folder, const part_key *key, const study_result *result);
 /* Reads and verifies a whole part. key may be NULL. Caller frees result with study_result_free.
  * COV_FORMAT: not a part, damaged, or it contradicts itself. */
@@ -72,7 +78,8 @@ void part_list_free(part_list *list);
 /* Removes temporary files of killed runs; only for the run that holds the lock, before any worker writes. */
 status part_sweep(const char *folder);
 
-/* Slices in a chunk of a mask: about 4 MiB, at least one. The same in parts and cohort files. */
+/* Slices in a chunk of a mask: about 4 MiB, 1 to 32 slices (a study's last chunk is padded). The same in parts and
+ * cohort files. */
 int64_t part_chunk_slices(int64_t rows, int64_t cols);
 
 /* ---- for gather: a part read piecewise. verify: the whole file against its digest, before HDF5 opens it. */
@@ -81,6 +88,6 @@ status part_open(const char *file, int verify, part **out);
 void part_close(part **p);
 const part_head *part_head_of(const part *p); /* borrowed */
 status part_row(const part *p, study_row *out);
-status part_slices(const part *p, slice_row *out);                                /* head.slice_count rows */
-status part_lung(const part *p, int64_t z0, int64_t count, uint8_t *out);         /* (count, rows, cols) */
+status part_slices(const part *p, slice_row *out);                        /* head.slice_count rows */
+status part_lung(const part *p, int64_t z0, int64_t count, uint8_t *out); /* (count, rows, cols) */
 #endif

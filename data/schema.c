@@ -70,8 +70,8 @@ static status describe(hid_t dataset, const char *file, const column *c)
 /* ---------------------------------------------------------------- tables */
 
 /* Makes the columns of one table and appends them to `uses`, which the caller closes. */
-static status create_columns(hid_t root, const char *file, const char *group, const column *columns, int count, int64_t rows,
-                             int64_t chunk_rows, h5_use *uses, int *used)
+static status create_columns(hid_t root, const char *file, const char *group, const column *columns, int count,
+                             int64_t rows, int64_t chunk_rows, h5_use *uses, int *used)
 {
     hid_t type = H5I_INVALID_HID;
     char name[NAME_ROOM];
@@ -125,8 +125,14 @@ static status create_studies(hid_t root, const char *file, const schema *what)
         column c = {e->name, COLUMN_TEXT, what->extra_bytes[k], "", e->long_name, 0};
         char name[NAME_ROOM];
         snprintf(name, sizeof name, "study/%s", e->name);
-        if (!name_is_good(e->name)) { s = COV_FAIL(COV_USAGE, "'%s' cannot be the name of a column", e->name); goto done; }
-        if (h5_has(root, name)) { s = COV_FAIL(COV_USAGE, "the column '%s' is there already", e->name); goto done; }
+        if (!name_is_good(e->name)) {
+            s = COV_FAIL(COV_USAGE, "'%s' cannot be the name of a column", e->name);
+            goto done;
+        }
+        if (h5_has(root, name)) {
+            s = COV_FAIL(COV_USAGE, "the column '%s' is there already", e->name);
+            goto done;
+        }
         COV_GO(create_columns(root, file, "study", &c, 1, what->studies, SCHEMA_STUDY_ROWS, uses, &used));
     }
     COV_GO(attach_first(file, "study", uses, used)); /* the first column is id */
@@ -156,9 +162,11 @@ static status create_set(hid_t root, const char *file, const schema_set *set)
     static const uint8_t labels[] = {0, 1, 2};
     column study = {"study", COLUMN_I32, 1, "", "row of /study that the mask row belongs to, -1 for padding", 0};
     char group[COHORT_SET + 8], name[NAME_ROOM];
-    h5_layout layout = {.rank = 3, .dims = {(hsize_t)set->slices, (hsize_t)set->rows, (hsize_t)set->cols},
+    h5_layout layout = {.rank = 3,
+                        .dims = {(hsize_t)set->slices, (hsize_t)set->rows, (hsize_t)set->cols},
                         .chunk = {(hsize_t)set->chunk, (hsize_t)set->rows, (hsize_t)set->cols},
-                        .deflate = MASK_DEFLATE, .fletcher32 = 1};
+                        .deflate = MASK_DEFLATE,
+                        .fletcher32 = 1};
     int used = 0;
     status s;
     snprintf(group, sizeof group, "mask/%s", set->name);
@@ -197,7 +205,8 @@ static status put_attributes(hid_t root, const char *file, const schema *what)
         if (!name_is_good(a->name) || H5Aexists(root, a->name) > 0)
             return COV_FAIL(COV_USAGE, "'%s' cannot be the name of an attribute, or is one already", a->name);
         if (strlen(a->value) > SCHEMA_TEXT_LIMIT)
-            return COV_FAIL(COV_USAGE, "the attribute '%s' has %zu bytes, %d are allowed", a->name, strlen(a->value), SCHEMA_TEXT_LIMIT);
+            return COV_FAIL(COV_USAGE, "the attribute '%s' has %zu bytes, %d are allowed", a->name, strlen(a->value),
+                            SCHEMA_TEXT_LIMIT);
         COV_TRY(h5_put_text(root, file, a->name, a->value));
     }
     return COV_OK;

@@ -1,6 +1,6 @@
-/* schema: makes an empty cohort file: every group, dataset and attribute of covpipe-cohort-1, with its dimension scales,
- * and no rows yet. One process does this with plain HDF5; afterwards all ranks open the file and fill it, which needs no
- * collective metadata changes. Private to data/. Local. */
+/* schema: makes an empty cohort file: every group, dataset and attribute of covpipe-cohort-1, with its dimension
+ * scales, and no rows yet. One process does this with plain HDF5; afterwards all ranks open the file and fill it, which
+ * needs no collective metadata changes. Private to data/. Local. */
 #ifndef COV_DATA_SCHEMA_H
 #define COV_DATA_SCHEMA_H
 #include "data/cohort.h"
@@ -8,9 +8,9 @@
 #define SCHEMA_NAME "covpipe-cohort-1"
 enum {
     SCHEMA_VERSION = 1,
-    SCHEMA_STUDY_ROWS = 1024,     /* rows in a chunk of /study: also what one rank fills at a time */
-    SCHEMA_SLICE_ROWS = 65536,    /* the same of /slice */
-    SCHEMA_TEXT_LIMIT = 60000     /* bytes in an attribute */
+    SCHEMA_STUDY_ROWS = 1024,  /* rows in a chunk of /study: also what one rank fills at a time */
+    SCHEMA_SLICE_ROWS = 65536, /* the same of /slice */
+    SCHEMA_TEXT_LIMIT = 60000  /* bytes in an attribute */
 };
 
 typedef struct schema_set { /* masks of one size */

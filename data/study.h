@@ -74,6 +74,19 @@ typedef struct study_row {
     X(seconds_total, F64, 1, "s", "time of the study in the worker")                                          \
     X(rank, I32, 1, "", "rank that computed it")
 
+/* As STUDY_COLUMNS: the columns of /slice, and those that gather adds to /study (kind I64 besides). */
+#define SLICE_COLUMNS(X)                                                                                               \
+    X(study, I32, 1, "", "row of /study that the slice belongs to")                                                    \
+    X(z, I32, 1, "", "index of the slice in the study, from the lowest upwards")                                       \
+    X(position_mm, F64, 1, "mm", "world position along the slice normal")                                              \
+    X(lung_px, I32, 1, "pixel", "lung pixels in the slice")
+
+#define GATHER_COLUMNS(X)                                                                                              \
+    X(duplicate_of, I64, 1, "", "first row with the same input_sha256, -1 if none comes before")                       \
+    X(mask_set, TEXT, 32, "", "group under /mask that holds the masks, empty if there is none")                        \
+    X(mask_row0, I64, 1, "", "first row in the datasets of that group, -1 if there is none")                           \
+    X(slice_row0, I64, 1, "", "first row in /slice, -1 if there is none")
+
 typedef struct slice_row {
     int32_t z;
     double position_mm; /* world position along the slice normal */

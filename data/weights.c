@@ -92,7 +92,8 @@ static status check_finite(const char *name, const float *values, size_t n)
 static status add_param(weights_file *w, const char *name, const int64_t shape[4], weights_param **out)
 {
     size_t n, bytes;
-    if (!name_is_good(name, WEIGHTS_NAME, 1)) return COV_FAIL(COV_USAGE, "weights: '%s' is not a usable parameter name", name);
+    if (!name_is_good(name, WEIGHTS_NAME, 1))
+        return COV_FAIL(COV_USAGE, "weights: '%s' is not a usable parameter name", name);
     if (weights_find_param(w, name)) return COV_FAIL(COV_USAGE, "weights: parameter '%s' is there twice", name);
     for (int k = 0; k < 4; k++)
         if (shape[k] < 1) return COV_FAIL(COV_USAGE, "weights: %s: dimension %d is %lld", name, k, (long long)shape[k]);
@@ -131,9 +132,11 @@ status weights_put_param(weights_file *w, const char *name, const int64_t shape[
 status weights_put_text(weights_file *w, const char *name, const char *text)
 {
     int at = 0;
-    if (!name_is_good(name, WEIGHTS_LABEL, 0)) return COV_FAIL(COV_USAGE, "weights: '%s' is not a usable text name", name);
+    if (!name_is_good(name, WEIGHTS_LABEL, 0))
+        return COV_FAIL(COV_USAGE, "weights: '%s' is not a usable text name", name);
     if (strlen(text) > WEIGHTS_TEXT_LIMIT)
-        return COV_FAIL(COV_USAGE, "weights: text '%s' has %zu bytes, %d are allowed", name, strlen(text), WEIGHTS_TEXT_LIMIT);
+        return COV_FAIL(COV_USAGE, "weights: text '%s' has %zu bytes, %d are allowed", name, strlen(text),
+                        WEIGHTS_TEXT_LIMIT);
     char *copy = strdup(text);
     if (!copy) return COV_FAIL(COV_NOMEM, "weights: no memory for the text '%s'", name);
     while (at < w->text_count && strcmp(w->texts[at].name, name) < 0) at++;
@@ -143,7 +146,10 @@ status weights_put_text(weights_file *w, const char *name, const char *text)
         return COV_OK;
     }
     status s = grow((void **)&w->texts, w->text_count, ARRAYS_LIMIT, sizeof *w->texts);
-    if (s != COV_OK) { free(copy); return status_relay(s, __FILE__, __LINE__); }
+    if (s != COV_OK) {
+        free(copy);
+        return status_relay(s, __FILE__, __LINE__);
+    }
     memmove(&w->texts[at + 1], &w->texts[at], (size_t)(w->text_count - at) * sizeof *w->texts);
     w->texts[at] = (weights_text){.text = copy};
     memcpy(w->texts[at].name, name, strlen(name) + 1);
@@ -156,7 +162,8 @@ static size_t type_bytes(weights_type type) { return type == WEIGHTS_ARRAY_F32 ?
 static status add_array(weights_file *w, const char *name, weights_type type, int64_t count, weights_array **out)
 {
     size_t bytes;
-    if (!name_is_good(name, WEIGHTS_LABEL, 0)) return COV_FAIL(COV_USAGE, "weights: '%s' is not a usable array name", name);
+    if (!name_is_good(name, WEIGHTS_LABEL, 0))
+        return COV_FAIL(COV_USAGE, "weights: '%s' is not a usable array name", name);
     if (weights_find_array(w, name)) return COV_FAIL(COV_USAGE, "weights: array '%s' is there twice", name);
     if ((unsigned)type > WEIGHTS_ARRAY_I64 || count < 0 || !size_mul((size_t)count, type_bytes(type), &bytes))
         return COV_FAIL(COV_USAGE, "weights: array '%s': type %d, %lld elements", name, (int)type, (long long)count);
@@ -268,7 +275,8 @@ static hid_t disk_type(weights_store store)
     if (store == WEIGHTS_F32) return H5Tcopy(H5T_IEEE_F32LE);
     if (store == WEIGHTS_BF16) return H5Tcopy(H5T_STD_U16LE);
     hid_t type = H5Tcopy(H5T_IEEE_F32LE);
-    if (H5Tset_fields(type, 15, 10, 5, 0, 10) < 0 || H5Tset_size(type, 2) < 0 || H5Tset_ebias(type, 15) < 0) h5_close(&type);
+    if (H5Tset_fields(type, 15, 10, 5, 0, 10) < 0 || H5Tset_size(type, 2) < 0 || H5Tset_ebias(type, 15) < 0)
+        h5_close(&type);
     return type;
 }
 
@@ -333,7 +341,10 @@ static status save_names(hid_t at, const char *file, const char *name, const cha
     h5_layout layout = {.rank = 1, .dims = {(hsize_t)count}};
     status s = COV_OK;
     char *packed = calloc((size_t)count + 1, room);
-    if (!packed) { s = COV_FAIL(COV_NOMEM, "%s: no memory for %d names", file, count); goto done; }
+    if (!packed) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory for %d names", file, count);
+        goto done;
+    }
     for (int k = 0; k < count; k++) memcpy(packed + (size_t)k * room, names + (size_t)k * stride, room);
     H5_GO(COV_NOMEM, file, name, type = h5_text_type(room));
     COV_GO(h5_create_dataset(at, file, name, type, &layout, &dataset));
@@ -508,15 +519,22 @@ static status load_names(loader *l, hid_t at, const char *name, size_t room, int
     H5_GO(COV_NOMEM, l->file, name, type = h5_text_type(room));
     COV_GO(open_plain(l, at, name, type, 1, &dataset, &layout));
     if (layout.dims[0] > (hsize_t)limit) {
-        s = COV_FAIL(COV_FORMAT, "%s: %s: %llu entries, %d are allowed", l->file, name, (unsigned long long)layout.dims[0], limit);
+        s = COV_FAIL(COV_FORMAT, "%s: %s: %llu entries, %d are allowed", l->file, name,
+                     (unsigned long long)layout.dims[0], limit);
         goto done;
     }
-    if (!(*out = calloc((size_t)layout.dims[0] + 1, room))) { s = COV_FAIL(COV_NOMEM, "%s: no memory for names", l->file); goto done; }
+    if (!(*out = calloc((size_t)layout.dims[0] + 1, room))) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory for names", l->file);
+        goto done;
+    }
     COV_GO(h5_rows_read(dataset, l->file, name, type, 0, layout.dims[0], *out));
     *count = (int)layout.dims[0];
     for (int k = 0; k < *count; k++) (*out)[(size_t)(k + 1) * room - 1] = 0;
 done:
-    if (s != COV_OK) { free(*out); *out = NULL; }
+    if (s != COV_OK) {
+        free(*out);
+        *out = NULL;
+    }
     h5_close(&dataset);
     h5_close(&type);
     return s;
@@ -540,7 +558,10 @@ static status load_param(loader *l, weights_file *w, const char *name)
     if (w->store == WEIGHTS_F32) {
         COV_GO(h5_rows_read(dataset, l->file, path, type, 0, layout.dims[0], p->values));
     } else {
-        if (!(half = malloc(n * sizeof *half))) { s = COV_FAIL(COV_NOMEM, "%s: no memory for %s", l->file, path); goto done; }
+        if (!(half = malloc(n * sizeof *half))) {
+            s = COV_FAIL(COV_NOMEM, "%s: no memory for %s", l->file, path);
+            goto done;
+        }
         COV_GO(h5_rows_read(dataset, l->file, path, type, 0, layout.dims[0], half));
         widen(w->store, half, p->values, n);
     }
@@ -573,11 +594,17 @@ static status load_record(loader *l, weights_file *w)
     if (!h5_has(l->root, "record")) return COV_FAIL(COV_FORMAT, "%s: the group 'record' is missing", l->file);
     H5_GO(COV_FORMAT, l->file, "record", group = H5Gopen2(l->root, "record", H5P_DEFAULT));
     H5_GO(COV_FORMAT, l->file, "record", H5Oget_info2(group, &info, H5O_INFO_NUM_ATTRS));
-    if (info.num_attrs > ARRAYS_LIMIT) { s = COV_FAIL(COV_FORMAT, "%s: record: too many attributes", l->file); goto done; }
+    if (info.num_attrs > ARRAYS_LIMIT) {
+        s = COV_FAIL(COV_FORMAT, "%s: record: too many attributes", l->file);
+        goto done;
+    }
     for (hsize_t k = 0; k < info.num_attrs; k++) {
         ssize_t n = H5Aget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, k, name, sizeof name, H5P_DEFAULT);
         H5_GO(COV_FORMAT, l->file, "record", n);
-        if (n >= (ssize_t)sizeof name) { s = COV_FAIL(COV_FORMAT, "%s: record: a name is too long", l->file); goto done; }
+        if (n >= (ssize_t)sizeof name) {
+            s = COV_FAIL(COV_FORMAT, "%s: record: a name is too long", l->file);
+            goto done;
+        }
         COV_GO(h5_get_text(group, l->file, name, WEIGHTS_TEXT_LIMIT, &text));
         COV_GO(weights_put_text(w, name, text));
         free(text);
@@ -625,7 +652,8 @@ static status load_checkpoint(loader *l, weights_file *w)
     for (int k = 0; k < count; k++) COV_GO(load_array(l, group, w, names + (size_t)k * WEIGHTS_LABEL));
     w->has_checkpoint = 1;
     COV_GO(digest_checkpoint(w, hex));
-    if (strcmp(hex, stored) != 0) s = COV_FAIL(COV_FORMAT, "%s: the checkpoint is damaged: its SHA-256 does not match", l->file);
+    if (strcmp(hex, stored) != 0)
+        s = COV_FAIL(COV_FORMAT, "%s: the checkpoint is damaged: its SHA-256 does not match", l->file);
 done:
     free(names);
     h5_close(&group);
@@ -665,7 +693,10 @@ status weights_load(const char *path, weights_file **out)
     h5_quiet();
     COV_GO(weights_new("", "", out));
     COV_GO(h5_open_file(path, H5F_ACC_RDONLY, &l.root));
-    if (stat(path, &about) != 0) { s = COV_FAIL(COV_IO, "%s: cannot stat", path); goto done; }
+    if (stat(path, &about) != 0) {
+        s = COV_FAIL(COV_IO, "%s: cannot stat", path);
+        goto done;
+    }
     l.budget = (size_t)about.st_size;
     s = load_all(&l, *out);
     if (s == COV_USAGE) s = COV_FORMAT; /* a bad name or shape is the file's fault here */

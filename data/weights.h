@@ -13,7 +13,8 @@
 
 enum { WEIGHTS_NAME = 128, WEIGHTS_LABEL = 64, WEIGHTS_TEXT_LIMIT = 60000 };
 
-/* How parameters lie on disk. Loading gives exactly the stored values; BF16 and F16 round to nearest even when saved. */
+/* How parameters lie on disk. Loading gives exactly the stored values; BF16 and F16 round to nearest even when saved.
+ */
 typedef enum weights_store { WEIGHTS_F32, WEIGHTS_BF16, WEIGHTS_F16 } weights_store;
 typedef enum weights_type { WEIGHTS_ARRAY_F32, WEIGHTS_ARRAY_U8, WEIGHTS_ARRAY_I64 } weights_type;
 
@@ -31,8 +32,8 @@ typedef struct weights_text {
 typedef struct weights_array {
     char name[WEIGHTS_LABEL]; /* unique; "m", "v", "rng", "losses", ... */
     weights_type type;
-    int64_t count;            /* elements; may be 0 */
-    void *data;               /* owned */
+    int64_t count; /* elements; may be 0 */
+    void *data;    /* owned */
 } weights_array;
 
 typedef struct weights_file {
