@@ -90,7 +90,10 @@ static const char *keep(walker *w, const char *text)
     return to;
 }
 
-static status no_memory(const walker *w) { return COV_FAIL(COV_NOMEM, "%s: no memory for the list of studies", w->a->root); }
+static status no_memory(const walker *w)
+{
+    return COV_FAIL(COV_NOMEM, "%s: no memory for the list of studies", w->a->root);
+}
 
 /* Room for one more element; items stays valid on failure. */
 static bool grow(void **items, size_t count, size_t *room, size_t bytes)
@@ -124,11 +127,16 @@ static void error_at(walker *w, const char *rel, const char *text)
 static bool matches(const char *const *patterns, int count, const char *rel)
 {
     for (int i = 0; i < count; i++)
-        if (fnmatch(patterns[i], rel, 0) == 0 || (!strchr(patterns[i], '/') && fnmatch(patterns[i], last_name(rel), 0) == 0)) return true;
+        if (fnmatch(patterns[i], rel, 0) == 0 ||
+            (!strchr(patterns[i], '/') && fnmatch(patterns[i], last_name(rel), 0) == 0))
+            return true;
     return false;
 }
 
-static bool excluded(const walker *w, const char *rel) { return w->o && matches(w->o->exclude, w->o->exclude_count, rel); }
+static bool excluded(const walker *w, const char *rel)
+{
+    return w->o && matches(w->o->exclude, w->o->exclude_count, rel);
+}
 
 static bool selected(const walker *w, const char *rel)
 {
@@ -184,7 +192,10 @@ static status add_entry(walker *w, const char *rel, const char *folder_format, c
     return COV_OK;
 }
 
-static int64_t mtime_ns(const struct stat *st) { return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec; }
+static int64_t mtime_ns(const struct stat *st)
+{
+    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
 
 static void add_to_tally(tally *tallies, const char *format, const struct stat *st)
 {
@@ -198,7 +209,8 @@ static void add_to_tally(tally *tallies, const char *format, const struct stat *
 
 static status add_satellite(walker *w, const char *rel, const struct stat *st)
 {
-    if (!grow((void **)&w->satellites, w->satellite_count, &w->satellite_room, sizeof *w->satellites)) return no_memory(w);
+    if (!grow((void **)&w->satellites, w->satellite_count, &w->satellite_room, sizeof *w->satellites))
+        return no_memory(w);
     const char *path = keep(w, rel);
     if (!path) return no_memory(w);
     w->satellites[w->satellite_count++] = (satellite){path, st->st_size, mtime_ns(st)};
@@ -208,7 +220,8 @@ static status add_satellite(walker *w, const char *rel, const struct stat *st)
 /* A regular file at w->full. `real` differs from rel where a link led to it. */
 static status visit_file(walker *w, const char *rel, const char *real, const struct stat *st, tally *tallies)
 {
-    if (++w->files % PROGRESS_EVERY == 0 && w->o && w->o->progress) w->o->progress(w->o->progress_with, w->files, w->folders);
+    if (++w->files % PROGRESS_EVERY == 0 && w->o && w->o->progress)
+        w->o->progress(w->o->progress_with, w->files, w->folders);
     const reader *r = selected(w, rel) ? reader_for(w->full) : NULL;
     if (!r) {
         w->a->ignored++;
@@ -263,8 +276,8 @@ static status visit_link(walker *w, const char *rel, int depth, tally *tallies)
 {
     struct stat st;
     size_t root = strlen(w->real_root);
-    bool inside = realpath(w->full, w->scratch) && stat(w->full, &st) == 0 && strncmp(w->scratch, w->real_root, root) == 0 &&
-                  (w->scratch[root] == '/' || root == 1);
+    bool inside = realpath(w->full, w->scratch) && stat(w->full, &st) == 0 &&
+                  strncmp(w->scratch, w->real_root, root) == 0 && (w->scratch[root] == '/' || root == 1);
     if (!inside || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))) {
         w->a->special++;
         return COV_OK;
@@ -332,7 +345,8 @@ static status visit_folder(walker *w, const pending *p)
     status s = list_names(w, &names, &count);
     if (s == COV_IO) { /* what was listed before the error still counts */
         error_at(w, p->rel, status_message());
-        s = p->depth == 0 && !count ? COV_FAIL(COV_IO, "%s: cannot list the folder: %s", w->a->root, status_message()) : COV_OK;
+        s = p->depth == 0 && !count ? COV_FAIL(COV_IO, "%s: cannot list the folder: %s", w->a->root, status_message())
+                                    : COV_OK;
     }
     for (size_t i = 0; s == COV_OK && i < count; i++) s = visit_name(w, p, names[i], tallies);
     for (int k = 0; s == COV_OK && k < FOLDER_FORMATS && tallies[k].format; k++)
@@ -406,7 +420,8 @@ static status visit_listed(walker *w, const char *line)
     }
     memcpy(rel, line, n);
     rel[n] = 0;
-    if (strcmp(rel, "..") == 0 || strncmp(rel, "../", 3) == 0 || strstr(rel, "/../") || (n > 2 && strcmp(rel + n - 3, "/..") == 0)) {
+    if (strcmp(rel, "..") == 0 || strncmp(rel, "../", 3) == 0 || strstr(rel, "/../") ||
+        (n > 2 && strcmp(rel + n - 3, "/..") == 0)) {
         error_at(w, rel, "listed, but '..' may lead out of the archive");
         return COV_OK;
     }
@@ -511,7 +526,8 @@ static status check_ids(walker *w)
     qsort(ids, (size_t)a->count, sizeof *ids, by_id);
     status s = COV_OK;
     for (int64_t i = 1; s == COV_OK && i < a->count; i++)
-        if (strcmp(ids[i], ids[i - 1]) == 0) s = COV_FAIL(COV_BROKEN, "%s: two studies have the id %s", a->root, ids[i]);
+        if (strcmp(ids[i], ids[i - 1]) == 0)
+            s = COV_FAIL(COV_BROKEN, "%s: two studies have the id %s", a->root, ids[i]);
     free(ids);
     return s;
 }
@@ -595,7 +611,8 @@ void archive_free(archive **a)
 
 status archive_full_path(const archive *a, const archive_entry *e, char *out, size_t room)
 {
-    int n = strcmp(e->path, ".") == 0 ? snprintf(out, room, "%s", a->root) : snprintf(out, room, "%s/%s", a->root, e->path);
+    int n =
+        strcmp(e->path, ".") == 0 ? snprintf(out, room, "%s", a->root) : snprintf(out, room, "%s/%s", a->root, e->path);
     if (n < 0 || (size_t)n >= room) return COV_FAIL(COV_USAGE, "%s: the path is too long", e->shown);
     return COV_OK;
 }

@@ -2,8 +2,9 @@
  * their paths. Files are looked at by name; only a file without a telling name is looked into, for DICOM's mark.
  * Local.
  *
- * A study is one volume file (.hdr with its .img is one), or one folder of files of a per_folder format. Symbolic
- * links are followed where they stay inside the root. Names may be any bytes: `path` opens, `shown` is for people.
+ * A study is one volume file (.hdr with its .img is one), or one folder of files of a per_folder format. Names that
+ * begin with a dot are left out. A symbolic link counts where it stays inside the root and its target is not found by
+ * itself; circles end where they close. Names may be any bytes: `path` opens, `shown` is for people.
  *
  * id: a function of the path alone, so that a study keeps it when others come and go: "a/b/ct.nii.gz" is "a__b__ct".
  * Where that would not be unique (cut to fit, odd characters, "__" in a name), 16 digits of the path's SHA-256 follow.
@@ -18,8 +19,10 @@
 enum { ARCHIVE_PATH_MOST = 4096, ARCHIVE_DEPTH = 256, ARCHIVE_ERRORS_KEPT = 100 };
 
 typedef struct archive_options {
-    const char *const *include, *const *exclude; /* shell patterns on the relative path ('*' crosses '/'); may be NULL */
-    int include_count, exclude_count;            /* no include pattern: all; exclude wins */
+    /* Shell patterns on the relative path ('*' crosses '/'); one without a '/' is tried on the last name too. No include
+     * pattern: all. Exclude wins, and a folder that it names is not looked into. NULL where the count is 0. */
+    const char *const *include, *const *exclude;
+    int include_count, exclude_count;
     const char *list;   /* file of relative paths, one a line, or a CSV with a `path` column; NULL: the whole tree */
     const char *id_key; /* NULL: readable ids */
     void (*progress)(void *with, int64_t files, int64_t folders); /* now and then during the walk; NULL: none */
@@ -27,7 +30,7 @@ typedef struct archive_options {
 } archive_options;
 
 typedef struct archive_entry {
-    const char *path;   /* relative to the root, raw bytes; "." for the root as a folder study; borrowed from the archive */
+    const char *path;   /* relative to the root, raw bytes; "." for slices in the root itself; borrowed */
     const char *shown;  /* the same as valid UTF-8 without control characters; borrowed */
     const char *id;     /* unique, below STUDY_ID bytes, safe as a file name; borrowed */
     const char *format; /* a reader's name (data/reader.h); static */

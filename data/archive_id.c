@@ -26,12 +26,14 @@ static bool readable_id(const char *path, const char *folder_format, char *out, 
         for (size_t k = 0; k < sizeof kept / sizeof kept[0]; k++) /* "a.nii.nii.gz" is not "a.nii" */
             if (str_ends_with(clean, kept[k])) sound = false;
     }
-    if (strstr(path, "__") || strstr(path, "_/") || strstr(path, "/_") || *path == '_' || (end && clean[end - 1] == '_')) sound = false;
+    if (strstr(path, "__") || strstr(path, "_/") || strstr(path, "/_") || *path == '_' ||
+        (end && clean[end - 1] == '_'))
+        sound = false;
     for (size_t i = 0; i < end && used + 3 < room; i++) {
         unsigned char c = (unsigned char)clean[i];
         bool control = c == 0xC2 && (unsigned char)clean[i + 1] < 0xA0; /* C1 control characters */
-        bool plain = (c >= 0x80 && !control) || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                     (c && strchr("._-+=@,", c));
+        bool plain = (c >= 0x80 && !control) || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+                     (c >= 'a' && c <= 'z') || (c && strchr("._-+=@,", c));
         if (c == '/') {
             out[used++] = '_';
             out[used++] = '_';
@@ -57,7 +59,8 @@ status archive_id(const char *path, const char *folder_format, const char *id_ke
         strcpy(out, text);
         return COV_OK;
     }
-    str_putf(&all, "%s%s%s%s", id_key ? id_key : "", path, folder_format ? "/" : "", folder_format ? folder_format : "");
+    str_putf(&all, "%s%s%s%s", id_key ? id_key : "", path, folder_format ? "/" : "",
+             folder_format ? folder_format : "");
     status s = all.failed ? COV_FAIL(COV_NOMEM, "no memory for an id") : sha256_bytes(all.text, all.length, hex);
     str_free(&all);
     if (s != COV_OK) return status_relay(s, __FILE__, __LINE__);

@@ -10,7 +10,8 @@
 
 enum { COLUMNS = 9 };
 enum { ID, PATIENT, KIND, CT, LUNG, LESION, PERIOD, SPLIT, INTENSITY };
-static const char *const column_names[COLUMNS] = {"id", "patient", "kind", "ct", "lung", "lesion", "period", "split", "intensity"};
+static const char *const column_names[COLUMNS] = {"id",     "patient", "kind",  "ct",       "lung",
+                                                  "lesion", "period",  "split", "intensity"};
 
 typedef struct store {
     csv *table;
@@ -25,7 +26,8 @@ static status find_columns(const char *path, const csv *t, int at[COLUMNS])
         at[c] = csv_column(t, column_names[c]);
         if (at[c] < 0) str_putf(&missing, "%s%s", missing.length ? ", " : "", column_names[c]);
     }
-    status s = missing.length ? COV_FAIL(COV_USAGE, "%s: its header line has no column %s", path, str_text(&missing)) : COV_OK;
+    status s =
+        missing.length ? COV_FAIL(COV_USAGE, "%s: its header line has no column %s", path, str_text(&missing)) : COV_OK;
     str_free(&missing);
     return s;
 }
@@ -103,7 +105,8 @@ static status check_ids(const char *path, const cases *c)
     status s = COV_OK;
     for (size_t i = 1; s == COV_OK && i < c->count; i++)
         if (strcmp(order[i]->id, order[i - 1]->id) == 0)
-            s = COV_FAIL(COV_FORMAT, "%s:%ld: id '%s' is that of line %ld", path, order[i]->line, order[i]->id, order[i - 1]->line);
+            s = COV_FAIL(COV_FORMAT, "%s:%ld: id '%s' is that of line %ld", path, order[i]->line, order[i]->id,
+                         order[i - 1]->line);
     free(order);
     return s;
 }

@@ -104,14 +104,16 @@ static status parse_all(parser *p, csv *t)
     size_t fields = 0;
     while (!fields && p->at < p->end) COV_TRY(take_record(p, &fields));
     if (!fields) return COV_FAIL(COV_FORMAT, "%s: no header line", p->name);
-    if (fields > COLUMNS_MOST) return COV_FAIL(COV_FORMAT, "%s: %zu columns, at most %d are read", p->name, fields, COLUMNS_MOST);
+    if (fields > COLUMNS_MOST)
+        return COV_FAIL(COV_FORMAT, "%s: %zu columns, at most %d are read", p->name, fields, COLUMNS_MOST);
     t->columns = (int)fields;
     while (p->at < p->end) {
         long line = p->line;
         COV_TRY(take_record(p, &fields));
         if (!fields) continue;
         if (fields != (size_t)t->columns)
-            return COV_FAIL(COV_FORMAT, "%s:%ld: %zu fields, expected %d as in the header", p->name, line, fields, t->columns);
+            return COV_FAIL(COV_FORMAT, "%s:%ld: %zu fields, expected %d as in the header", p->name, line, fields,
+                            t->columns);
         COV_TRY(add_row(p, line));
     }
     return COV_OK;
@@ -205,4 +207,7 @@ int csv_column(const csv *t, const char *name)
     return -1;
 }
 
-const char *csv_get(const csv *t, size_t row, int column) { return t->fields[row * (size_t)t->columns + (size_t)column]; }
+const char *csv_get(const csv *t, size_t row, int column)
+{
+    return t->fields[row * (size_t)t->columns + (size_t)column];
+}

@@ -107,19 +107,22 @@ static bool decode_rows(session *s, png_bytep *pointers)
 static status read_header(session *s, reason *why)
 {
     unsigned char signature[8];
-    if (fread(signature, 1, 8, s->file) != 8) return REFUSE(COV_FORMAT, TRUNCATED, "%s: shorter than a PNG signature", s->path);
-    if (png_sig_cmp(signature, 0, 8) != 0) return REFUSE(COV_FORMAT, BAD_HEADER, "%s: not a PNG, by its first 8 bytes", s->path);
+    if (fread(signature, 1, 8, s->file) != 8)
+        return REFUSE(COV_FORMAT, TRUNCATED, "%s: shorter than a PNG signature", s->path);
+    if (png_sig_cmp(signature, 0, 8) != 0)
+        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: not a PNG, by its first 8 bytes", s->path);
     rewind(s->file);
     if (!decode_header(s)) {
         if (feof(s->file)) return REFUSE(COV_FORMAT, TRUNCATED, "%s: the PNG ends in its header", s->path);
         return REFUSE(COV_FORMAT, BAD_HEADER, "%s: %s", s->path, s->message);
     }
     if (s->colour != PNG_COLOR_TYPE_GRAY)
-        return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: a colour, palette or alpha PNG (colour type %d), expected gray", s->path, s->colour);
+        return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: a colour, palette or alpha PNG (colour type %d), expected gray",
+                      s->path, s->colour);
     size_t need = (size_t)s->found.rows * (size_t)s->found.cols * (size_t)s->found.bits / 8;
     if (need / DEFLATE_MOST > (size_t)s->file_bytes)
-        return REFUSE(COV_FORMAT, TRUNCATED, "%s: %lld bytes cannot hold %d x %d pixels", s->path, (long long)s->file_bytes,
-                      s->found.rows, s->found.cols);
+        return REFUSE(COV_FORMAT, TRUNCATED, "%s: %lld bytes cannot hold %d x %d pixels", s->path,
+                      (long long)s->file_bytes, s->found.rows, s->found.cols);
     if (s->found.bits < 8) s->found.bits = 8;
     return COV_OK;
 }
@@ -127,7 +130,8 @@ static status read_header(session *s, reason *why)
 static status read_rows(session *s, reason *why)
 {
     size_t rows = (size_t)s->found.rows, cols = (size_t)s->found.cols, bytes = s->found.bits == 16 ? 2 : 1;
-    if (s->row_bytes != cols * bytes) return REFUSE(COV_BROKEN, INTERNAL, "%s: rows of %zu bytes", s->path, s->row_bytes);
+    if (s->row_bytes != cols * bytes)
+        return REFUSE(COV_BROKEN, INTERNAL, "%s: rows of %zu bytes", s->path, s->row_bytes);
     png_bytep *pointers = malloc(rows * sizeof *pointers);
     s->rows = malloc(rows * s->row_bytes);
     s->found.px = malloc(rows * cols * sizeof *s->found.px);
@@ -138,7 +142,8 @@ static status read_rows(session *s, reason *why)
     for (size_t y = 0; y < rows; y++) pointers[y] = s->rows + y * s->row_bytes;
     bool whole = decode_rows(s, pointers);
     free(pointers);
-    if (!whole && feof(s->file)) return REFUSE(COV_FORMAT, TRUNCATED, "%s: the PNG ends before its image does", s->path);
+    if (!whole && feof(s->file))
+        return REFUSE(COV_FORMAT, TRUNCATED, "%s: the PNG ends before its image does", s->path);
     if (!whole) return REFUSE(COV_FORMAT, CORRUPT, "%s: %s", s->path, s->message);
     if (bytes == 2) memcpy(s->found.px, s->rows, rows * s->row_bytes);
     else
@@ -218,8 +223,8 @@ static bool encode(session *s, const sheet *p)
     if (setjmp(s->escape)) return false;
     png_init_io(s->png, s->file);
     png_set_IHDR(s->png, s->info, (png_uint_32)p->cols, (png_uint_32)p->rows, p->bits,
-                 p->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-                 PNG_FILTER_TYPE_DEFAULT);
+                 p->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(s->png, s->info);
     if (p->bits == 16) png_set_swap(s->png);
     size_t row = (size_t)p->cols * (size_t)p->channels * (size_t)p->bits / 8;

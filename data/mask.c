@@ -77,8 +77,9 @@ status mask_check_grid(const mask *m, const volume_header *of, const char *path)
 {
     const volume_header *h = &m->head;
     if (h->nx != of->nx || h->ny != of->ny || h->nz != of->nz)
-        return COV_FAIL(COV_FORMAT, "%s: a mask of %lld x %lld x %lld voxels for a volume of %lld x %lld x %lld", path, (long long)h->nx,
-                        (long long)h->ny, (long long)h->nz, (long long)of->nx, (long long)of->ny, (long long)of->nz);
+        return COV_FAIL(COV_FORMAT, "%s: a mask of %lld x %lld x %lld voxels for a volume of %lld x %lld x %lld", path,
+                        (long long)h->nx, (long long)h->ny, (long long)h->nz, (long long)of->nx, (long long)of->ny,
+                        (long long)of->nz);
     /* The far corner shows a difference in spacing or angle that one voxel step hides. */
     const double corners[2][4] = {{0, 0, 0, 1}, {(double)h->nx, (double)h->ny, (double)h->nz, 1}};
     double least = fmin(of->spacing_mm[0], fmin(of->spacing_mm[1], of->spacing_mm[2]));

@@ -9,8 +9,8 @@ typedef struct mask {
     uint8_t *label; /* (nz, ny, nx); labels 0 ... 255; owned */
 } mask;
 
-/* COV_FORMAT where a value is not a label (negative, above 255, more than 0.01 from a whole number), besides the reader's
- * own errors. *why as in data/reader.h. On failure *out is zeroed. */
+/* COV_FORMAT where a value is not a label (negative, above 255, more than 0.01 from a whole number), besides the
+ * reader's own errors. *why as in data/reader.h. On failure *out is zeroed. */
 status mask_read(const char *path, mask *out, reason *why);
 /* COV_FORMAT unless the mask lies on the same grid as the volume (size, and affine within 1 % of a voxel). */
 status mask_check_grid(const mask *m, const volume_header *of, const char *path);

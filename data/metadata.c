@@ -18,7 +18,7 @@ struct metadata {
     csv *table;
     key *keys[KEYS]; /* sorted; NULL: no such column */
     size_t key_count[KEYS];
-    int *columns;    /* of the table, without the keys */
+    int *columns; /* of the table, without the keys */
     int count;
 };
 
@@ -43,8 +43,8 @@ static status index_column(const char *path, metadata *m, int which, int column)
     m->key_count[which] = n;
     for (size_t i = 1; i < n; i++)
         if (strcmp(k[i].text, k[i - 1].text) == 0)
-            return COV_FAIL(COV_USAGE, "%s:%ld: %s '%s' is that of line %ld", path, t->lines[k[i].row], key_names[which], k[i].text,
-                            t->lines[k[i - 1].row]);
+            return COV_FAIL(COV_USAGE, "%s:%ld: %s '%s' is that of line %ld", path, t->lines[k[i].row],
+                            key_names[which], k[i].text, t->lines[k[i - 1].row]);
     return COV_OK;
 }
 

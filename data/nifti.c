@@ -71,7 +71,9 @@ static size_t make_header(const preface *p, int swap, unsigned char out[sizeof(n
         if (swap) nifti_swap_as_nifti1(&h);
         memcpy(out, &h, size);
     } else {
-        nifti_2_header h = {.sizeof_hdr = (int)size, .magic = {'n', '+', '2', 0, '\r', '\n', 032, '\n'}, .vox_offset = (int64_t)size + 4};
+        nifti_2_header h = {.sizeof_hdr = (int)size,
+                            .magic = {'n', '+', '2', 0, '\r', '\n', 032, '\n'},
+                            .vox_offset = (int64_t)size + 4};
         PUT_FIELDS(&h, p, double);
         h.xyzt_units = p->native.xyzt_units;
         h.qform_code = p->native.qform_code;
@@ -93,11 +95,11 @@ static void native_from_affine(const double m[4][4], volume_native *n)
     n->sform_code = n->qform_code = NIFTI_XFORM_SCANNER_ANAT;
     n->xyzt_units = NIFTI_UNITS_MM;
     for (int a = 0; a < 8; a++) n->pixdim[a] = a > 3 ? 0 : 1;
-    nifti_dmat44_to_quatern(exact, &n->quatern[0], &n->quatern[1], &n->quatern[2], &n->qoffset[0], &n->qoffset[1], &n->qoffset[2],
-                            &n->pixdim[1], &n->pixdim[2], &n->pixdim[3], &qfac);
+    nifti_dmat44_to_quatern(exact, &n->quatern[0], &n->quatern[1], &n->quatern[2], &n->qoffset[0], &n->qoffset[1],
+                            &n->qoffset[2], &n->pixdim[1], &n->pixdim[2], &n->pixdim[3], &qfac);
     n->pixdim[0] = qfac;
-    rebuilt = nifti_quatern_to_dmat44(n->quatern[0], n->quatern[1], n->quatern[2], n->qoffset[0], n->qoffset[1], n->qoffset[2],
-                                      n->pixdim[1], n->pixdim[2], n->pixdim[3], qfac);
+    rebuilt = nifti_quatern_to_dmat44(n->quatern[0], n->quatern[1], n->quatern[2], n->qoffset[0], n->qoffset[1],
+                                      n->qoffset[2], n->pixdim[1], n->pixdim[2], n->pixdim[3], qfac);
     for (int r = 0; r < 3; r++)
         for (int c = 0; c < 3; c++)
             if (fabs(rebuilt.m[r][c] - m[r][c]) > 1e-4 * n->pixdim[c + 1]) n->qform_code = NIFTI_XFORM_UNKNOWN;
@@ -151,7 +153,7 @@ static status open_sink(const char *path, const char *temporary, const preface *
 typedef struct source {
     const void *native; /* stored order, elements of the stored type unless `scale` */
     nifti_type type;
-    size_t from_bytes;  /* of an element of native */
+    size_t from_bytes; /* of an element of native */
     int scale, swap;
     double slope, inter;
 } source;
@@ -164,10 +166,18 @@ static void scale_slice(const source *f, const int16_t *from, size_t count, void
     for (size_t i = 0; i < count; i++) {
         double v = (from[i] - inter) / slope;
         switch (f->type) {
-        case NIFTI_U8: ((uint8_t *)to)[i] = (uint8_t)clip(nearbyint(v), 0, UINT8_MAX); break;
-        case NIFTI_I16: ((int16_t *)to)[i] = (int16_t)clip(nearbyint(v), INT16_MIN, INT16_MAX); break;
-        case NIFTI_U16: ((uint16_t *)to)[i] = (uint16_t)clip(nearbyint(v), 0, UINT16_MAX); break;
-        case NIFTI_F32: ((float *)to)[i] = (float)v; break;
+        case NIFTI_U8:
+            ((uint8_t *)to)[i] = (uint8_t)clip(nearbyint(v), 0, UINT8_MAX);
+            break;
+        case NIFTI_I16:
+            ((int16_t *)to)[i] = (int16_t)clip(nearbyint(v), INT16_MIN, INT16_MAX);
+            break;
+        case NIFTI_U16:
+            ((uint16_t *)to)[i] = (uint16_t)clip(nearbyint(v), 0, UINT16_MAX);
+            break;
+        case NIFTI_F32:
+            ((float *)to)[i] = (float)v;
+            break;
         }
     }
 }
@@ -214,7 +224,10 @@ static status write_file(const char *path, const preface *p, const source *f)
 
 status nifti_write(const char *path, const volume_header *h, const void *data, nifti_type type)
 {
-    preface p = {.version = h->native.version, .datatype = datatype_of(type), .bits = 8 * (int)nifti_type_bytes(type), .slope = 1};
+    preface p = {.version = h->native.version,
+                 .datatype = datatype_of(type),
+                 .bits = 8 * (int)nifti_type_bytes(type),
+                 .slope = 1};
     memcpy(&p.native, &h->native, sizeof p.native);
     if (p.version == 0) {
         double m[4][4];
@@ -239,8 +252,8 @@ static status check_layout(const char *path, const nifti_layout *l)
     for (int c = 0; c < 3; c++)
         if (l->axis[c] >= 0 && l->axis[c] < 3) seen |= 1 << l->axis[c];
     if (seen != 7 || (l->version != 1 && l->version != 2) || !isfinite(l->slope) || !isfinite(l->inter))
-        return COV_FAIL(COV_USAGE, "%s: axes %d %d %d in version %d, slope %g, intercept %g: no such NIfTI", path, l->axis[0], l->axis[1],
-                        l->axis[2], l->version, l->slope, l->inter);
+        return COV_FAIL(COV_USAGE, "%s: axes %d %d %d in version %d, slope %g, intercept %g: no such NIfTI", path,
+                        l->axis[0], l->axis[1], l->axis[2], l->version, l->slope, l->inter);
     return COV_OK;
 }
 
@@ -258,31 +271,41 @@ static status write_canonical(const char *path, const void *values, size_t eleme
     }
     stored_affine(affine, &h.native, m);
     native_from_affine((const double(*)[4])m, &h.native);
-    if (l->qform_only && !h.native.qform_code) return COV_FAIL(COV_USAGE, "%s: a qform cannot hold axes that are not at right angles", path);
+    if (l->qform_only && !h.native.qform_code)
+        return COV_FAIL(COV_USAGE, "%s: a qform cannot hold axes that are not at right angles", path);
     if (l->qform_only) h.native.sform_code = NIFTI_XFORM_UNKNOWN;
     if (!size_product(size, 3, &count) || !size_mul(count, element_bytes, &count))
-        return COV_FAIL(COV_USAGE, "%s: %lld x %lld x %lld voxels", path, (long long)size[0], (long long)size[1], (long long)size[2]);
+        return COV_FAIL(COV_USAGE, "%s: %lld x %lld x %lld voxels", path, (long long)size[0], (long long)size[1],
+                        (long long)size[2]);
     void *native = malloc(count ? count : 1);
     if (!native) return COV_FAIL(COV_NOMEM, "%s: no memory for %zu bytes", path, count);
     volume_to_native(&h, values, native, element_bytes);
-    preface p = {.version = l->version, .datatype = datatype_of(l->type), .bits = 8 * (int)nifti_type_bytes(l->type), .slope = l->slope,
+    preface p = {.version = l->version,
+                 .datatype = datatype_of(l->type),
+                 .bits = 8 * (int)nifti_type_bytes(l->type),
+                 .slope = l->slope,
                  .inter = l->inter};
     memcpy(&p.native, &h.native, sizeof p.native);
-    source f = {.native = native, .type = l->type, .from_bytes = element_bytes, .swap = l->big_endian, .slope = l->slope, .inter = l->inter};
+    source f = {.native = native,
+                .type = l->type,
+                .from_bytes = element_bytes,
+                .swap = l->big_endian,
+                .slope = l->slope,
+                .inter = l->inter};
     f.scale = element_bytes == 2 && (l->type != NIFTI_I16 || l->slope != 0);
     status s = write_file(path, &p, &f);
     free(native);
     return s;
 }
 
-status nifti_write_canonical(const char *path, const int16_t *hu, int64_t nx, int64_t ny, int64_t nz, const double affine[4][4],
-                             const nifti_layout *layout)
+status nifti_write_canonical(const char *path, const int16_t *hu, int64_t nx, int64_t ny, int64_t nz,
+                             const double affine[4][4], const nifti_layout *layout)
 {
     return write_canonical(path, hu, sizeof *hu, (const int64_t[3]){nx, ny, nz}, affine, layout);
 }
 
-status nifti_write_canonical_u8(const char *path, const uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, const double affine[4][4],
-                                const nifti_layout *layout)
+status nifti_write_canonical_u8(const char *path, const uint8_t *mask, int64_t nx, int64_t ny, int64_t nz,
+                                const double affine[4][4], const nifti_layout *layout)
 {
     if (layout->type != NIFTI_U8 || layout->slope != 0)
         return COV_FAIL(COV_USAGE, "%s: a mask is written as unsigned bytes without a slope", path);

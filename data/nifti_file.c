@@ -22,8 +22,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { GZ_BUFFER = 256 * 1024, READ_MOST = 1 << 30, DEFLATE_MOST = 1032, AXIS_MOST = 32767, TAIL_MOST = 1 << 20,
-       SLICE_MOST = 8192 * 8192 };
+enum {
+    GZ_BUFFER = 256 * 1024,
+    READ_MOST = 1 << 30,
+    DEFLATE_MOST = 1032,
+    AXIS_MOST = 32767,
+    TAIL_MOST = 1 << 20,
+    SLICE_MOST = 8192 * 8192
+};
 
 #define REFUSE(s, r, ...) (*why = REASON_##r, COV_FAIL(s, __VA_ARGS__))
 
@@ -71,8 +77,7 @@ static status read_some(gzFile in, const char *path, void *to, size_t want, size
         int code = Z_OK;
         const char *text = n <= 0 ? gzerror(in, &code) : "";
         if (n == 0 && (code == Z_OK || code == Z_STREAM_END)) return COV_OK;
-        if (n == 0 && code == Z_BUF_ERROR) return COV_OK; /* a gzip that ends early: the caller sees the short count */
-        if (n <= 0 && code == Z_BUF_ERROR) return COV_OK;
+        if (n <= 0 && code == Z_BUF_ERROR) return COV_OK; /* a gzip that ends early: the caller sees the short count */
         if (n <= 0 && code == Z_ERRNO) return REFUSE(COV_IO, IO_ERROR, "%s: read error: %s", path, strerror(errno));
         if (n <= 0 && code == Z_MEM_ERROR) return REFUSE(COV_NOMEM, TOO_LARGE, "%s: no memory to inflate it", path);
         if (n <= 0) return REFUSE(COV_FORMAT, CORRUPT, "%s: damaged gzip data: %s", path, text);
@@ -117,8 +122,10 @@ static status find_image(nifti_file *f, bool single, reason *why)
     else {
         size_t cut = str_ends_with(path, ".hdr") ? 4 : str_ends_with(path, ".hdr.gz") ? 7 : 0;
         if (!cut)
-            return REFUSE(COV_FORMAT, BAD_HEADER, "%s: the header (magic \"ni1\") says that the image is in another file, "
-                                                  "but the name does not end in .hdr", path);
+            return REFUSE(COV_FORMAT, BAD_HEADER,
+                          "%s: the header (magic \"ni1\") says that the image is in another file, "
+                          "but the name does not end in .hdr",
+                          path);
         f->image_path = sibling(path, cut, images);
         if (!f->image_path)
             return REFUSE(COV_FORMAT, TRUNCATED, "%s: a header without its image: no .img or .img.gz beside it", path);
@@ -167,7 +174,8 @@ static status parse_header(const char *path, const unsigned char *bytes, size_t 
     n->swap = other == 348 || other == 540;
     if (n->swap) size = other;
     if (size != 348 && size != 540)
-        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: not NIfTI: it starts with %ld where 348 or 540 is expected", path, (long)size);
+        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: not NIfTI: it starts with %ld where 348 or 540 is expected", path,
+                      (long)size);
     if (got < (size_t)size)
         return REFUSE(COV_FORMAT, TRUNCATED, "%s: ends after %zu bytes of a header of %ld", path, got, (long)size);
     const char *magic = (const char *)bytes + (size == 348 ? 344 : 4);
@@ -176,9 +184,12 @@ static status parse_header(const char *path, const unsigned char *bytes, size_t 
     n->single = memcmp(magic, one, length) == 0;
     if (!n->single && memcmp(magic, two, length) != 0) {
         if (size == 348 && (str_ends_with(path, ".hdr") || str_ends_with(path, ".hdr.gz")))
-            return REFUSE(COV_UNSUPPORTED, UNSUPPORTED, "%s: an Analyze 7.5 header, which does not say how it is oriented; "
-                                                        "expected NIfTI", path);
-        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: a header of %ld bytes without NIfTI's magic number", path, (long)size);
+            return REFUSE(COV_UNSUPPORTED, UNSUPPORTED,
+                          "%s: an Analyze 7.5 header, which does not say how it is oriented; "
+                          "expected NIfTI",
+                          path);
+        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: a header of %ld bytes without NIfTI's magic number", path,
+                      (long)size);
     }
     n->version = size == 348 ? 1 : 2;
     if (n->version == 1) {
@@ -199,17 +210,35 @@ static status check_type(const char *path, const fields *n, size_t *element_byte
 {
     int bytes = 0, swapped;
     switch (n->type) {
-    case DT_UINT8: case DT_INT8: case DT_INT16: case DT_UINT16: case DT_INT32: case DT_UINT32: case DT_FLOAT32:
-    case DT_FLOAT64: case DT_INT64: case DT_UINT64: break;
-    case DT_RGB24: case DT_RGBA32: case DT_COMPLEX64: case DT_COMPLEX128: case DT_COMPLEX256:
-        return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: voxels are of datatype %d (colour or complex), not one number each", path, n->type);
-    case DT_BINARY: case DT_FLOAT128:
-        return REFUSE(COV_UNSUPPORTED, UNSUPPORTED, "%s: datatype %d (1 bit or 128 bits a voxel) cannot be read", path, n->type);
-    default: return REFUSE(COV_FORMAT, BAD_HEADER, "%s: datatype %d is not one of NIfTI's", path, n->type);
+    case DT_UINT8:
+    case DT_INT8:
+    case DT_INT16:
+    case DT_UINT16:
+    case DT_INT32:
+    case DT_UINT32:
+    case DT_FLOAT32:
+    case DT_FLOAT64:
+    case DT_INT64:
+    case DT_UINT64:
+        break;
+    case DT_RGB24:
+    case DT_RGBA32:
+    case DT_COMPLEX64:
+    case DT_COMPLEX128:
+    case DT_COMPLEX256:
+        return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: voxels are of datatype %d (colour or complex), not one number each",
+                      path, n->type);
+    case DT_BINARY:
+    case DT_FLOAT128:
+        return REFUSE(COV_UNSUPPORTED, UNSUPPORTED, "%s: datatype %d (1 bit or 128 bits a voxel) cannot be read", path,
+                      n->type);
+    default:
+        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: datatype %d is not one of NIfTI's", path, n->type);
     }
     nifti_datatype_sizes(n->type, &bytes, &swapped);
     if (n->bits != 8 * bytes)
-        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: bitpix is %d, but datatype %d has %d bits", path, n->bits, n->type, 8 * bytes);
+        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: bitpix is %d, but datatype %d has %d bits", path, n->bits, n->type,
+                      8 * bytes);
     *element_bytes = (size_t)bytes;
     return COV_OK;
 }
@@ -217,23 +246,27 @@ static status check_type(const char *path, const fields *n, size_t *element_byte
 static status check_dims(const char *path, const fields *n, reason *why)
 {
     int64_t rank = n->dim[0];
-    if (rank < 1 || rank > 7) return REFUSE(COV_FORMAT, BAD_HEADER, "%s: dim[0] is %lld, expected 1 ... 7", path, (long long)rank);
+    if (rank < 1 || rank > 7)
+        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: dim[0] is %lld, expected 1 ... 7", path, (long long)rank);
     for (int a = 1; a <= rank; a++)
-        if (n->dim[a] < 1) return REFUSE(COV_FORMAT, BAD_HEADER, "%s: dim[%d] is %lld, expected at least 1", path, a, (long long)n->dim[a]);
+        if (n->dim[a] < 1)
+            return REFUSE(COV_FORMAT, BAD_HEADER, "%s: dim[%d] is %lld, expected at least 1", path, a,
+                          (long long)n->dim[a]);
     if (n->intent >= 3000 && n->intent <= 3099)
         return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: CIFTI data (intent %d), not an image", path, n->intent);
     for (int a = 4; a <= rank; a++)
         if (n->dim[a] > 1)
-            return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: %lld dimensions, dim[%d] is %lld: expected one volume of three", path,
-                          (long long)rank, a, (long long)n->dim[a]);
+            return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: %lld dimensions, dim[%d] is %lld: expected one volume of three",
+                          path, (long long)rank, a, (long long)n->dim[a]);
     if (rank < 3) return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: %lld dimensions: expected three", path, (long long)rank);
     size_t voxels;
     for (int a = 1; a <= 3; a++)
         if (n->dim[a] > AXIS_MOST)
-            return REFUSE(COV_FORMAT, TOO_LARGE, "%s: dim[%d] is %lld: more than %d", path, a, (long long)n->dim[a], AXIS_MOST);
+            return REFUSE(COV_FORMAT, TOO_LARGE, "%s: dim[%d] is %lld: more than %d", path, a, (long long)n->dim[a],
+                          AXIS_MOST);
     if (!size_product(n->dim + 1, 3, &voxels) || voxels > READER_MOST_BYTES / sizeof(int16_t))
-        return REFUSE(COV_FORMAT, TOO_LARGE, "%s: %lld x %lld x %lld voxels need more than %lld bytes", path, (long long)n->dim[1],
-                      (long long)n->dim[2], (long long)n->dim[3], (long long)READER_MOST_BYTES);
+        return REFUSE(COV_FORMAT, TOO_LARGE, "%s: %lld x %lld x %lld voxels need more than %lld bytes", path,
+                      (long long)n->dim[1], (long long)n->dim[2], (long long)n->dim[3], (long long)READER_MOST_BYTES);
     for (int a = 1; a <= 3; a++) /* whole slices are buffered, along whichever axes */
         if (n->dim[a] * n->dim[a % 3 + 1] > SLICE_MOST)
             return REFUSE(COV_FORMAT, TOO_LARGE, "%s: slices of %lld x %lld voxels", path, (long long)n->dim[a],
@@ -244,7 +277,8 @@ static status check_dims(const char *path, const fields *n, reason *why)
 static status check_scale(const char *path, const fields *n, nifti_file *f, reason *why)
 {
     if (!isfinite(n->slope) || !isfinite(n->inter))
-        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: scl_slope %g or scl_inter %g is not a number", path, n->slope, n->inter);
+        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: scl_slope %g or scl_inter %g is not a number", path, n->slope,
+                      n->inter);
     f->slope = n->slope;
     f->inter = n->inter;
     f->scaled = n->slope != 0 && (n->slope != 1 || n->inter != 0);
@@ -267,10 +301,11 @@ static status native_affine(const char *path, const volume_native *n, double m[4
     if (n->sform_code > 0) memcpy(m, n->srow, sizeof n->srow);
     else {
         for (int a = 1; a <= 3; a++)
-            if (d[a] <= 0) return REFUSE(COV_FORMAT, GEOMETRY, "%s: pixdim[%d] is %g, expected a size above 0", path, a, d[a]);
+            if (d[a] <= 0)
+                return REFUSE(COV_FORMAT, GEOMETRY, "%s: pixdim[%d] is %g, expected a size above 0", path, a, d[a]);
         if (n->qform_code > 0) {
-            nifti_dmat44 q = nifti_quatern_to_dmat44(n->quatern[0], n->quatern[1], n->quatern[2], n->qoffset[0], n->qoffset[1],
-                                                     n->qoffset[2], d[1], d[2], d[3], d[0] < 0 ? -1 : 1);
+            nifti_dmat44 q = nifti_quatern_to_dmat44(n->quatern[0], n->quatern[1], n->quatern[2], n->qoffset[0],
+                                                     n->qoffset[1], n->qoffset[2], d[1], d[2], d[3], d[0] < 0 ? -1 : 1);
             memcpy(m, q.m, 16 * sizeof m[0][0]);
         } else
             for (int a = 0; a < 3; a++) m[a][a] = d[a + 1];
@@ -288,7 +323,8 @@ static status check_image_size(const nifti_file *f, int64_t file_bytes, bool pla
     int64_t need = f->offset + size[0] * size[1] * size[2] * (int64_t)f->element_bytes;
     int64_t most = plain ? file_bytes : file_bytes < INT64_MAX / DEFLATE_MOST ? file_bytes * DEFLATE_MOST : INT64_MAX;
     if (need > most)
-        return REFUSE(COV_FORMAT, TRUNCATED, "%s: %lld bytes%s, but the header promises an image that ends at byte %lld", f->image_path,
+        return REFUSE(COV_FORMAT, TRUNCATED,
+                      "%s: %lld bytes%s, but the header promises an image that ends at byte %lld", f->image_path,
                       (long long)file_bytes, plain ? "" : " of gzip", (long long)need);
     return COV_OK;
 }
@@ -327,7 +363,8 @@ static status open_checked(nifti_file *f, reason *why)
     h->native.version = (int8_t)n.version;
     memcpy(h->native.size, n.dim + 1, sizeof h->native.size);
     strcpy(h->format, n.version == 1 ? "nifti1" : "nifti2");
-    if (volume_orient((const double(*)[4])m, h, why) != COV_OK) return COV_FAIL(COV_FORMAT, "%s: %s", path, status_message());
+    if (volume_orient((const double(*)[4])m, h, why) != COV_OK)
+        return COV_FAIL(COV_FORMAT, "%s: %s", path, status_message());
     COV_TRY(find_image(f, n.single, why));
     COV_TRY(open_stream(f->image_path, &in, &file_bytes, why));
     bool plain = gzdirect(in);
@@ -402,18 +439,33 @@ void nifti_file_unswap(const nifti_file *f, void *values, size_t count)
 void nifti_file_doubles(const nifti_file *f, const void *values, size_t count, double *out)
 {
     double slope = f->scaled ? f->slope : 1, inter = f->scaled ? f->inter : 0;
-#define EACH(T) { const T *v = values; for (size_t i = 0; i < count; i++) out[i] = (double)v[i] * slope + inter; } break
+#define EACH(T)                                                                                                        \
+    {                                                                                                                  \
+        const T *v = values;                                                                                           \
+        for (size_t i = 0; i < count; i++) out[i] = (double)v[i] * slope + inter;                                      \
+    }                                                                                                                  \
+    break
     switch (f->type) {
-    case DT_UINT8: EACH(uint8_t);
-    case DT_INT8: EACH(int8_t);
-    case DT_INT16: EACH(int16_t);
-    case DT_UINT16: EACH(uint16_t);
-    case DT_INT32: EACH(int32_t);
-    case DT_UINT32: EACH(uint32_t);
-    case DT_INT64: EACH(int64_t);
-    case DT_UINT64: EACH(uint64_t);
-    case DT_FLOAT32: EACH(float);
-    case DT_FLOAT64: EACH(double);
+    case DT_UINT8:
+        EACH(uint8_t);
+    case DT_INT8:
+        EACH(int8_t);
+    case DT_INT16:
+        EACH(int16_t);
+    case DT_UINT16:
+        EACH(uint16_t);
+    case DT_INT32:
+        EACH(int32_t);
+    case DT_UINT32:
+        EACH(uint32_t);
+    case DT_INT64:
+        EACH(int64_t);
+    case DT_UINT64:
+        EACH(uint64_t);
+    case DT_FLOAT32:
+        EACH(float);
+    case DT_FLOAT64:
+        EACH(double);
     }
 #undef EACH
 }

@@ -16,7 +16,8 @@ enum { NO_DATA_HU = -1024, BLOCK = 4096, SLAB_SLICES = 32, SLAB_MOST = 64 << 20 
 
 static int claims(const char *path)
 {
-    if (str_ends_with(path, ".nii") || str_ends_with(path, ".nii.gz") || str_ends_with(path, ".hdr") || str_ends_with(path, ".hdr.gz"))
+    if (str_ends_with(path, ".nii") || str_ends_with(path, ".nii.gz") || str_ends_with(path, ".hdr") ||
+        str_ends_with(path, ".hdr.gz"))
         return 1;
     return nifti_file_is_image_of_pair(path) ? 2 : 0;
 }
@@ -29,7 +30,8 @@ static status header(const char *path, volume_header *out, reason *why)
     nifti_file_close(&f);
     if (out->nx < 2 || out->ny < 2) {
         *why = REASON_NOT_3D;
-        return COV_FAIL(COV_UNSUPPORTED, "%s: axial slices of %lld x %lld voxels", path, (long long)out->nx, (long long)out->ny);
+        return COV_FAIL(COV_UNSUPPORTED, "%s: axial slices of %lld x %lld voxels", path, (long long)out->nx,
+                        (long long)out->ny);
     }
     return COV_OK;
 }
@@ -132,7 +134,8 @@ static status voxels(const char *path, const volume_header *head, int16_t *hu, v
     status s = COV_OK;
     COV_TRY(nifti_file_open(path, &f, why));
     if (memcmp(f.head.native.size, head->native.size, sizeof head->native.size) != 0 ||
-        memcmp(f.head.native.axis, head->native.axis, 3) != 0 || memcmp(f.head.native.flip, head->native.flip, 3) != 0) {
+        memcmp(f.head.native.axis, head->native.axis, 3) != 0 ||
+        memcmp(f.head.native.flip, head->native.flip, 3) != 0) {
         *why = REASON_CHANGED;
         COV_GO(COV_FAIL(COV_FORMAT, "%s: its header changed after it was first read", path));
     }

@@ -86,13 +86,14 @@ static status check_slices(const char *folder, const listing *l, image *first, r
         COV_TRY(image_header(path, &i, why));
         if (i.bits < 16) {
             *why = REASON_NOT_CT;
-            return COV_FAIL(COV_FORMAT, "%s: 8 bits a pixel hold a windowed picture or labels, not Hounsfield units", path);
+            return COV_FAIL(COV_FORMAT, "%s: 8 bits a pixel hold a windowed picture or labels, not Hounsfield units",
+                            path);
         }
         if (z == 0) *first = i;
         if (i.rows != first->rows || i.cols != first->cols) {
             *why = REASON_UNSUPPORTED;
-            return COV_FAIL(COV_UNSUPPORTED, "%s: %d x %d pixels, but the folder's first slice has %d x %d", path, i.rows, i.cols,
-                            first->rows, first->cols);
+            return COV_FAIL(COV_UNSUPPORTED, "%s: %d x %d pixels, but the folder's first slice has %d x %d", path,
+                            i.rows, i.cols, first->rows, first->cols);
         }
     }
     return COV_OK;
@@ -146,7 +147,8 @@ static status voxels(const char *path, const volume_header *head, int16_t *hu, v
     COV_TRY(list_folder(path, &l, why));
     if ((int64_t)l.count != head->nz) {
         *why = REASON_CHANGED;
-        COV_GO(COV_FAIL(COV_FORMAT, "%s: %zu slices, but %lld when it was first read", path, l.count, (long long)head->nz));
+        COV_GO(COV_FAIL(COV_FORMAT, "%s: %zu slices, but %lld when it was first read", path, l.count,
+                        (long long)head->nz));
     }
     COV_GO(volume_histogram_new(&g));
     for (size_t z = 0; z < l.count; z++) {

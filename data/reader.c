@@ -25,8 +25,8 @@ status reader_check_size(const char *path, const volume_header *h, int64_t most_
     int64_t bytes = h->nx * h->ny * h->nz * (int64_t)sizeof(int16_t); /* a reader's header is below READER_MOST_BYTES */
     if (bytes <= most_bytes) return COV_OK;
     *why = REASON_TOO_LARGE;
-    return COV_FAIL(COV_FORMAT, "%s: %lld x %lld x %lld voxels need %lld bytes, more than the limit of %lld", path, (long long)h->nx,
-                    (long long)h->ny, (long long)h->nz, (long long)bytes, (long long)most_bytes);
+    return COV_FAIL(COV_FORMAT, "%s: %lld x %lld x %lld voxels need %lld bytes, more than the limit of %lld", path,
+                    (long long)h->nx, (long long)h->ny, (long long)h->nz, (long long)bytes, (long long)most_bytes);
 }
 
 /* What any CT in HU of any part of a body has, however it was cropped, padded, clipped to a window or quantised to
@@ -39,17 +39,20 @@ status reader_check_ct(const char *path, const volume_header *h, const volume_st
     (void)h;
     *why = REASON_NOT_CT;
     if (stats->distinct < DISTINCT_LEAST)
-        return COV_FAIL(COV_FORMAT, "%s: only %lld different values (%d ... %d): a label map, not a CT", path, (long long)stats->distinct,
-                        stats->lowest, stats->highest);
+        return COV_FAIL(COV_FORMAT, "%s: only %lld different values (%d ... %d): a label map, not a CT", path,
+                        (long long)stats->distinct, stats->lowest, stats->highest);
     if (stats->lowest >= 0)
-        return COV_FAIL(COV_FORMAT, "%s: no value below 0 (%d ... %d): labels, a windowed image, another modality or a CT stored with "
-                                    "an offset; expected HU, with air near -1000", path, stats->lowest, stats->highest);
+        return COV_FAIL(
+            COV_FORMAT,
+            "%s: no value below 0 (%d ... %d): labels, a windowed image, another modality or a CT stored with "
+            "an offset; expected HU, with air near -1000",
+            path, stats->lowest, stats->highest);
     if (stats->lowest > AIR_LOWEST_HU || stats->share_air < AIR_SHARE_LEAST)
-        return COV_FAIL(COV_FORMAT, "%s: %.3g %% of the values (%d ... %d) are air (at most %d): not HU", path, 100 * stats->share_air,
-                        stats->lowest, stats->highest, AIR_LOWEST_HU);
+        return COV_FAIL(COV_FORMAT, "%s: %.3g %% of the values (%d ... %d) are air (at most %d): not HU", path,
+                        100 * stats->share_air, stats->lowest, stats->highest, AIR_LOWEST_HU);
     if (stats->share_soft < SOFT_SHARE_LEAST)
-        return COV_FAIL(COV_FORMAT, "%s: %.3g %% of the values (%d ... %d) are soft tissue (-200 ... 200): not HU", path,
-                        100 * stats->share_soft, stats->lowest, stats->highest);
+        return COV_FAIL(COV_FORMAT, "%s: %.3g %% of the values (%d ... %d) are soft tissue (-200 ... 200): not HU",
+                        path, 100 * stats->share_soft, stats->lowest, stats->highest);
     *why = REASON_NONE;
     return COV_OK;
 }

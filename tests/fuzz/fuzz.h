@@ -21,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Writes the input under a name that ends in `ending`, the same for the whole process. */
 static inline const char *fuzz_file(const char *ending, const uint8_t *data, size_t size, char *path, size_t room)
 {
-    snprintf(path, room, "%s/covpipe-fuzz-%ld%s", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", (long)getpid(), ending);
+    snprintf(path, room, "%s/covpipe-fuzz-%ld%s", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", (long)getpid(),
+             ending);
     FILE *f = fopen(path, "wb");
     FUZZ_CHECK(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
     return path;

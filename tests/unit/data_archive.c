@@ -99,8 +99,8 @@ static void volumes_pairs_and_folders_of_slices_are_studies_in_byte_order(void *
     make("png/a.png", 1);
     make("png/sub/b.png", 1);
     archive *a = walk(NULL);
-    EXPECT(a, "B/ct.nii.gz", "b.nii", "b/ct.nii.gz", "b/lung.nii", "deep/er/still/ct.nrrd", "dicom", "mha/v.mhd", "pair/x.hdr", "png",
-           "png/sub");
+    EXPECT(a, "B/ct.nii.gz", "b.nii", "b/ct.nii.gz", "b/lung.nii", "deep/er/still/ct.nrrd", "dicom", "mha/v.mhd",
+           "pair/x.hdr", "png", "png/sub");
     assert_int_equal(a->ignored, 2); /* the text and the image without a header */
     assert_int_equal(a->errors, 0);
     assert_int_equal(entry(a, "pair/x.hdr")->bytes, 1348);
@@ -176,11 +176,11 @@ static void links_count_only_where_the_walk_does_not_come_by_itself(void **state
     make(".store/folder/in.nii.gz", 1);
     make("cache/abcdef.blob", 1);
     mkdir(full("l"), 0777);
-    assert_int_equal(symlink("../real/ct.nii.gz", full("l/again.nii.gz")), 0);      /* found by itself */
-    assert_int_equal(symlink("../real", full("l/folder")), 0);                      /* likewise */
+    assert_int_equal(symlink("../real/ct.nii.gz", full("l/again.nii.gz")), 0); /* found by itself */
+    assert_int_equal(symlink("../real", full("l/folder")), 0);                 /* likewise */
     assert_int_equal(symlink("../.store/annexed.nii.gz", full("l/annexed.nii.gz")), 0);
     assert_int_equal(symlink("../.store/folder", full("l/hidden")), 0);
-    assert_int_equal(symlink("../cache/abcdef.blob", full("l/cached.nii.gz")), 0);  /* its own name tells nothing */
+    assert_int_equal(symlink("../cache/abcdef.blob", full("l/cached.nii.gz")), 0); /* its own name tells nothing */
     assert_int_equal(symlink("..", full("l/circle")), 0);
     assert_int_equal(symlink("circle", full("circle")), 0);
     assert_int_equal(symlink("/etc/hostname", full("l/outside.nii.gz")), 0);
@@ -197,7 +197,8 @@ static void links_count_only_where_the_walk_does_not_come_by_itself(void **state
     assert_int_equal(symlink("..", full(".store/folder/loop")), 0);
     assert_int_equal(symlink(".", full(".store/folder/self")), 0);
     a = walk(NULL);
-    EXPECT(a, "l/annexed.nii.gz", "l/cached.nii.gz", "l/hidden/in.nii.gz", "l/hidden/loop/annexed.nii.gz", "real/ct.nii.gz");
+    EXPECT(a, "l/annexed.nii.gz", "l/cached.nii.gz", "l/hidden/in.nii.gz", "l/hidden/loop/annexed.nii.gz",
+           "real/ct.nii.gz");
     archive_free(&a);
 }
 
@@ -298,7 +299,10 @@ static void a_list_of_lines_or_a_csv_with_a_path_column_selects(void **state)
     make("e/2.png", 1);
     make("e/other.nii", 1);
     char text[1024];
-    snprintf(text, sizeof text, "./b/ct.nii.gz\r\n\nc, d/ct.nii.gz\n%s/a/ct.nii.gz\nb/ct.nii.gz\ngone.nii\n../etc/x.nii\n/etc/y.nii\na/../b/ct.nii.gz", root);
+    snprintf(text, sizeof text,
+             "./b/ct.nii.gz\r\n\nc, "
+             "d/ct.nii.gz\n%s/a/ct.nii.gz\nb/ct.nii.gz\ngone.nii\n../etc/x.nii\n/etc/y.nii\na/../b/ct.nii.gz",
+             root);
     write_text("list.txt", text);
     archive *a = walk(&(archive_options){.list = full("list.txt")});
     EXPECT(a, "a/ct.nii.gz", "b/ct.nii.gz", "c, d/ct.nii.gz");
@@ -325,7 +329,9 @@ static void names_of_any_bytes_open_by_path_and_show_as_clean_utf8(void **state)
     make("caf\xE9/ct.nii.gz", 1);
     make("line\nbreak.nii.gz", 1);
     make("esc\x1b[31m.nii.gz", 1);
-    make("c1\xC2\x9B" "31m.nii.gz", 1);
+    make("c1\xC2\x9B"
+         "31m.nii.gz",
+         1);
     make("sp ace.nii.gz", 1);
     make("-rf.nii.gz", 1);
     archive *a = walk(NULL);
@@ -351,9 +357,10 @@ static void ids_lead_back_to_one_path_only(void **state)
     (void)state;
     /* pairs and triples that a careless rule would merge */
     static const char *const paths[] = {
-        "a/b.nii.gz", "a__b.nii.gz", "a_/b.nii.gz", "a/_b.nii.gz", "a_b.nii.gz", "a/b.nii", "a/b.hdr", "a__b.nii", "a/b.NII.GZ",
-        "a/b.nii.nii.gz", "a b.nii.gz", "a-b.nii.gz", "a\tb.nii.gz", "_a/b.nii.gz", "a/b_.nii.gz", "a/b/.nii.gz", "a/b.png.nii.gz",
-        "a/b.dicom.nii.gz", "a/b.nii.gz.nii.gz",
+        "a/b.nii.gz",  "a__b.nii.gz",    "a_/b.nii.gz",      "a/_b.nii.gz",       "a_b.nii.gz",
+        "a/b.nii",     "a/b.hdr",        "a__b.nii",         "a/b.NII.GZ",        "a/b.nii.nii.gz",
+        "a b.nii.gz",  "a-b.nii.gz",     "a\tb.nii.gz",      "_a/b.nii.gz",       "a/b_.nii.gz",
+        "a/b/.nii.gz", "a/b.png.nii.gz", "a/b.dicom.nii.gz", "a/b.nii.gz.nii.gz",
     };
     enum { N = sizeof paths / sizeof paths[0] };
     char id[N + 3][STUDY_ID];

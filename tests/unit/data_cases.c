@@ -33,7 +33,9 @@ static void a_table_is_read_with_paths_from_its_own_folder(void **state)
     cases *c;
     assert_int_equal(read_text(HEADER "v1,p1,volume,v/ct.nii.gz,v/lung.nii.gz,,0,train,hu,s\n"
                                       "s1,p2,slice,/abs/a.png,,m.png,,,8bit-clahe,s\n"
-                                      "v2,p1,volume,w.nii,,,3,test,hu-approx,s\n", &c), COV_OK);
+                                      "v2,p1,volume,w.nii,,,3,test,hu-approx,s\n",
+                               &c),
+                     COV_OK);
     assert_int_equal(c->count, 3);
     const cases_row *r = c->rows;
     assert_string_equal(r[0].ct, "/tmp/v/ct.nii.gz");
@@ -74,7 +76,8 @@ static void values_that_are_not_understood_are_named_with_their_line(void **stat
         {HEADER "a,p,volume,,,,,train,hu,s\n", "ct is ''"},
         {HEADER "a,,volume,x,,,,train,hu,s\n", "patient is ''"},
         {HEADER ",p,volume,x,,,,train,hu,s\n", "id is ''"},
-        {HEADER "a,p,volume,x,,,,train,hu,s\nb,p,volume,x,,,,train,hu,s\na,p,volume,x,,,,train,hu,s\n", ":4: id 'a' is that of line 2"},
+        {HEADER "a,p,volume,x,,,,train,hu,s\nb,p,volume,x,,,,train,hu,s\na,p,volume,x,,,,train,hu,s\n",
+         ":4: id 'a' is that of line 2"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         cases *c;
@@ -90,8 +93,11 @@ static void folds_are_patients_and_never_cases(void **state)
     cases *c;
     const char **names;
     size_t n;
-    assert_int_equal(read_text(HEADER "a,rp-B,volume,x,,,,,hu,\nb,q,volume,x,,,,,hu,\nc,rp-B,volume,x,,,,,hu,\nd,rp-A,volume,x,,,,,hu,\n", &c),
-                     COV_OK);
+    assert_int_equal(
+        read_text(HEADER
+                  "a,rp-B,volume,x,,,,,hu,\nb,q,volume,x,,,,,hu,\nc,rp-B,volume,x,,,,,hu,\nd,rp-A,volume,x,,,,,hu,\n",
+                  &c),
+        COV_OK);
     assert_int_equal(cases_folds(c, "rp", &names, &n), COV_OK);
     assert_int_equal(n, 2);
     assert_string_equal(names[0], "rp-B");

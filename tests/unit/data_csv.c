@@ -31,7 +31,8 @@ static void expect_refused(const char *text, size_t n, const char *message_part)
 static void quotes_line_breaks_and_crlf_are_read_as_the_rfc_says(void **state)
 {
     (void)state;
-    csv *t = parse("\xEF\xBB\xBF" "a,\"b\"\"c\",D\r\n1,\"x, \"\"y\"\"\r\nz\",\r\n\r\n,\"\",last");
+    csv *t = parse("\xEF\xBB\xBF"
+                   "a,\"b\"\"c\",D\r\n1,\"x, \"\"y\"\"\r\nz\",\r\n\r\n,\"\",last");
     assert_int_equal(t->columns, 3);
     assert_int_equal(t->rows, 2);
     assert_string_equal(t->names[0], "a");
@@ -101,7 +102,8 @@ static void metadata_joins_by_path_first_and_by_id_otherwise(void **state)
 {
     (void)state;
     metadata *m;
-    const char *path = write_csv("id,date,path,pseudonym\nx1,2020-03-01,a/ct.nii.gz,P7\nx2,2020-03-09,,\"P8, again\"\n");
+    const char *path =
+        write_csv("id,date,path,pseudonym\nx1,2020-03-01,a/ct.nii.gz,P7\nx2,2020-03-09,,\"P8, again\"\n");
     assert_int_equal(metadata_read(path, &m), COV_OK);
     unlink(path);
     assert_int_equal(metadata_columns(m), 2);

@@ -100,7 +100,8 @@ static void an_interlaced_image_of_few_bits_is_widened(void **state)
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
     png_infop info = png_create_info_struct(png);
     png_init_io(png, f);
-    png_set_IHDR(png, info, 3, 2, 1, PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_ADAM7, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png, info, 3, 2, 1, PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_ADAM7, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png, info);
     png_write_image(png, (png_bytep[]){px, px + 1});
     png_write_end(png, info);
@@ -118,7 +119,8 @@ static void expect_reason(const char *path, reason expected)
     reason why = REASON_NONE;
     status_clear();
     status s = image_read(path, &i, &why);
-    if (s == COV_OK || why != expected) fail_msg("%s: %s, expected %s: %s", path, reason_code(why), reason_code(expected), status_message());
+    if (s == COV_OK || why != expected)
+        fail_msg("%s: %s, expected %s: %s", path, reason_code(why), reason_code(expected), status_message());
     assert_null(i.px);
     assert_non_null(strstr(status_message(), folder));
 }

@@ -68,7 +68,8 @@ static void expect_reason(const char *path, reason expected)
     status_clear();
     status s = read_volume(path, &h, hu, &stats, &why);
     if (s == COV_OK || why != expected)
-        fail_msg("%s: %s %s '%s', expected %s", path, status_name(s), reason_code(why), status_message(), reason_code(expected));
+        fail_msg("%s: %s %s '%s', expected %s", path, status_name(s), reason_code(why), status_message(),
+                 reason_code(expected));
     assert_non_null(strstr(status_message(), folder)); /* the message names the file */
 }
 
@@ -354,7 +355,8 @@ static void all_ten_scalar_types_are_read(void **state)
 static void values_outside_int16_are_clipped_halves_go_to_even_and_nan_is_no_data(void **state)
 {
     (void)state;
-    double data[COUNT] = {1e300, -1e300, 32767.4, -32768.6, 0.5, 1.5, -0.5, -1.5, 2.4999, 70000, (double)NAN, (double)INFINITY};
+    double data[COUNT] = {1e300, -1e300, 32767.4, -32768.6, 0.5,         1.5,
+                          -0.5,  -1.5,   2.4999,  70000,    (double)NAN, (double)INFINITY};
     int16_t expected[COUNT] = {32767, -32768, 32767, -32768, 0, 2, 0, -2, 2, 32767, -1024, 32767};
     write_typed(in_folder("clip.nii"), 1, 64, 64, data);
     expect_values(in_folder("clip.nii"), expected);
@@ -384,7 +386,10 @@ static void expect_patched(int version, size_t at, const void *bytes, size_t cou
     expect_reason(in_folder("patched.nii.gz"), expected);
 }
 
-static void short_at(int version, size_t at, int16_t value, reason expected) { expect_patched(version, at, &value, 2, expected); }
+static void short_at(int version, size_t at, int16_t value, reason expected)
+{
+    expect_patched(version, at, &value, 2, expected);
+}
 static void float_at(size_t at, float value, reason expected) { expect_patched(1, at, &value, 4, expected); }
 static void long_at(size_t at, int64_t value, reason expected) { expect_patched(2, at, &value, 8, expected); }
 static void double_at(size_t at, double value, reason expected) { expect_patched(2, at, &value, 8, expected); }
@@ -393,23 +398,23 @@ static void a_header_that_contradicts_itself_is_refused_with_its_reason(void **s
 {
     (void)state;
     const float bad[] = {NAN, INFINITY, -INFINITY};
-    short_at(1, 0, 349, REASON_BAD_HEADER);    /* sizeof_hdr */
+    short_at(1, 0, 349, REASON_BAD_HEADER); /* sizeof_hdr */
     expect_patched(1, 344, "n+3", 4, REASON_BAD_HEADER);
     expect_patched(1, 344, "ni1", 4, REASON_BAD_HEADER); /* a pair's magic in a .nii */
     expect_patched(2, 4, "n+2\0\r\n\x1a\r", 8, REASON_BAD_HEADER);
-    short_at(1, 40, 0, REASON_BAD_HEADER);     /* dim[0] */
+    short_at(1, 40, 0, REASON_BAD_HEADER); /* dim[0] */
     short_at(1, 40, 8, REASON_BAD_HEADER);
     long_at(16, 200, REASON_BAD_HEADER);
     short_at(1, 42, -5, REASON_BAD_HEADER);
     short_at(1, 46, 0, REASON_BAD_HEADER);
     long_at(24, INT64_MIN, REASON_BAD_HEADER);
-    short_at(1, 70, 77, REASON_BAD_HEADER);    /* datatype */
+    short_at(1, 70, 77, REASON_BAD_HEADER); /* datatype */
     short_at(1, 70, 0, REASON_BAD_HEADER);
     short_at(1, 70, 1, REASON_UNSUPPORTED);
     short_at(1, 70, 1536, REASON_UNSUPPORTED);
     short_at(1, 70, 128, REASON_NOT_3D);
     short_at(1, 70, 32, REASON_NOT_3D);
-    short_at(1, 72, 8, REASON_BAD_HEADER);     /* bitpix */
+    short_at(1, 72, 8, REASON_BAD_HEADER); /* bitpix */
     for (int i = 0; i < 3; i++) {
         float_at(108, bad[i], REASON_BAD_HEADER); /* vox_offset */
         float_at(112, bad[i], REASON_BAD_HEADER); /* scl_slope */
@@ -456,7 +461,8 @@ static void a_small_file_that_asks_for_much_is_refused_before_anything_is_alloca
     expect_patched(1, 40, (int16_t[4]){3, 4096, 4096, 4096}, 8, REASON_TOO_LARGE);
     expect_patched(2, 16, (int64_t[4]){3, INT64_MAX, 2, 2}, 32, REASON_TOO_LARGE);
     expect_patched(2, 16, (int64_t[4]){3, 1LL << 40, 1LL << 40, 1LL << 40}, 32, REASON_TOO_LARGE);
-    expect_patched(1, 40, (int16_t[4]){3, 2048, 2048, 900}, 8, REASON_TRUNCATED); /* 7 GB: in bounds, but not in 500 bytes */
+    expect_patched(1, 40, (int16_t[4]){3, 2048, 2048, 900}, 8,
+                   REASON_TRUNCATED); /* 7 GB: in bounds, but not in 500 bytes */
 }
 
 static void no_slope_means_the_stored_values_and_extensions_are_skipped(void **state)

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A grid whose stored axis axis[c] is canonical axis c, reversed if flip[c]; sizes 35 x 41 x 3, larger than a copy's tile. */
+/* A grid whose stored axis axis[c] is canonical axis c, reversed if flip[c]; sizes 35 x 41 x 3, larger than a copy's
+ * tile. */
 static volume_header make(const int8_t axis[3], const int8_t flip[3])
 {
     static const int64_t size[3] = {35, 41, 3};
@@ -188,9 +189,17 @@ static void only_values_that_can_be_hounsfield_units_pass_for_a_ct(void **state)
     const volume_stats ct = {.lowest = -1024, .highest = 1500, .share_air = 0.5, .share_soft = 0.3, .distinct = 2500};
     volume_stats s = ct;
     assert_int_equal(verdict(s), REASON_NONE);
-    s = (volume_stats){.lowest = -1356, .highest = 148, .share_air = 0.5, .share_soft = 0.37, .distinct = 377}; /* from an 8-bit window */
+    s = (volume_stats){.lowest = -1356,
+                       .highest = 148,
+                       .share_air = 0.5,
+                       .share_soft = 0.37,
+                       .distinct = 377}; /* from an 8-bit window */
     assert_int_equal(verdict(s), REASON_NONE);
-    s = (volume_stats){.lowest = -1064, .highest = 3343, .share_air = 0.015, .share_soft = 0.4, .distinct = 3000}; /* inside the body */
+    s = (volume_stats){.lowest = -1064,
+                       .highest = 3343,
+                       .share_air = 0.015,
+                       .share_soft = 0.4,
+                       .distinct = 3000}; /* inside the body */
     assert_int_equal(verdict(s), REASON_NONE);
     s = (volume_stats){.lowest = 0, .highest = 1, .share_soft = 1, .distinct = 2}; /* a mask */
     assert_int_equal(verdict(s), REASON_NOT_CT);
@@ -198,7 +207,8 @@ static void only_values_that_can_be_hounsfield_units_pass_for_a_ct(void **state)
     assert_int_equal(verdict(s), REASON_NOT_CT);
     s = (volume_stats){.lowest = 0, .highest = 3000, .share_soft = 0.2, .distinct = 2500}; /* an MR, or HU + 1024 */
     assert_int_equal(verdict(s), REASON_NOT_CT);
-    s = (volume_stats){.lowest = -610, .highest = 30393, .share_soft = 0.1, .distinct = 9000}; /* an MR with negative values */
+    s = (volume_stats){
+        .lowest = -610, .highest = 30393, .share_soft = 0.1, .distinct = 9000}; /* an MR with negative values */
     assert_int_equal(verdict(s), REASON_NOT_CT);
     s = ct;
     s.share_soft = 0;
