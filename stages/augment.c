@@ -14,8 +14,8 @@ augment_options augment_none(void)
 augment_options augment_defaults(void)
 {
     return (augment_options){.shift = 0.08f, .scale_low = 0.75f, .scale_high = 1.25f, .stretch = 0.12f, .rotate = 0.14f,
-                             .opacity = 0.4f, .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f,
-                             .lesion_weight = 3.0f};
+                             .opacity = 0.6f, .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f,
+                             .lesion_weight = 4.0f};
 }
 
 /* ---- geometry */
@@ -110,15 +110,33 @@ typedef struct patch {
     uint64_t key;
 } patch;
 
+/* From a pixel of the lung straight on to its edge. */
+static void walk_to_edge(rng *r, const augment_canvas *to, int64_t *row, int64_t *col)
+{
+    float angle = rng_range(r, 0.0f, 6.2831853f), dy = sinf(angle), dx = cosf(angle), y = (float)*row, x = (float)*col;
+    for (;;) {
+        int64_t at_r = (int64_t)(y += dy), at_c = (int64_t)(x += dx);
+        if (at_r < 0 || at_c < 0 || at_r >= to->rows || at_c >= to->cols || to->target[at_r * to->cols + at_c] < 0.5f) return;
+        *row = at_r;
+        *col = at_c;
+    }
+}
+
+enum { PATCH_PLEURAL, PATCH_DENSE, PATCH_GLASS };
+
+/* Dense patches at the pleura hide the lung's edge, which must then be known from the chest's shape: the hard case, and so
+ * the most frequent one. */
 static patch draw_patch(rng *r, const augment_canvas *to, int64_t row, int64_t col)
 {
-    float size = (float)to->cols;
-    float radius = size * expf(rng_range(r, logf(0.02f), logf(0.28f)));
+    float u = rng_unit(r), size = (float)to->cols;
+    int kind = u < 0.45f ? PATCH_PLEURAL : u < 0.65f ? PATCH_DENSE : PATCH_GLASS;
+    float radius = size * expf(rng_range(r, logf(kind == PATCH_PLEURAL ? 0.04f : 0.02f), logf(0.28f)));
     float shape = expf(rng_range(r, -0.6f, 0.6f));
-    int dense = rng_chance(r, 0.55f);
+    if (kind == PATCH_PLEURAL) walk_to_edge(r, to, &row, &col);
     return (patch){.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape,
-                   .edge = rng_range(r, 0.1f, 0.7f), .hu = dense ? rng_range(r, -200.0f, 80.0f) : rng_range(r, -700.0f, -200.0f),
-                   .grain = rng_range(r, 5.0f, 60.0f), .ragged = rng_range(r, 0.0f, 1.0f),
+                   .edge = kind == PATCH_GLASS ? rng_range(r, 0.1f, 0.8f) : rng_range(r, 0.1f, 0.5f),
+                   .hu = kind == PATCH_GLASS ? rng_range(r, -700.0f, -200.0f) : rng_range(r, -120.0f, 100.0f),
+                   .grain = rng_range(r, 5.0f, 50.0f), .ragged = rng_range(r, 0.0f, kind == PATCH_PLEURAL ? 0.6f : 1.0f),
                    .cell = size * rng_range(r, 0.012f, 0.06f), .key = rng_next(r)};
 }
 

@@ -38,7 +38,7 @@ sampler_options sampler_defaults(lungnet_view view)
     sampler_options o = {.view = view, .seed = 1, .augment = augment_defaults(), .slices = 0.4f, .lesions = 0.4f, .empty = 0.2f};
     if (view == LUNGNET_SAGITTAL) {
         o.augment.stretch = 0.4f; /* slice spacing is often nominal: the same chest comes in many heights */
-        o.augment.opacity = 0.55f; /* no isolated slices with consolidation to learn from here */
+        o.augment.opacity = 0.75f; /* no isolated slices with consolidation to learn from here */
         o.augment.rotate = 0.2f;
     }
     return o;
