@@ -272,19 +272,29 @@ static status push(walker *w, const char *rel, const char *real, int depth, cons
     return COV_OK;
 }
 
+/* Resolves w->full: the path relative to the root (in w->scratch), or NULL if it leads outside or nowhere. */
+static const char *real_path(walker *w)
+{
+    size_t root = strlen(w->real_root);
+    if (!realpath(w->full, w->scratch) || strncmp(w->scratch, w->real_root, root) != 0) return NULL;
+    if (root == 1) return w->scratch + 1; /* the root is "/" */
+    return w->scratch[root] == '/' ? w->scratch + root + 1 : w->scratch[root] == 0 ? w->scratch + root : NULL;
+}
+
 static status visit_link(walker *w, const char *rel, int depth, tally *tallies)
 {
     struct stat st;
-    size_t root = strlen(w->real_root);
-    bool inside = realpath(w->full, w->scratch) && stat(w->full, &st) == 0 &&
-                  strncmp(w->scratch, w->real_root, root) == 0 && (w->scratch[root] == '/' || root == 1);
-    if (!inside || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))) {
-        w->a->special++;
+    char real[PATH_MAX];
+    const char *found = real_path(w);
+    if (!found || stat(w->full, &st) != 0) {
+        error_at(w, rel, "a link that leads out of the archive, in a circle or nowhere: not followed");
         return COV_OK;
     }
-    char real[PATH_MAX];
-    strcpy(real, w->scratch + root + (root > 1));
-    return S_ISREG(st.st_mode) ? visit_file(w, rel, real, &st, tallies) : push(w, rel, real, depth + 1, &st, true);
+    strcpy(real, found);
+    if (S_ISREG(st.st_mode)) return visit_file(w, rel, real, &st, tallies);
+    if (S_ISDIR(st.st_mode) && *real) return push(w, rel, real, depth + 1, &st, true);
+    w->a->special++; /* back to the root, or a device */
+    return COV_OK;
 }
 
 static status visit_name(walker *w, const pending *p, const char *name, tally *tallies)
@@ -379,6 +389,10 @@ static status visit_named(walker *w, const char *rel)
     tally tallies[FOLDER_FORMATS] = {{0}};
     if (!set_full(w, rel) || stat(w->full, &st) != 0) {
         error_at(w, rel, strerror(errno));
+        return COV_OK;
+    }
+    if (w->explicit_list && !real_path(w)) {
+        error_at(w, rel, "listed, but a link leads out of the archive");
         return COV_OK;
     }
     if (S_ISDIR(st.st_mode)) {

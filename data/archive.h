@@ -44,8 +44,8 @@ typedef struct archive {
     archive_entry *entries; /* owned; sorted by path (bytes), then format */
     int64_t count;
     int64_t ignored;  /* files of no known format, and what the patterns left out */
-    int64_t special;  /* devices, sockets, FIFOs; links that lead outside, nowhere or in a circle */
-    int64_t errors;   /* folders or files that could not be read, listed paths that are not there */
+    int64_t special;  /* devices, sockets, FIFOs; links to what is found anyway */
+    int64_t errors;   /* folders that could not be read, links that lead outside or nowhere, listed paths not there */
     char *error_text; /* owned; one line each, the first ARCHIVE_ERRORS_KEPT; "" if none */
     void *arena;      /* owned; the strings */
 } archive;

@@ -187,6 +187,16 @@ static void links_count_only_where_the_walk_does_not_come_by_itself(void **state
     assert_int_equal(symlink("nowhere", full("l/broken.nii.gz")), 0);
     archive *a = walk(NULL);
     EXPECT(a, "l/annexed.nii.gz", "l/cached.nii.gz", "l/hidden/in.nii.gz", "real/ct.nii.gz");
+    assert_int_equal(a->errors, 3); /* what is not looked at is said */
+    assert_non_null(strstr(a->error_text, "l/outside.nii.gz: a link that leads out"));
+    assert_non_null(strstr(a->error_text, "l/broken.nii.gz"));
+    archive_free(&a);
+    FILE *list = fopen(full("list.txt"), "w");
+    fputs("l/again.nii.gz\nl/outside.nii.gz\n", list);
+    fclose(list);
+    a = walk(&(archive_options){.list = full("list.txt")});
+    EXPECT(a, "l/again.nii.gz");
+    assert_int_equal(a->errors, 1);
     archive_free(&a);
     /* where a pattern leaves the real one out, the link is what was asked for */
     const char *const include[] = {"l/*"};
