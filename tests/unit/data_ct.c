@@ -51,6 +51,7 @@ static const struct {
 
 static reason expected_reason(const archive_entry *e)
 {
+    if (strcmp(e->path, "slices/infnet/class") == 0) return REASON_NOT_3D; /* labels as palette colours */
     if (strcmp(e->format, "png") == 0) return REASON_NOT_CT;
     if (strcmp(e->format, "nifti") != 0) return REASON_UNSUPPORTED;
     if (strncmp(e->path, "volumes/", 8) == 0) return str_ends_with(e->path, "/ct.nii.gz") ? REASON_NONE : REASON_NOT_CT;
