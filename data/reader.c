@@ -1,13 +1,34 @@
 /* reader: the table of formats and the checks that hold for all of them. */
 #include "data/reader.h"
 
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const reader *const readers[] = {&read_nifti, &read_png, &read_dicom, &read_metaimage, &read_nrrd};
 enum { READERS = sizeof readers / sizeof readers[0] };
 
+/* The first in the table of the formats whose slices lie in the folder. */
+static const reader *reader_for_folder(const char *folder)
+{
+    int best = READERS;
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && best && (e = readdir(d));) {
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        for (int i = 0; e->d_name[0] != '.' && n < (int)sizeof path && i < best; i++)
+            if (readers[i]->per_folder && readers[i]->claims(path)) best = i;
+    }
+    if (d) closedir(d);
+    return best < READERS ? readers[best] : NULL;
+}
+
 const reader *reader_for(const char *path)
 {
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return reader_for_folder(path);
     for (int i = 0; i < READERS; i++)
         if (readers[i]->claims(path)) return readers[i];
     return NULL;

@@ -21,7 +21,9 @@ typedef struct reader {
     status (*voxels)(const char *path, const volume_header *head, int16_t *hu, volume_stats *stats, reason *why);
 } reader;
 
-const reader *reader_for(const char *path); /* NULL: no format claims it (ignored) */
+/* For a folder: the format of the slices in it; where there are two, reader_named tells them apart. NULL: no format
+ * claims it (ignored). */
+const reader *reader_for(const char *path);
 const reader *reader_named(const char *format);
 /* Checks that statistics can be a CT in HU: COV_FORMAT and REASON_NOT_CT with a message otherwise. */
 status reader_check_ct(const char *path, const volume_header *h, const volume_stats *stats, reason *why);

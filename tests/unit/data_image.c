@@ -211,6 +211,7 @@ static void a_folder_of_16_bit_slices_is_a_volume_in_the_order_of_names(void **s
         for (int k = 0; k < 6; k++) px[k] = (uint16_t)(32768 - 1000 + 100 * z + k);
         assert_int_equal(image_write_gray16(in_folder(name), 2, 3, px), COV_OK);
     }
+    assert_ptr_equal(reader_for(in_folder("ct")), &read_png);
     assert_int_equal(read_png.header(in_folder("ct"), &h, &why), COV_OK);
     assert_int_equal(h.nx, 3);
     assert_int_equal(h.ny, 2);
@@ -235,6 +236,7 @@ static void eight_bit_slices_are_not_a_ct_and_an_empty_folder_is_truncated(void 
     assert_int_equal(mkdir(in_folder("windowed"), 0777), 0);
     assert_int_equal(read_png.header(in_folder("windowed"), &h, &why), COV_FORMAT);
     assert_int_equal(why, REASON_TRUNCATED);
+    assert_null(reader_for(in_folder("windowed")));
     assert_int_equal(image_write_gray(in_folder("windowed/a.PNG"), 2, 2, px), COV_OK);
     assert_int_equal(read_png.header(in_folder("windowed"), &h, &why), COV_FORMAT);
     assert_int_equal(why, REASON_NOT_CT);
