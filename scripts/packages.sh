@@ -2,7 +2,7 @@
 # Installs what covpipe is built with on Debian 12 (root, or sudo). Quick when everything is there already.
 set -euo pipefail
 packages=(gcc g++ cmake ninja-build openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libnifti2-dev libznz-dev zlib1g-dev
-          libpng-dev libdnnl-dev libssl-dev libcmocka-dev python3)
+          libpng-dev libdnnl-dev libssl-dev libcmocka-dev python3 python3-h5py)
 missing=()
 for p in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

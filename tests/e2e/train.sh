@@ -1,0 +1,43 @@
+#!/bin/bash
+# Training from the command line, on phantoms: ranks agree with one rank, SIGTERM leaves a checkpoint and 75, the same command
+# goes on and ends, what was trained can be evaluated, and wrong calls say what is wrong.
+set -eu
+rm -rf "$SCRATCH"; mkdir -p "$SCRATCH"; cd "$SCRATCH"
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+"$COVPIPE" phantom --out chests --studies 2 --seed 3 --size 64 --slices 12 --quiet >/dev/null
+cases=chests/cases.csv
+[ -f "$cases" ] || fail "the phantoms came without cases.csv"
+train() { model=$1; shift; "$COVPIPE" train "$model" --cases "$cases" --threads 1 --precision fp32 --log-json "$@"; }
+last_loss() { grep -o '"loss":[0-9.]*' "$1" | tail -1 | cut -d: -f2; }
+
+# One rank and three, the same global batch.
+train lung-sagittal --steps 3 --batch 4 --out one.h5 2> one.log
+mpirun --oversubscribe -n 3 "$COVPIPE" train lung-sagittal --cases "$cases" --threads 1 --precision fp32 --log-json \
+    --steps 3 --batch 4 --out three.h5 2> three.log
+a=$(last_loss one.log); b=$(last_loss three.log)
+awk -v a="$a" -v b="$b" 'BEGIN { d = a - b; exit !(a > 0 && d < 1e-3 && d > -1e-3) }' || fail "loss $a on one rank, $b on three"
+
+# Stopped and resumed.
+train lung-sagittal --steps 400 --out long.h5 2> long.log & pid=$!
+for _ in $(seq 300); do grep -q '"step":' long.log && break; sleep 0.2; done
+kill -TERM $pid; code=0; wait $pid || code=$?
+[ $code = 75 ] || fail "exit code $code after SIGTERM, expected 75"
+[ -f long.h5.checkpoint ] && [ ! -e long.h5 ] || fail "a stopped training leaves its checkpoint and no result"
+code=0; train lung-sagittal --steps 401 --out long.h5 2> other.log || code=$?
+[ $code = 2 ] && grep -q 'another training' other.log || fail "another training's checkpoint was taken (exit code $code)"
+train lung-sagittal --steps 400 --out long.h5 2> more.log & pid=$!
+for _ in $(seq 300); do grep -q '"step":' more.log && break; sleep 0.2; done
+kill -TERM $pid; wait $pid || true
+first=$(grep -o '"step":[0-9]*' more.log | head -1 | cut -d: -f2); before=$(grep -o '"step":[0-9]*' long.log | tail -1 | cut -d: -f2)
+[ "$first" -gt "$before" ] || fail "the resumed training started over (step $first after $before)"
+
+# What was trained can be evaluated; a model in the other's place is named.
+train lung-axial --steps 2 --batch 1 --out axial.h5 2> axial.log
+"$COVPIPE" eval lung --cases "$cases" --lung-axial axial.h5 --lung-sagittal one.h5 --threads 1 --json eval.json > eval.md
+grep -q 'fused + CRF' eval.md && grep -q '"dice"' eval.json || fail "eval printed no table"
+code=0; "$COVPIPE" eval lung --cases "$cases" --lung-axial one.h5 --lung-sagittal one.h5 2> wrong.log >/dev/null || code=$?
+[ $code = 2 ] && grep -q "lung-axial" wrong.log || fail "sagittal weights passed for axial ones (exit code $code)"
+code=0; train lung-axial --out x.h5 2> none.log || code=$?
+[ $code = 2 ] && grep -q -- '--minutes' none.log || fail "a training without a length (exit code $code)"
+echo "training from the command line: all checks passed"
