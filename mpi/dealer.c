@@ -154,6 +154,9 @@ static status check_studies(const farm_options *o)
         if (strlen(s->path_abs) >= PROTOCOL_PATH || strlen(s->path_rel) >= STUDY_PATH || strlen(s->id) >= STUDY_ID ||
             strlen(s->format) >= 16)
             return COV_FAIL(COV_USAGE, "%s: its path or identifier is too long (%d bytes at most)", s->path_rel, STUDY_PATH - 1);
+        if (k > 0 && strcmp(s->path_rel, s[-1].path_rel) == 0) /* they would share a part */
+            return COV_FAIL(COV_USAGE, "%s: two studies (%s, %s) with one path; leave one of them out with --exclude", s->path_rel,
+                            s[-1].format, s->format);
     }
     return COV_OK;
 }
@@ -428,7 +431,7 @@ static status take_signal(dealer *d, int from, message *in)
 {
     int64_t count = message_get_i64(in);
     if (count > 1) return COV_FAIL(COV_STOPPED, "stopped at once by a second signal (rank %d); what was committed stays", from);
-    if (d->draining) return COV_OK;
+    if (d->draining || d->finishing) return COV_OK;
     d->draining = 1;
     d->p.phase = "draining";
     d->drain_end = world_now() + d->o->grace_seconds;

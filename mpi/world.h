@@ -25,7 +25,7 @@ void world_abort(world *w, int code) __attribute__((noreturn));
 int world_rank(const world *w);
 int world_size(const world *w);
 const char *world_host(const world *w, int rank); /* borrowed */
-/* How many signals to stop have come so far. Local. */
+/* How many signals to stop have come so far; several within a second count as one. Local. */
 int world_signals(world *w);
 int world_signal_socket(const world *w); /* for poll */
 double world_now(void);                  /* seconds, monotonic */

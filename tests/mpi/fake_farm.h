@@ -105,7 +105,11 @@ static inline status fake_run(void *worker, const volume *v, const volume_stats 
     out->lung = malloc((size_t)n);
     if (!out->slices || !out->lung) return COV_FAIL(COV_NOMEM, "no memory");
     for (int64_t i = 0; i < n; i++) out->lung[i] = (uint8_t)(v->hu[i] % 3); /* what fake_hu leads one to expect */
-    for (int64_t z = 0; z < v->head.nz; z++) out->slices[z] = (slice_row){.z = (int32_t)z, .position_mm = (double)z, .lung_px = 1};
+    int64_t area = v->head.nx * v->head.ny;
+    for (int64_t z = 0; z < v->head.nz; z++) {
+        out->slices[z] = (slice_row){.z = (int32_t)z, .position_mm = (double)z};
+        for (int64_t i = 0; i < area; i++) out->slices[z].lung_px += out->lung[z * area + i] != 0;
+    }
     out->row.lung_ml = (double)n;
     return COV_OK;
 }
