@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# A 300-slice 512 x 512 study end to end: read, segment, CRF, measure, write, gather. Wall time and peak memory of a rank.
+#   scripts/bench-study.sh [FOLDER]      the phantom is made once and kept in FOLDER (default: ./bench-study)
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+covpipe=${COVPIPE:-$here/../build/covpipe} folder=${1:-bench-study}
+[ -e "$folder/cases.csv" ] || "$covpipe" phantom --out "$folder" --studies 1 --size 512 --slices 300 --seed 1 --quiet
+cat "$folder"/archive/*/*/ct.nii* >/dev/null   # in the page cache
+for _ in 1 2 3; do
+    rm -rf "$folder"/c.h5*
+    start=$(date +%s.%N)
+    "$covpipe" --archive "$folder/archive" --out "$folder/c.h5" --quiet 2>/dev/null &
+    job=$!
+    peak=0
+    while kill -0 $job 2>/dev/null; do   # VmHWM of every process of the job: the worker's is the rank's peak
+        for p in $(pgrep -P $job; for c in $(pgrep -P $job); do pgrep -P "$c"; done); do
+            kib=$(awk '/VmHWM/ { print $2 }' /proc/"$p"/status 2>/dev/null || echo 0)
+            [ "${kib:-0}" -gt $peak ] && peak=$kib
+        done
+        sleep 0.2
+    done
+    wait $job
+    echo "wall $(echo "$(date +%s.%N) - $start" | bc | cut -c1-6) s, largest process $((peak / 1024)) MiB"
+done
+"$covpipe" inspect "$folder/c.h5" --study "$("$covpipe" inspect "$folder/c.h5" --csv | tail -1 | cut -d, -f1)" | grep -E 'seconds|lung_ml|slices'
