@@ -19,8 +19,8 @@
 enum { ARCHIVE_PATH_MOST = 4096, ARCHIVE_DEPTH = 256, ARCHIVE_ERRORS_KEPT = 100 };
 
 typedef struct archive_options {
-    /* Shell patterns on the relative path ('*' crosses '/'); one without a '/' is tried on the last name too. No include
-     * pattern: all. Exclude wins, and a folder that it names is not looked into. NULL where the count is 0. */
+    /* Shell patterns on the relative path ('*' crosses '/'); one without a '/' is tried on the last name too. No
+     * include pattern: all. Exclude wins, and a folder that it names is not looked into. NULL where the count is 0. */
     const char *const *include, *const *exclude;
     int include_count, exclude_count;
     const char *list;   /* file of relative paths, one a line, or a CSV with a `path` column; NULL: the whole tree */

@@ -13,7 +13,7 @@ typedef struct reader {
     const char *format; /* "nifti", "dicom", "metaimage", "nrrd", "png" */
     /* 1: the name looks like this format's. 2: the file is a satellite of another (.img beside .hdr). 0: not mine. */
     int (*claims)(const char *path);
-    /* 1: all such files of one folder are one study (isolated slices, DICOM); header and voxels get the folder's path. */
+    /* 1: all such files of one folder are one study (isolated slices, DICOM); header and voxels get the folder. */
     int per_folder;
     /* NULL: known but not readable by this version (UNSUPPORTED). */
     status (*header)(const char *path, volume_header *out, reason *why);

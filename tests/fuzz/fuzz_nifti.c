@@ -33,7 +33,7 @@ static void check_export(const volume_header *h, const int16_t *hu)
     size_t count = (size_t)(h->nx * h->ny * h->nz);
     int16_t *native = malloc(2 * count), *back = malloc(2 * count);
     FUZZ_CHECK(native && back);
-    fuzz_file(".out.nii", NULL, 0, path, sizeof path);
+    fuzz_file(".out.nii", (const uint8_t *)"", 0, path, sizeof path);
     volume_to_native(h, hu, native, 2);
     FUZZ_CHECK(nifti_write(path, h, native, NIFTI_I16) == COV_OK);
     FUZZ_CHECK(read_nifti.header(path, &again, &why) == COV_OK);
