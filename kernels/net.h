@@ -3,8 +3,8 @@
  *
  * Builders never fail: the first error is kept and net_compile returns it. A net_t is a tensor of the
  * graph. Parameters are named "block/conv1/w", fp32, initialised He-normal (convs, linear) from the seed,
- * gamma 1, beta 0. Activations are fp32 or bf16 (`precision`); losses and norms accumulate in fp32. Memory is planned once:
- * inference reuses buffers as soon as the last reader has run; training keeps what backward needs.
+ * gamma 1, beta 0. Activations are fp32 or bf16 (`precision`); losses and norms accumulate in fp32. Memory is
+ * planned once: inference reuses buffers as soon as the last reader has run; training keeps what backward needs.
  * A net is used by one thread at a time. Local; data-parallel training sums gradients between
  * net_backward and optim_run, over net_gradients(). */
 #ifndef COV_KERNELS_NET_H
@@ -34,8 +34,10 @@ status net_new(const backend *b, device *d, uint64_t seed, net **out);
 void net_free(net **n);
 
 /* ---- builders; names are unique in the net, "a/b/c" */
-net_t net_input(net *n, const char *name, tensor_shape shape); /* activations: give F32, compile turns them to the precision */
-net_t net_constant(net *n, const char *name, tensor_shape shape); /* labels, targets, weights: keeps its type, no gradient */
+/* Activations: given as F32, turned to the precision. Constants (labels, targets, weights) keep their type and
+ * have no gradient. */
+net_t net_input(net *n, const char *name, tensor_shape shape);
+net_t net_constant(net *n, const char *name, tensor_shape shape);
 net_t net_conv(net *n, const char *name, net_t x, int channels, int kernel, int stride, int pad, int bias, int relu);
 net_t net_convt(net *n, const char *name, net_t x, int channels, int kernel, int stride, int pad, int bias, int relu);
 net_t net_linear(net *n, const char *name, net_t x, int channels, int relu);
@@ -56,7 +58,7 @@ net_t net_loss_ce(net *n, net_t logits, net_t label);
 net_t net_loss_l1s(net *n, net_t prediction, net_t target, net_t weight, float beta);
 net_t net_output(net *n, const char *name, net_t x); /* kept to the end and readable; F32 for the reader */
 tensor_shape net_shape(const net *n, net_t x);       /* as inferred; zeros after an error */
-/* Parameters built from now on are (not) frozen, and their sub-graph costs no backward where nothing before it trains. */
+/* Parameters built from now on are (not) frozen; where nothing before them trains either, there is no backward. */
 void net_freeze(net *n, bool frozen);
 
 /* Another size or batch for an input or constant; the type stays, parameters are kept, the net must be compiled again
@@ -65,10 +67,12 @@ status net_reshape(net *n, net_t input, tensor_shape shape);
 
 /* ---- compile and run */
 /* `losses` (count, may be 0) with their weights are what NET_TRAIN differentiates: sum of weight * loss. */
-/* weights NULL: all 1. May be called again with another mode, precision or losses; only what outputs and these losses need
- * is run. Inference folds BatchNorm into a plain convolution before it. Inputs must be set again after each compile. */
-status net_compile(net *n, net_mode mode, net_precision precision, const net_t *losses, const float *weights, int count);
-status net_set_input(net *n, net_t input, const void *host); /* kept until set again; F32 (input) or its own type (constant), dense */
+/* weights NULL: all 1. May be called again with another mode, precision or losses; only what outputs and these losses
+ * need is run. Inference folds BatchNorm into a plain convolution before it. Inputs must be set again afterwards. */
+status net_compile(net *n, net_mode mode, net_precision precision, const net_t *losses, const float *weights,
+                   int count);
+/* Dense, F32 (input) or its own type (constant); kept until set again or compiled again. */
+status net_set_input(net *n, net_t input, const void *host);
 status net_forward(net *n);
 status net_backward(net *n);                     /* once after each net_forward; gradients are zeroed first */
 status net_get(net *n, net_t output, void *host); /* an output or a loss, as F32, dense */
@@ -79,8 +83,9 @@ int net_param_count(const net *n);
 const net_param *net_param_at(const net *n, int k);
 status net_param_set(net *n, int k, const float *host); /* bumps versions */
 status net_param_get(net *n, int k, float *host);
-/* One flat device array each over all trainable parameters, in order: what a reduction or optimiser walks. Each parameter
- * starts at a multiple of 64 floats; the gaps are zero in both arrays. *grads is NULL where the net is not compiled for training. */
+/* One flat device array each over all trainable parameters, in order: what a reduction or optimiser walks. Each
+ * parameter starts at a multiple of 64 floats; the gaps are zero in both arrays. *grads is NULL where the net is not
+ * compiled for training. */
 status net_gradients(net *n, float **grads, float **values, size_t *count);
 void net_touch(net *n); /* parameters were changed through net_gradients() */
 size_t net_activation_bytes(const net *n);

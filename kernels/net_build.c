@@ -168,10 +168,11 @@ static status infer_node(net *n, net_node *v)
     if (v->o.kind == OP_RESIZE && v->like >= 0) {
         v->run.out_h = n->values[v->like].run.h;
         v->run.out_w = n->values[v->like].run.w;
-    } else if (v->o.kind == OP_RESIZE) {
+    } else if (v->o.kind == OP_RESIZE && (v->shapes.x[0].h != v->from_h || v->shapes.x[0].w != v->from_w)) {
         tensor_shape x = v->shapes.x[0];
         if (x.h * v->o.out_h % v->from_h || x.w * v->o.out_w % v->from_w)
-            return COV_FAIL(COV_BROKEN, "resize: built as %lldx%lld to %lldx%lld, which gives no whole size for %lldx%lld",
+            return COV_FAIL(COV_BROKEN,
+                            "resize: built as %lldx%lld to %lldx%lld, which gives no whole size for %lldx%lld",
                             (long long)v->from_h, (long long)v->from_w, (long long)v->o.out_h, (long long)v->o.out_w,
                             (long long)x.h, (long long)x.w);
         v->run.out_h = x.h * v->o.out_h / v->from_h;
@@ -192,13 +193,15 @@ static net_t add_node(net *n, const char *name, op o, const net_t *x, int nx, ne
     if (!name) name = made;
     if (!may_build(n, name)) return -1;
     net_node v = {.o = o, .nx = nx, .like = like, .fold = -1};
-    if (nx < 1 || nx > OP_MAX_X) return fail(n, COV_FAIL(COV_BROKEN, "%d inputs, expected 1 to %d", nx, OP_MAX_X), name);
+    if (nx < 1 || nx > OP_MAX_X)
+        return fail(n, COV_FAIL(COV_BROKEN, "%d inputs, expected 1 to %d", nx, OP_MAX_X), name);
     for (int k = 0; k < nx; k++) {
         if (!known(n, name, v.x[k] = x[k])) return -1;
         net_value *from = &n->values[x[k]];
         from->run = from->shape;
         if (from->node >= 0 && op_is_loss(n->nodes[from->node].o.kind))
-            return fail(n, COV_FAIL(COV_BROKEN, "reads the loss %s; a loss ends the graph", n->nodes[from->node].name), name);
+            return fail(n, COV_FAIL(COV_BROKEN, "reads the loss %s; a loss ends the graph", n->nodes[from->node].name),
+                        name);
     }
     if (like >= 0) n->values[like].run = n->values[like].shape;
     v.from_h = n->values[x[0]].shape.h;
@@ -209,7 +212,8 @@ static net_t add_node(net *n, const char *name, op o, const net_t *x, int nx, ne
         return fail(n, COV_FAIL(COV_NOMEM, "no memory for the graph"), name);
     for (int k = 0; k < v.shapes.np && s == COV_OK; k++) s = add_param(n, &v, k, v.shapes.p[k]);
     v.np = v.shapes.np;
-    v.y = s == COV_OK ? add_value(n, NULL, (net_value){.kind = NET_VALUE_NODE, .node = n->node_count, .shape = v.shapes.y}) : -1;
+    net_value y = {.kind = NET_VALUE_NODE, .node = n->node_count, .shape = v.shapes.y};
+    v.y = s == COV_OK ? add_value(n, NULL, y) : -1;
     if (v.y < 0) {
         fail(n, s, name);
         free(v.name);
@@ -219,16 +223,24 @@ static net_t add_node(net *n, const char *name, op o, const net_t *x, int nx, ne
     return v.y;
 }
 
+static net_t add_window(net *n, const char *name, op o, net_t x, int kernel, int stride, int pad)
+{
+    o.kernel = kernel;
+    o.stride = stride;
+    o.pad = pad;
+    return add_node(n, name, o, &x, 1, -1);
+}
+
 net_t net_conv(net *n, const char *name, net_t x, int channels, int kernel, int stride, int pad, int bias, int relu)
 {
-    op o = {.kind = OP_CONV, .channels = channels, .kernel = kernel, .stride = stride, .pad = pad, .bias = bias, .relu = relu};
-    return add_node(n, name, o, &x, 1, -1);
+    op o = {.kind = OP_CONV, .channels = channels, .bias = bias, .relu = relu};
+    return add_window(n, name, o, x, kernel, stride, pad);
 }
 
 net_t net_convt(net *n, const char *name, net_t x, int channels, int kernel, int stride, int pad, int bias, int relu)
 {
-    op o = {.kind = OP_CONVT, .channels = channels, .kernel = kernel, .stride = stride, .pad = pad, .bias = bias, .relu = relu};
-    return add_node(n, name, o, &x, 1, -1);
+    op o = {.kind = OP_CONVT, .channels = channels, .bias = bias, .relu = relu};
+    return add_window(n, name, o, x, kernel, stride, pad);
 }
 
 net_t net_linear(net *n, const char *name, net_t x, int channels, int relu)
@@ -264,7 +276,7 @@ net_t net_resize_like(net *n, net_t x, net_t like, int nearest)
 
 net_t net_maxpool(net *n, net_t x, int kernel, int stride, int pad)
 {
-    return add_node(n, NULL, (op){.kind = OP_MAXPOOL, .kernel = kernel, .stride = stride, .pad = pad}, &x, 1, -1);
+    return add_window(n, NULL, (op){.kind = OP_MAXPOOL}, x, kernel, stride, pad);
 }
 
 net_t net_avgpool(net *n, net_t x) { return add_node(n, NULL, (op){.kind = OP_AVGPOOL}, &x, 1, -1); }
@@ -288,7 +300,8 @@ net_t net_loss_bce(net *n, net_t logits, net_t target, net_t weight)
 net_t net_loss_dice(net *n, net_t logits, net_t target)
 {
     net_t in[2] = {logits, target};
-    return add_node(n, NULL, (op){.kind = OP_LOSS_DICE, .eps = 1}, in, 2, -1); /* 1: an empty slice predicted empty costs 0 */
+    op o = {.kind = OP_LOSS_DICE, .eps = 1}; /* 1: an empty slice predicted empty costs 0 */
+    return add_node(n, NULL, o, in, 2, -1);
 }
 
 net_t net_loss_ce(net *n, net_t logits, net_t label)

@@ -102,8 +102,10 @@ static status slots_of_values(net *n)
         size_t bytes;
         if (!v->needed) continue;
         COV_TRY(tensor_bytes(v->run, &bytes));
-        if (v->node < 0) v->slot = slot_new(n, bytes, -1, end);
-        else v->slot = slot_new(n, bytes, v->node, v->output || v->loss ? end : n->nodes[v->node].backward ? end - 1 - v->node : v->node);
+        int first = v->node, last = v->node;
+        if (v->node >= 0 && n->nodes[v->node].backward) last = end - 1 - v->node;
+        if (v->node < 0 || v->output || v->loss) last = end;
+        v->slot = slot_new(n, bytes, first, last);
     }
     for (int k = 0; k < n->node_count; k++) {
         const net_node *v = &n->nodes[k];
@@ -234,7 +236,6 @@ static status make_plans(net *n)
     return COV_OK;
 }
 
-/* net_param_at's gradients come and go with the mode before arguments are set from them. */
 static status compile(net *n, const net_t *losses, const float *weights, int count)
 {
     int train = n->mode == NET_TRAIN, live = 0;

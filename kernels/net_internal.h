@@ -38,13 +38,13 @@ typedef struct net_node {
     char *name; /* owned; given, or made of kind and number */
     int nx, np;
     net_t x[OP_MAX_X], y;
-    int p[OP_MAX_P];       /* parameters */
-    net_t like;            /* RESIZE: whose h and w it takes; -1: it keeps the ratio it was built with */
+    int p[OP_MAX_P];        /* parameters */
+    net_t like;             /* RESIZE: whose h and w it takes; -1: it keeps the ratio it was built with */
     int64_t from_h, from_w; /* RESIZE: input's size when built */
     /* compiled: */
-    op run;         /* o with the mode's and the folding's changes */
+    op run; /* o with the mode's and the folding's changes */
     int needed, backward;
-    int fold;       /* parameter set in folds; -1: none */
+    int fold; /* parameter set in folds; -1: none */
     op_shapes shapes;
     int saved[OP_MAX_SAVED], meet[OP_MAX_X]; /* slots; meet: where a dx waits to be accumulated; -1: none */
     plan *forward_plan, *backward_plan;
@@ -52,24 +52,24 @@ typedef struct net_node {
 } net_node;
 
 typedef struct net_parameter {
-    net_param public; /* first: net_param_at hands out its address */
-    char *name;       /* owned */
+    net_param public;     /* first: net_param_at hands out its address */
+    char *name;           /* owned */
     size_t count, offset; /* floats; offset into values, and into grads if trainable */
-    float spread;     /* initial standard deviation, or 0 */
-    float start;      /* initial value where spread is 0 */
+    float spread;         /* initial standard deviation, or 0 */
+    float start;          /* initial value where spread is 0 */
     uint64_t version;
 } net_parameter;
 
 /* A BatchNorm folded into the conv before it: the conv's own weights stay, and these are run. */
 typedef struct net_fold {
-    int conv, norm;   /* nodes */
+    int conv, norm;                   /* nodes */
     size_t offset, weights, channels; /* floats in folded: weights first, then `channels` biases at bias */
     size_t bias;
 } net_fold;
 
 struct net {
-    const backend *b; /* borrowed */
-    device *d;        /* borrowed */
+    const backend *b;       /* borrowed */
+    device *d;              /* borrowed */
     uint64_t seed, version; /* version: of the newest change to any parameter */
     bool freeze;
     status failed; /* the first builder's error, and its message */
@@ -85,7 +85,7 @@ struct net {
     float *weights, *grads;  /* device: trainable, frozen, statistics; and gradients of the first */
     size_t trainable, total; /* floats, with each parameter padded to NET_ALIGN bytes */
 
-    int reuse; /* 1; tests set 0 to see that the memory plan changes nothing */
+    int reuse;         /* 1; tests set 0 to see that the memory plan changes nothing */
     int compiled, ran; /* ran: net_forward was called since, so net_backward may be */
     net_mode mode;
     net_precision precision;

@@ -43,7 +43,10 @@ status net_place(net_slot *slots, int count, int reuse, size_t *total)
     status s = COV_OK;
     size_t sum = 0;
     *total = 0;
-    if (!order || !near) { s = COV_FAIL(COV_NOMEM, "no memory to plan %d tensors", count); goto done; }
+    if (!order || !near) {
+        s = COV_FAIL(COV_NOMEM, "no memory to plan %d tensors", count);
+        goto done;
+    }
     for (int k = 0; k < count; k++) {
         size_t padded;
         if (!size_add(slots[k].bytes, NET_ALIGN - 1, &padded) || !size_add(sum, padded, &sum)) {

@@ -31,7 +31,10 @@ static void initialise(const net *n, const net_parameter *p, float *value)
 {
     uint64_t state = random_start(n->seed, p->name);
     for (size_t i = 0; i < p->count; i++) {
-        if (!(p->spread > 0)) { value[i] = p->start; continue; }
+        if (!(p->spread > 0)) {
+            value[i] = p->start;
+            continue;
+        }
         double u = ((double)(random_next(&state) >> 11) + 0.5) * 0x1p-53; /* in (0,1) */
         double turn = (double)(random_next(&state) >> 11) * 0x1p-53;
         value[i] = (float)(p->spread * sqrt(-2 * log(u)) * cos(2 * 3.14159265358979323846 * turn));
@@ -111,7 +114,8 @@ const net_param *net_param_at(const net *n, int k)
 static status param_check(net *n, int k)
 {
     COV_TRY(net_params_ready(n));
-    if (k < 0 || k >= n->param_count) return COV_FAIL(COV_BROKEN, "parameter %d of a net that has %d", k, n->param_count);
+    if (k < 0 || k >= n->param_count)
+        return COV_FAIL(COV_BROKEN, "parameter %d of a net that has %d", k, n->param_count);
     return COV_OK;
 }
 

@@ -70,7 +70,8 @@ status net_backward(net *n)
             size_t count;
             if (v->meet[j] < 0) continue;
             COV_TRY(tensor_count(x->run, &count));
-            COV_TRY(n->b->accumulate(n->d, x->run.type, count, v->back.dx[j].data, n->arena + n->slots[x->grad].offset));
+            COV_TRY(
+                n->b->accumulate(n->d, x->run.type, count, v->back.dx[j].data, n->arena + n->slots[x->grad].offset));
         }
     }
     return COV_OK;

@@ -25,13 +25,15 @@ static const char *type_name(tensor_type t)
     return t == TENSOR_F32 ? "f32" : t == TENSOR_BF16 ? "bf16" : t == TENSOR_I32 ? "i32" : t == TENSOR_U8 ? "u8" : "?";
 }
 
-typedef struct text { char s[96]; } text;
+typedef struct text {
+    char s[96];
+} text;
 
 static text show(tensor_shape s)
 {
     text t;
-    snprintf(t.s, sizeof t.s, "(%lld,%lld,%lld,%lld) %s", (long long)s.n, (long long)s.h, (long long)s.w, (long long)s.c,
-             type_name(s.type));
+    snprintf(t.s, sizeof t.s, "(%lld,%lld,%lld,%lld) %s", (long long)s.n, (long long)s.h, (long long)s.w,
+             (long long)s.c, type_name(s.type));
     return t;
 }
 
@@ -46,7 +48,8 @@ static status need_inputs(const op *o, const op_shapes *s, int least, int most)
 
 static status need_window(const op *o)
 {
-    if (o->kernel < 1 || o->kernel > WINDOW_MAX || o->stride < 1 || o->stride > WINDOW_MAX || o->pad < 0 || o->pad >= o->kernel)
+    if (o->kernel < 1 || o->kernel > WINDOW_MAX || o->stride < 1 || o->stride > WINDOW_MAX || o->pad < 0 ||
+        o->pad >= o->kernel)
         return COV_FAIL(COV_BROKEN, "%s: kernel %d, stride %d, pad %d: expected 1 to %d, 1 to %d, and 0 to kernel-1",
                         op_name(o->kind), o->kernel, o->stride, o->pad, WINDOW_MAX, WINDOW_MAX);
     return COV_OK;
@@ -69,7 +72,8 @@ static status infer_dense(const op *o, op_shapes *s)
 {
     tensor_shape x = s->x[0];
     COV_TRY(need_inputs(o, s, 1, 1));
-    if (o->channels < 1) return COV_FAIL(COV_BROKEN, "%s: %d output channels, expected 1 or more", op_name(o->kind), o->channels);
+    if (o->channels < 1)
+        return COV_FAIL(COV_BROKEN, "%s: %d output channels, expected 1 or more", op_name(o->kind), o->channels);
     if (o->kind == OP_LINEAR) {
         s->p[0] = tensor_shape_of(o->channels, 1, 1, x.c, TENSOR_F32);
         s->y = tensor_shape_of(x.n, x.h, x.w, o->channels, x.type);
@@ -86,8 +90,8 @@ static status infer_dense(const op *o, op_shapes *s)
     s->p[1] = vector(o->channels);
     s->np = o->bias ? 2 : 1;
     if (s->y.h < 1 || s->y.w < 1)
-        return COV_FAIL(COV_BROKEN, "%s: a %d x %d kernel with pad %d leaves nothing of %s", op_name(o->kind), o->kernel,
-                        o->kernel, o->pad, show(x).s);
+        return COV_FAIL(COV_BROKEN, "%s: a %d x %d kernel with pad %d leaves nothing of %s", op_name(o->kind),
+                        o->kernel, o->kernel, o->pad, show(x).s);
     return COV_OK;
 }
 
@@ -101,8 +105,8 @@ static status infer_maxpool(const op *o, op_shapes *s)
         return COV_FAIL(COV_BROKEN, "maxpool: pad %d is more than half the kernel %d", o->pad, o->kernel);
     s->y = tensor_shape_of(x.n, slid(o, x.h), slid(o, x.w), x.c, x.type);
     if (s->y.h < 1 || s->y.w < 1)
-        return COV_FAIL(COV_BROKEN, "maxpool: a %d x %d kernel with pad %d does not fit in %s", o->kernel, o->kernel, o->pad,
-                        show(x).s);
+        return COV_FAIL(COV_BROKEN, "maxpool: a %d x %d kernel with pad %d does not fit in %s", o->kernel, o->kernel,
+                        o->pad, show(x).s);
     s->nsaved = 1; /* room for the widest index: a backend that needs one byte uses a quarter of it */
     s->saved[0] = tensor_shape_of(s->y.n, s->y.h, s->y.w, s->y.c, TENSOR_I32);
     return COV_OK;
@@ -114,7 +118,8 @@ static status infer_norm(const op *o, op_shapes *s)
     int group = o->kind == OP_GROUPNORM;
     COV_TRY(need_inputs(o, s, 1 + !!o->residual, 1 + !!o->residual));
     if (o->residual) COV_TRY(need_same(o, x, s->x[1]));
-    if (!(o->eps > 0)) return COV_FAIL(COV_BROKEN, "%s: eps %g, expected more than 0", op_name(o->kind), (double)o->eps);
+    if (!(o->eps > 0))
+        return COV_FAIL(COV_BROKEN, "%s: eps %g, expected more than 0", op_name(o->kind), (double)o->eps);
     if (group && (o->groups < 1 || x.c % o->groups))
         return COV_FAIL(COV_BROKEN, "groupnorm: %d groups do not divide the channels of %s", o->groups, show(x).s);
     s->y = x;
@@ -149,8 +154,8 @@ static status infer_loss(const op *o, op_shapes *s)
     if (o->kind == OP_LOSS_CE) target = tensor_shape_of(target.n, target.h, target.w, 1, TENSOR_I32);
     for (int k = 1; k < s->nx; k++)
         if (!tensor_same_shape(s->x[k], target))
-            return COV_FAIL(COV_BROKEN, "%s: %s does not fit the prediction %s, expected %s", op_name(o->kind), show(s->x[k]).s,
-                            show(s->x[0]).s, show(target).s);
+            return COV_FAIL(COV_BROKEN, "%s: %s does not fit the prediction %s, expected %s", op_name(o->kind),
+                            show(s->x[k]).s, show(s->x[0]).s, show(target).s);
     if (o->kind == OP_LOSS_DICE && s->x[0].c != 1)
         return COV_FAIL(COV_BROKEN, "loss_dice: logits %s, expected one channel", show(s->x[0]).s);
     if (o->kind == OP_LOSS_DICE && !(o->eps > 0))
@@ -168,15 +173,20 @@ static status infer_kind(const op *o, op_shapes *s)
     switch (o->kind) {
     case OP_CONV:
     case OP_CONVT:
-    case OP_LINEAR: return infer_dense(o, s);
-    case OP_MAXPOOL: return infer_maxpool(o, s);
+    case OP_LINEAR:
+        return infer_dense(o, s);
+    case OP_MAXPOOL:
+        return infer_maxpool(o, s);
     case OP_GROUPNORM:
-    case OP_BATCHNORM: return infer_norm(o, s);
-    case OP_CONCAT: return infer_concat(o, s);
+    case OP_BATCHNORM:
+        return infer_norm(o, s);
+    case OP_CONCAT:
+        return infer_concat(o, s);
     case OP_LOSS_BCE:
     case OP_LOSS_DICE:
     case OP_LOSS_CE:
-    case OP_LOSS_L1S: return infer_loss(o, s);
+    case OP_LOSS_L1S:
+        return infer_loss(o, s);
     case OP_ADD:
         COV_TRY(need_inputs(o, s, 2, 2));
         COV_TRY(need_same(o, s->x[0], s->x[1]));
@@ -196,7 +206,8 @@ static status infer_kind(const op *o, op_shapes *s)
         COV_TRY(need_inputs(o, s, 1, 1));
         s->y = s->x[0];
         return COV_OK;
-    case OP_KIND_COUNT: break;
+    case OP_KIND_COUNT:
+        break;
     }
     return COV_FAIL(COV_BROKEN, "op kind %d is unknown", (int)o->kind);
 }

@@ -76,8 +76,9 @@ int op_is_loss(op_kind k);
 double op_flops(const op *o, const op_shapes *s);
 
 /* Everything one run reads and writes. Forward: x, p -> y, saved. Backward: x, p, y, saved, dy -> dx, dp.
- * A saved whose data is NULL in forward is not written (no backward follows). A dx or dp whose data is NULL is not computed. dx is overwritten; dp is added to (zeroed by net). For a loss,
- * dy is the F32 scale that multiplies its gradient. dx has the type of x. */
+ * Forward does not write a saved whose data is NULL (no backward follows). A dx or dp whose data is NULL is not
+ * computed. dx is overwritten; dp is added to (zeroed by net). For a loss, dy is the F32 scale that multiplies its
+ * gradient. dx has the type of x. */
 typedef struct op_args {
     tensor x[OP_MAX_X], p[OP_MAX_P], y, saved[OP_MAX_SAVED];
     tensor dy, dx[OP_MAX_X], dp[OP_MAX_P];

@@ -24,7 +24,8 @@ struct optim {
 
 optim_options optim_defaults(int adamw)
 {
-    optim_options o = {.adamw = adamw, .momentum = 0.9f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .schedule = OPTIM_CONSTANT};
+    optim_options o = {
+        .adamw = adamw, .momentum = 0.9f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .schedule = OPTIM_CONSTANT};
     o.rate = adamw ? 1e-3f : 1e-2f;
     o.decay = adamw ? 1e-2f : 1e-4f;
     return o;
@@ -41,7 +42,8 @@ float optim_rate(const optim_options *o, int64_t step)
 
 static status check(const optim_options *o)
 {
-    if (!(o->rate >= 0) || !isfinite(o->rate)) return COV_FAIL(COV_USAGE, "learning rate %g, expected 0 or more", (double)o->rate);
+    if (!(o->rate >= 0) || !isfinite(o->rate))
+        return COV_FAIL(COV_USAGE, "learning rate %g, expected 0 or more", (double)o->rate);
     if (!(o->decay >= 0)) return COV_FAIL(COV_USAGE, "weight decay %g, expected 0 or more", (double)o->decay);
     if (!(o->clip >= 0)) return COV_FAIL(COV_USAGE, "gradient clip %g, expected 0 (off) or more", (double)o->clip);
     if (o->adamw && (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1) || !(o->eps > 0)))
@@ -60,7 +62,8 @@ static status check(const optim_options *o)
 static status find_stretches(optim *o, const float *values)
 {
     int count = net_param_count(o->n);
-    if (!(o->stretches = calloc((size_t)count + 1, sizeof *o->stretches))) return COV_FAIL(COV_NOMEM, "no memory for an optimiser");
+    if (!(o->stretches = calloc((size_t)count + 1, sizeof *o->stretches)))
+        return COV_FAIL(COV_NOMEM, "no memory for an optimiser");
     for (int k = 0; k < count; k++) {
         const net_param *p = net_param_at(o->n, k);
         if (p->frozen || p->statistic) continue;
@@ -133,8 +136,13 @@ status optim_run(optim *o, float grad_scale, float *norm)
     COV_TRY(b->sum_squares(d, count, grads, &squares));
     double length = sqrt(squares) * fabs((double)grad_scale);
     if (norm) *norm = (float)length;
-    optim_step step = {.adamw = o->o.adamw, .rate = optim_rate(&o->o, o->step), .momentum = o->o.momentum,
-                       .beta1 = o->o.beta1, .beta2 = o->o.beta2, .eps = o->o.eps, .grad_scale = grad_scale};
+    optim_step step = {.adamw = o->o.adamw,
+                       .rate = optim_rate(&o->o, o->step),
+                       .momentum = o->o.momentum,
+                       .beta1 = o->o.beta1,
+                       .beta2 = o->o.beta2,
+                       .eps = o->o.eps,
+                       .grad_scale = grad_scale};
     step.t = ++o->step;
     if (!isfinite(length)) return COV_OK;
     if (o->o.clip > 0 && length > o->o.clip) step.grad_scale = (float)(grad_scale * (o->o.clip / length));
@@ -161,7 +169,8 @@ status optim_get(optim *o, float *m, float *v)
 status optim_set(optim *o, int64_t step, const float *m, const float *v)
 {
     const backend *b = net_backend(o->n);
-    if (step < 0 || (o->v && !v)) return COV_FAIL(COV_BROKEN, "optimiser state of step %lld without all its moments", (long long)step);
+    if (step < 0 || (o->v && !v))
+        return COV_FAIL(COV_BROKEN, "optimiser state of step %lld without all its moments", (long long)step);
     COV_TRY(b->upload(net_device(o->n), o->m, m, o->count * sizeof(float)));
     if (o->v) COV_TRY(b->upload(net_device(o->n), o->v, v, o->count * sizeof(float)));
     o->step = step;

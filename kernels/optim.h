@@ -20,7 +20,8 @@ optim_options optim_defaults(int adamw);
 status optim_new(net *n, const optim_options *o, optim **out); /* borrows n */
 void optim_free(optim **o);
 float optim_rate(const optim_options *o, int64_t step); /* step 0 is the first */
-/* One step with the gradients of net_gradients(), multiplied by grad_scale (1/ranks after a sum). *norm: before clipping. */
+/* One step with the gradients of net_gradients(), multiplied by grad_scale (1/ranks after a sum). *norm: before clipping;
+ * where it is not finite, only the step number has changed. */
 status optim_run(optim *o, float grad_scale, float *norm);
 /* For checkpoints: the step number and the moment arrays (count each; v NULL for SGD), host copies. */
 int64_t optim_step_number(const optim *o);

@@ -13,10 +13,14 @@ tensor_shape tensor_shape_of(int64_t n, int64_t h, int64_t w, int64_t c, tensor_
 size_t tensor_type_bytes(tensor_type type)
 {
     switch (type) {
-    case TENSOR_F32: return 4;
-    case TENSOR_BF16: return 2;
-    case TENSOR_I32: return 4;
-    case TENSOR_U8: return 1;
+    case TENSOR_F32:
+        return 4;
+    case TENSOR_BF16:
+        return 2;
+    case TENSOR_I32:
+        return 4;
+    case TENSOR_U8:
+        return 1;
     }
     return 0;
 }
@@ -27,8 +31,8 @@ status tensor_count(tensor_shape s, size_t *out)
     *out = 0;
     for (int i = 0; i < 4; i++)
         if (sizes[i] <= 0 || sizes[i] > INT32_MAX)
-            return COV_FAIL(COV_BROKEN, "a tensor of %lld x %lld x %lld x %lld: sizes must be 1 to 2^31-1", (long long)s.n,
-                            (long long)s.h, (long long)s.w, (long long)s.c);
+            return COV_FAIL(COV_BROKEN, "a tensor of %lld x %lld x %lld x %lld: sizes must be 1 to 2^31-1",
+                            (long long)s.n, (long long)s.h, (long long)s.w, (long long)s.c);
     size_t count;
     if (!size_product(sizes, 4, &count) || count > PTRDIFF_MAX)
         return COV_FAIL(COV_NOMEM, "a tensor of %lld x %lld x %lld x %lld does not fit in memory", (long long)s.n,
@@ -58,7 +62,8 @@ uint16_t tensor_bf16_from_f32(float x)
 {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40u); /* rounding could make infinity of a NaN */
+    if ((u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)((u >> 16) | 0x40u); /* rounding could make infinity of a NaN */
     u += 0x7fffu + ((u >> 16) & 1u);
     return (uint16_t)(u >> 16);
 }

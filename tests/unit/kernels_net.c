@@ -17,7 +17,10 @@ static void gradients_of_every_op_agree_with_finite_differences(void **state)
         float *old = malloc(n * sizeof *old), *now = malloc(n * sizeof *now), *along = malloc(n * sizeof *along);
         ok(net_param_get(z.n, k, old));
         double expected = 0, length = 0, loss[2];
-        for (size_t i = 0; i < n; i++) { along[i] = spread(); length += (double)along[i] * along[i]; }
+        for (size_t i = 0; i < n; i++) {
+            along[i] = spread();
+            length += (double)along[i] * along[i];
+        }
         ok(net_forward(z.n)); /* p->grad is what backward left: not zeroed by forward */
         for (size_t i = 0; i < n; i++) expected += (double)p->grad[i] * (along[i] /= (float)sqrt(length));
         for (int side = 0; side < 2; side++) {
@@ -276,7 +279,10 @@ static void weights_start_he_normal_from_seed_and_name_alone(void **state)
         w[way] = malloc(count * sizeof(float));
         ok(net_param_get(n, k, w[way]));
         double sum = 0, squares = 0;
-        for (size_t i = 0; i < count; i++) { sum += w[way][i]; squares += (double)w[way][i] * w[way][i]; }
+        for (size_t i = 0; i < count; i++) {
+            sum += w[way][i];
+            squares += (double)w[way][i] * w[way][i];
+        }
         assert_true(fabs(sum / (double)count) < 0.003);
         assert_true(fabs(squares / (double)count / (2.0 / (32 * 9)) - 1) < 0.05);
         float b[64], *up = malloc(sizeof(float) * 32 * 4 * 64);
@@ -284,7 +290,8 @@ static void weights_start_he_normal_from_seed_and_name_alone(void **state)
         for (int i = 0; i < 64; i++) assert_true(b[i] == 0);
         ok(net_param_get(n, k + 2, up));
         for (squares = 0, count = 0; count < 32 * 4 * 64; count++) squares += (double)up[count] * up[count];
-        assert_true(fabs(squares / (double)count / (2.0 / 32) - 1) < 0.05); /* stride 2, kernel 2: 32 inputs an output */
+        assert_true(fabs(squares / (double)count / (2.0 / 32) - 1) <
+                    0.05); /* stride 2, kernel 2: 32 inputs an output */
         assert_int_equal(net_param_at(n, k)->decay, 1);
         assert_int_equal(net_param_at(n, k + 1)->decay, 0);
         free(up);
@@ -373,7 +380,8 @@ static void near(zoo_answer a, zoo_answer right, double output, double gradient,
     double far[2] = {length_of(a.logits, right.logits, a.count) / length_of(right.logits, NULL, a.count),
                      length_of(a.grads, right.grads, a.grad_count) / length_of(right.grads, NULL, a.grad_count)};
     if (!(far[0] <= output) || !(far[1] <= gradient) || !(fabs(a.loss - right.loss) <= output * fabs(right.loss)))
-        fail_msg("%s: logits %g, gradients %g, loss %g for %g", what, far[0], far[1], (double)a.loss, (double)right.loss);
+        fail_msg("%s: logits %g, gradients %g, loss %g for %g", what, far[0], far[1], (double)a.loss,
+                 (double)right.loss);
 }
 
 static void answer_free(zoo_answer *a)
@@ -403,10 +411,12 @@ static void every_backend_agrees_with_ref_in_both_precisions(void **state)
 
 /* A net on `b` whose parameters are all changed between two runs in the given way (0: net_param_set, 1: in place and
  * net_touch); *again: how far its output then is from that of the same net compiled afresh, *moved: from its first. */
-static void changed_parameters(const backend *b, device *d, net_precision precision, int way, double *again, double *moved)
+static void changed_parameters(const backend *b, device *d, net_precision precision, int way, double *again,
+                               double *moved)
 {
     net *n;
-    float *y[3], *grads, *values, w[1024];
+    enum { ROOM = 4096 };
+    float *y[3], *grads, *values, w[ROOM];
     size_t count, size;
     ok(net_new(b, d, 7, &n));
     net_t x = net_input(n, "x", f32(1, 8, 8, 16));
@@ -423,12 +433,10 @@ static void changed_parameters(const backend *b, device *d, net_precision precis
         y[run] = get(n, out);
         ok(net_gradients(n, &grads, &values, &count));
         for (int k = 0; k < net_param_count(n) && run == 0 && way == 0; k++) {
-            assert_true((size = count_of(net_param_at(n, k)->shape)) <= 1024 * 4);
-            float *v = size <= 1024 ? w : malloc(size * sizeof *v);
-            ok(net_param_get(n, k, v));
-            for (size_t i = 0; i < size; i++) v[i] *= 1.25f;
-            ok(net_param_set(n, k, v));
-            if (v != w) free(v);
+            assert_true((size = count_of(net_param_at(n, k)->shape)) <= ROOM);
+            ok(net_param_get(n, k, w));
+            for (size_t i = 0; i < size; i++) w[i] *= 1.25f;
+            ok(net_param_set(n, k, w));
         }
         if (run == 0 && way == 1) {
             for (size_t i = 0; i < count; i++) values[i] *= 1.25f;
@@ -448,9 +456,9 @@ static void a_changed_parameter_is_never_taken_for_its_packed_copy(void **state)
     for (int k = 0; backend_at(k); k++) {
         device *d;
         ok(backend_at(k)->open(&(device_options){.threads = 1}, &d));
-        for (int case_ = 0; case_ < 4; case_++) {
+        for (int variant = 0; variant < 4; variant++) {
             double again, moved;
-            changed_parameters(backend_at(k), d, case_ / 2 ? NET_BF16 : NET_FP32, case_ % 2, &again, &moved);
+            changed_parameters(backend_at(k), d, variant / 2 ? NET_BF16 : NET_FP32, variant % 2, &again, &moved);
             assert_true(again == 0);
             assert_true(moved > 0.05);
         }

@@ -15,14 +15,22 @@ static net_t maze_step(net *n, int k, net_t a, net_t b)
     snprintf(name, sizeof name, "n%d", k);
     snprintf(inner, sizeof inner, "n%d/inner", k);
     switch (dice() % 8) {
-    case 0: return net_conv(n, name, a, 4, 3, 1, 1, 1, 1);
-    case 1: return net_add(n, a, b, (int)(dice() % 2));
-    case 2: return net_groupnorm(n, name, a, b, 2, 1);
-    case 3: return net_conv(n, name, net_concat(n, both, 2), 4, 1, 1, 0, 0, 0);
-    case 4: return net_resize_like(n, net_maxpool(n, a, 2, 2, 0), a, 1);
-    case 5: return net_sigmoid(n, a);
-    case 6: return net_batchnorm(n, name, net_conv(n, inner, a, 4, 1, 1, 0, 0, 0), -1, 0);
-    default: return net_relu(n, a);
+    case 0:
+        return net_conv(n, name, a, 4, 3, 1, 1, 1, 1);
+    case 1:
+        return net_add(n, a, b, (int)(dice() % 2));
+    case 2:
+        return net_groupnorm(n, name, a, b, 2, 1);
+    case 3:
+        return net_conv(n, name, net_concat(n, both, 2), 4, 1, 1, 0, 0, 0);
+    case 4:
+        return net_resize_like(n, net_maxpool(n, a, 2, 2, 0), a, 1);
+    case 5:
+        return net_sigmoid(n, a);
+    case 6:
+        return net_batchnorm(n, name, net_conv(n, inner, a, 4, 1, 1, 0, 0, 0), -1, 0);
+    default:
+        return net_relu(n, a);
     }
 }
 
@@ -223,9 +231,10 @@ static folding folding_build(int bias)
     f.x = net_input(f.n, "x", f32(2, 6, 6, 3));
     net_t a = net_batchnorm(f.n, "norm1", net_conv(f.n, "conv1", f.x, 5, 3, 1, 1, bias, 0), -1, 1);
     net_t b = net_batchnorm(f.n, "norm2", net_conv(f.n, "conv2", a, 5, 3, 1, 1, bias, 0), a, 1); /* a residual: stays */
-    net_t c = net_conv(f.n, "conv3", b, 5, 3, 1, 1, 1, 0);                                       /* two readers: stays */
+    net_t c = net_conv(f.n, "conv3", b, 5, 3, 1, 1, 1, 0); /* two readers: stays */
     net_t d = net_add(f.n, c, net_batchnorm(f.n, "norm3", c, -1, 0), 0);
-    net_t e = net_batchnorm(f.n, "norm4", net_conv(f.n, "conv4", d, 5, 1, 1, 0, bias, 1), -1, 0); /* after a ReLU: stays */
+    net_t e =
+        net_batchnorm(f.n, "norm4", net_conv(f.n, "conv4", d, 5, 1, 1, 0, bias, 1), -1, 0); /* after a ReLU: stays */
     net_t g = net_batchnorm(f.n, "norm5", net_conv(f.n, "conv5", e, 5, 1, 1, 0, bias, 0), -1, 0);
     f.y = net_output(f.n, "y", net_batchnorm(f.n, "norm6", g, -1, 1)); /* norm5 folds, norm6 stays */
     f.z = net_output(f.n, "z", net_conv(f.n, "conv7", f.y, 2, 1, 1, 0, 0, 0));
@@ -240,7 +249,8 @@ static void folding_scramble(folding *f)
         float v[256];
         assert_true(count_of(p->shape) <= 256);
         int variance = strstr(p->name, "/var") != NULL;
-        for (size_t i = 0; i < count_of(p->shape); i++) v[i] = variance ? 0.2f + (float)(dice() % 64) / 32 : 0.5f * spread();
+        for (size_t i = 0; i < count_of(p->shape); i++)
+            v[i] = variance ? 0.2f + (float)(dice() % 64) / 32 : 0.5f * spread();
         ok(net_param_set(f->n, k, v));
     }
 }
@@ -301,7 +311,8 @@ static void training_moves_the_statistics_of_a_norm_and_inference_uses_them(void
     feed(n, x, 0);
     ok(net_forward(n));
     float *infer = get(n, y);
-    assert_true(furthest(train, infer, count_of(net_shape(n, y))) < 0.02); /* biased and unbiased variance differ a little */
+    assert_true(furthest(train, infer, count_of(net_shape(n, y))) <
+                0.02); /* biased and unbiased variance differ a little */
     assert_int_equal(net_param_at(n, 4)->statistic, 1);
     free(train);
     free(infer);

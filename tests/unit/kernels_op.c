@@ -134,9 +134,12 @@ static void windows_that_do_not_fit_are_refused(void **state)
     (void)state;
     refused1((op){.kind = OP_CONV, .channels = 1, .kernel = 5, .stride = 1}, f32(1, 4, 9, 1), "conv:", "(1,4,9,1)");
     refused1((op){.kind = OP_CONV, .channels = 1, .kernel = 3, .stride = 0}, f32(1, 4, 9, 1), "conv:", "stride 0");
-    refused1((op){.kind = OP_CONV, .channels = 0, .kernel = 3, .stride = 1}, f32(1, 4, 9, 1), "conv:", "0 output channels");
-    refused1((op){.kind = OP_CONV, .channels = 1, .kernel = 3, .stride = 1, .pad = 3}, f32(1, 4, 9, 1), "conv:", "pad 3");
-    refused1((op){.kind = OP_CONVT, .channels = 1, .kernel = 3, .stride = 1, .pad = 2}, f32(1, 1, 9, 1), "convt:", "(1,1,9,1)");
+    refused1((op){.kind = OP_CONV, .channels = 0, .kernel = 3, .stride = 1}, f32(1, 4, 9, 1),
+             "conv:", "0 output channels");
+    refused1((op){.kind = OP_CONV, .channels = 1, .kernel = 3, .stride = 1, .pad = 3}, f32(1, 4, 9, 1),
+             "conv:", "pad 3");
+    refused1((op){.kind = OP_CONVT, .channels = 1, .kernel = 3, .stride = 1, .pad = 2}, f32(1, 1, 9, 1),
+             "convt:", "(1,1,9,1)");
     refused1((op){.kind = OP_MAXPOOL, .kernel = 2, .stride = 2}, f32(1, 1, 8, 1), "maxpool:", "(1,1,8,1)");
     refused1((op){.kind = OP_MAXPOOL, .kernel = 3, .stride = 2, .pad = 2}, f32(1, 8, 8, 1), "maxpool:", "pad 2");
     refused1((op){.kind = OP_RESIZE, .out_h = 0, .out_w = 2}, f32(1, 8, 8, 1), "1 x 0 x 2 x 1", "sizes");
@@ -166,7 +169,8 @@ static void types_and_flags_an_op_has_not_are_refused(void **state)
     (void)state;
     refused1((op){.kind = OP_RELU}, tensor_shape_of(1, 2, 2, 1, TENSOR_U8), "relu:", "u8");
     refused1((op){.kind = OP_SIGMOID, .relu = 1}, f32(1, 2, 2, 1), "sigmoid:", "ReLU");
-    refused1((op){.kind = OP_CONV, .kernel = 1, .stride = 1, .channels = 1, .residual = 1}, f32(1, 2, 2, 1), "conv:", "residual");
+    refused1((op){.kind = OP_CONV, .kernel = 1, .stride = 1, .channels = 1, .residual = 1}, f32(1, 2, 2, 1),
+             "conv:", "residual");
     refused1((op){.kind = (op_kind)99}, f32(1, 2, 2, 1), "99", "unknown");
     refused((op){.kind = OP_CONCAT}, OP_MAX_X + 1, (tensor_shape[OP_MAX_X + 1]){0}, "concat", "9 inputs");
 }

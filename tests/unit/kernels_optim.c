@@ -21,7 +21,8 @@ static void ok(status s)
 static int set_up(void **state)
 {
     (void)state;
-    return backend_find("ref", &ref) == COV_OK && ref->open(&(device_options){.threads = 1}, &handle) == COV_OK ? 0 : -1;
+    return backend_find("ref", &ref) == COV_OK && ref->open(&(device_options){.threads = 1}, &handle) == COV_OK ? 0
+                                                                                                                : -1;
 }
 
 static int tear_down(void **state)
@@ -31,7 +32,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* conv (decays), its bias, norm (do not), a frozen conv between, a last conv (decays). Gradients are written by hand. */
+/* conv (decays), its bias, norm (do not), a frozen conv between, a last conv (decays). Gradients are written by hand.
+ */
 typedef struct subject {
     net *n;
     float *g, *w;
@@ -84,9 +86,9 @@ static void sgd_steps_as_by_hand(void **state)
     gb[0] = -1;
     ok(optim_run(o, 1, &norm));
     close_to(norm, sqrt(1.25));
-    close_to(w[0], 2 - 0.1 * 0.52);  /* m = 0.5 + 0.01*2 */
-    close_to(b[0], 1 + 0.1);         /* no decay */
-    ok(optim_run(o, 2, &norm));      /* the gradient counts twice */
+    close_to(w[0], 2 - 0.1 * 0.52); /* m = 0.5 + 0.01*2 */
+    close_to(b[0], 1 + 0.1);        /* no decay */
+    ok(optim_run(o, 2, &norm));     /* the gradient counts twice */
     close_to(norm, 2 * sqrt(1.25));
     close_to(w[0], 1.948 - 0.1 * (0.9 * 0.52 + 1 + 0.01 * 1.948));
     close_to(b[0], 1.1 + 0.1 * (0.9 + 2));

@@ -87,10 +87,8 @@ static void bf16_rounds_to_nearest_even(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_are_counts_times_the_type),
-        cmocka_unit_test(sizes_that_cannot_be_are_refused),
-        cmocka_unit_test(shapes_differ_by_any_size_or_type),
-        cmocka_unit_test(every_bf16_survives_the_round_trip),
+        cmocka_unit_test(bytes_are_counts_times_the_type),   cmocka_unit_test(sizes_that_cannot_be_are_refused),
+        cmocka_unit_test(shapes_differ_by_any_size_or_type), cmocka_unit_test(every_bf16_survives_the_round_trip),
         cmocka_unit_test(bf16_rounds_to_nearest_even),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

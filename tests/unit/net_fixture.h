@@ -103,7 +103,10 @@ static uint32_t dice_state = 1;
 static inline uint32_t dice(void) { return dice_state = dice_state * 1664525u + 1013904223u, dice_state >> 8; }
 static inline float spread(void) { return (float)dice() / 8388608.0f - 1; }
 
-static inline tensor_shape f32(int64_t n, int64_t h, int64_t w, int64_t c) { return tensor_shape_of(n, h, w, c, TENSOR_F32); }
+static inline tensor_shape f32(int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    return tensor_shape_of(n, h, w, c, TENSOR_F32);
+}
 
 static inline size_t count_of(tensor_shape s)
 {
