@@ -370,7 +370,7 @@ static void a_kill_at_any_moment_leaves_the_old_part_or_the_new_one(void **state
     ok(part_name(parts, &key, file, sizeof file));
     ok(part_write(parts, &key, &old));
     int found_old = 0, found_new = 0;
-    for (int round = 0; round < 40; round++) {
+    for (int round = 0; round < 30 || (round < 200 && !found_new); round++) {
         ok(part_write(parts, &key, &old));
         pid_t child = fork();
         if (child == 0) {
