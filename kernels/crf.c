@@ -37,9 +37,12 @@ status crf_check(const crf_options *o, const crf_batch *b)
     if (o->iterations < 0) return COV_FAIL(COV_USAGE, "crf iterations is %d, it must be 0 or more", o->iterations);
     if (!(o->tolerance >= 0.0F && o->tolerance < 1.0F))
         return COV_FAIL(COV_USAGE, "crf tolerance is %g, it must be from 0 to 1", (double)o->tolerance);
-    if (b->n < 0 || b->h < 1 || b->w < 1 || b->h > CRF_MAX_SIDE || b->w > CRF_MAX_SIDE)
-        return COV_FAIL(COV_BROKEN, "crf batch is %lld x %lld x %lld, sides must be from 1 to %d", (long long)b->n,
-                        (long long)b->h, (long long)b->w, CRF_MAX_SIDE);
+    if (b->n < 0 || b->h < 1 || b->w < 1)
+        return COV_FAIL(COV_BROKEN, "crf batch is %lld x %lld x %lld", (long long)b->n, (long long)b->h,
+                        (long long)b->w);
+    if (b->h > CRF_MAX_SIDE || b->w > CRF_MAX_SIDE)
+        return COV_FAIL(COV_UNSUPPORTED, "crf slices are %lld x %lld, sides may be up to %d", (long long)b->h,
+                        (long long)b->w, CRF_MAX_SIDE);
     size_t bytes;
     if (!size_product((int64_t[]){b->n, b->h, b->w, (int64_t)sizeof(float)}, 4, &bytes))
         return COV_FAIL(COV_BROKEN, "crf batch of %lld slices is too large to count", (long long)b->n);

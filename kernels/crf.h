@@ -1,7 +1,7 @@
 /* crf: the fully connected conditional random field of Kraehenbuehl & Koltun 2011 (paper eq. 1-4) on
  * one slice with two labels, {0 background, 1 lung}, by mean field.
  *   psi_p(i,j) = [l_i != l_j] * ( w_appearance * k_a(i,j) + w_smooth * k_s(i,j) )
- *   k_a = exp(-|p_i-p_j|^2 / 2 theta_alpha^2 - (I_i-I_j)^2 / 2 theta_beta^2),  k_s = exp(-|p_i-p_j|^2 / 2 theta_gamma^2)
+ *   k_a = exp(-|p_i-p_j|^2 / 2 theta_alpha^2 - (I_i-I_j)^2 / 2 theta_beta^2), k_s = exp(-|p_i-p_j|^2 / 2 theta_gamma^2)
  * p in pixels, I in 0..255. Each kernel includes the self pair and is normalised symmetrically,
  * k(i,j)/sqrt(s_i s_j) with s_i = sum_j k(i,j). Update: Q <- softmax(-U + w_a K_a Q + w_s K_s Q), all pixels at once.
  * With two labels Q0 = 1 - Q1, so one channel is carried. The plain implementation (ref) is the O(N^2) sum in
@@ -35,7 +35,8 @@ typedef struct crf_batch {
 #define CRF_MAX_THETA 500.0
 #define CRF_MAX_SIDE 4096
 
-/* For backends. COV_USAGE for options out of range, COV_BROKEN for sizes; does not look at the arrays. Local. */
+/* For backends. COV_USAGE for options out of range, COV_UNSUPPORTED for larger slices, COV_BROKEN for sizes below 1.
+ * Does not look at the arrays. Local. */
 status crf_check(const crf_options *o, const crf_batch *b);
 /* Index of the first NaN or infinity (which a backend on host memory answers with COV_BROKEN), or -1. Local. */
 int64_t crf_first_bad(const float *logit, int64_t n);

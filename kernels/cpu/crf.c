@@ -1,10 +1,10 @@
 /* cpu_crf: the fully connected CRF by mean field, each slice on one thread.
  *
  * With d = Q1 - Q0 = tanh(l/2) an iteration is l <- logit + w_a D_a K_a D_a d + w_s D_s K_s D_s d, D the diagonal of
- * 1/sqrt(row sum). K_a is summed on a bilateral grid (crf_grid.h), K_s by a truncated Gaussian along columns and rows, or, where
- * it is wide, on a grid without intensity. A sweep goes down the image in bands of one row of cells: a band's pixels get
- * their sums, are updated, and are splatted at once into the grid of the next iteration. Where a grid would be larger
- * or dearer than the sum itself (narrow theta_alpha, tiny theta_beta), K_a is summed over a window of pixels.
+ * 1/sqrt(row sum). K_a is summed on a bilateral grid (crf_grid.h), K_s by a truncated Gaussian along columns and rows,
+ * or, where it is wide, on a grid without intensity. A sweep goes down the image in bands of one row of cells: a band's
+ * pixels get their sums, are updated, and are splatted at once into the grid of the next iteration. Where a grid would
+ * be larger or dearer than the sum itself (narrow theta_alpha, tiny theta_beta), K_a is summed over a window of pixels.
  * The order of every sum depends on the sizes only, so the number of threads changes no byte. */
 #include "base/size.h"
 #include "kernels/cpu/cpu.h"

@@ -2,7 +2,8 @@
  *
  * All pixels of one cell in one row lie between the same two nodes along x, so after the blend along y they need two
  * short columns of values, one entry an intensity level: at most 64 floats, four registers. A two-register permutation
- * looks up sixteen of them at once, where a gather would go to memory for each. A second table holds the step to the next level. */
+ * looks up sixteen of them at once, where a gather would go to memory for each. A second table holds the step to the
+ * next level. */
 #include "kernels/cpu/crf_rows.h"
 #include <immintrin.h>
 

@@ -4,8 +4,8 @@
  * theta_beta/3 of intensity. A filter pass is: splat
  * (each pixel's value goes to its 8 nodes, linearly), a Gaussian along each axis, slice (each pixel reads its 8 nodes,
  * linearly). Splat and slice blur by themselves, by (1 - 1/cell^2)/6 cells^2 each where positions are whole pixels and
- * 1/6 where they are not; the Gaussian has that much less variance. With a flat intensity (levels = 1) the same grid serves a wide
- * smoothness kernel. */
+ * 1/6 where they are not; the Gaussian has that much less variance. Without an intensity axis (per_gray 0) the same
+ * grid serves a wide smoothness kernel. */
 #ifndef COV_KERNELS_CPU_CRF_GRID_H
 #define COV_KERNELS_CPU_CRF_GRID_H
 #include "base/status.h"

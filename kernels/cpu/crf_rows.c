@@ -44,10 +44,12 @@ static void slice_wide(const crf_slice *s)
     else slice_avx512(s);
 }
 
-static const crf_rows wide = {"avx512",    columns_avx512, row_avx512,   axis_avx512,
-                              slice_wide, splat_avx512, window_avx512,   update_avx512};
-static const crf_rows middle = {"avx2", columns_avx2, row_avx2, axis_avx2, slice_avx2, splat_avx2, window_avx2, update_avx2};
-static const crf_rows plain = {"plain", columns_plain, row_plain, axis_plain, slice_plain, splat_plain, window_plain, update_plain};
+static const crf_rows wide = {"avx512",   columns_avx512, row_avx512,    axis_avx512,
+                              slice_wide, splat_avx512,   window_avx512, update_avx512};
+static const crf_rows middle = {"avx2",     columns_avx2, row_avx2,    axis_avx2,
+                                slice_avx2, splat_avx2,   window_avx2, update_avx2};
+static const crf_rows plain = {"plain",     columns_plain, row_plain,    axis_plain,
+                               slice_plain, splat_plain,   window_plain, update_plain};
 
 const crf_rows *crf_rows_at(int k)
 {

@@ -88,7 +88,7 @@ const crf_rows *crf_rows_at(int k);
 /* cpu_crf with a table of the caller's choice, so that tests reach them all. Arrays as in crf_batch, host memory. */
 status crf_rows_run(const crf_rows *rows, int threads, const crf_options *o, const crf_batch *b);
 
-/* AVX-512's own way to slice: the intensity profile of a cell's edge is held in registers and looked up there. Needs cells of
- * a multiple of CRF_LANES pixels and at most 64 levels. */
+/* AVX-512's own way to slice: the intensity profile of a cell's edge is held in registers and looked up there. Needs
+ * cells of a multiple of CRF_LANES pixels and at most 64 levels. */
 void crf_slice_avx512(const crf_slice *s);
 #endif

@@ -184,7 +184,8 @@ TARGET static void NAME(window)(const crf_window *s)
             VF line = {0};
             for (int dx = -s->radius; dx <= s->radius; dx++) {
                 VF t = LOAD(level + dx) - here;
-                line += s->taps[dx < 0 ? -dx : dx] * LOAD(value + dx) * NAME(exp)(NAME(max)(t * t * shrink, (VF){0} - 80.0F));
+                VF like = NAME(exp)(NAME(max)(t * t * shrink, (VF){0} - 80.0F));
+                line += s->taps[dx < 0 ? -dx : dx] * LOAD(value + dx) * like;
             }
             sum += s->taps[dy < 0 ? -dy : dy] * line;
         }

@@ -33,7 +33,8 @@ typedef struct slice {
     float *logit, *intensity, *probability;
 } slice;
 
-/* Two dark ellipses in a bright field with noise of 12 gray levels; unaries of 0.7 and 0.3, one in seven of them wrong. */
+/* Two dark ellipses in a bright field with noise of 12 gray levels; unaries of 0.7 and 0.3, one in seven of them
+ * wrong. */
 static slice slice_new(int64_t n, int64_t h, int64_t w, uint64_t seed, int whole_grays)
 {
     slice s = {n, h, w, NULL, NULL, NULL};
@@ -135,7 +136,8 @@ static void the_filter_stays_in_tolerance_for_other_thetas_weights_and_shapes(vo
     } cases[] = {
         {48, 48, {10, 3, 80, 13, 3, 5, 0}},    {33, 70, {3, 1, 40, 13, 3, 5, 0}},   {70, 33, {3, 1, 32, 8, 2, 5, 0}},
         {50, 40, {3, 1, 20, 30, 5, 5, 0}},     {40, 50, {1.5F, 1, 10, 13, 8, 5, 0}}, {37, 41, {1.5F, 1, 6, 5, 9, 5, 0}},
-        {41, 37, {1.5F, 1, 4, 60, 20, 5, 0}},  {48, 48, {1.5F, 1, 3, 20, 1, 5, 0}}, {30, 60, {1.5F, 1, 2, 9, 0.5F, 5, 0}},
+        {41, 37, {1.5F, 1, 4, 60, 20, 5, 0}},  {48, 48, {1.5F, 1, 3, 20, 1, 5, 0}},
+        {30, 60, {1.5F, 1, 2, 9, 0.5F, 5, 0}},
         {24, 24, {1.5F, 1, 0.5F, 20, 3, 5, 0}}, {40, 40, {1.5F, 1, 500, 500, 500, 5, 0}},
         {40, 40, {1.5F, 1, 40, 0.5F, 3, 5, 0}}, {40, 40, {1.5F, 1, 7, 0.5F, 3, 5, 0}}, {1, 90, {3, 1, 40, 13, 3, 5, 0}},
         {90, 1, {3, 1, 40, 13, 3, 5, 0}},      {1, 1, {3, 1, 80, 13, 3, 5, 0}},     {17, 100, {0, 3, 80, 13, 3, 5, 0}},
@@ -148,9 +150,9 @@ static void the_filter_stays_in_tolerance_for_other_thetas_weights_and_shapes(vo
         exact(o, &s, NULL);
         for (int k = 0; crf_rows_at(k); k++) {
             error e = compare(crf_rows_at(k), o, &s);
-            print_message("%7d x %-3d %6g %4g %5g %5g %4g  %-12s  %.2e  %.2e\n", (int)s.h, (int)s.w, (double)o->theta_alpha,
-                          (double)o->theta_beta, (double)o->theta_gamma, (double)o->w_appearance, (double)o->w_smooth,
-                          crf_rows_at(k)->name, e.max, e.mean);
+            print_message("%7d x %-3d %6g %4g %5g %5g %4g  %-12s  %.2e  %.2e\n", (int)s.h, (int)s.w,
+                          (double)o->theta_alpha, (double)o->theta_beta, (double)o->theta_gamma,
+                          (double)o->w_appearance, (double)o->w_smooth, crf_rows_at(k)->name, e.max, e.mean);
             assert_true(e.max < 1e-2);
             assert_true(e.mean < 2e-3);
         }
@@ -292,6 +294,24 @@ static void options_out_of_range_are_a_usage_error(void **state)
     slice_free(&s);
 }
 
+static void sizes_that_make_no_sense_are_broken_and_sizes_too_large_unsupported(void **state)
+{
+    (void)state;
+    slice s = slice_new(1, 4, 4, 6, 0);
+    crf_options o = crf_defaults();
+    const struct {
+        int64_t n, h, w;
+        status want;
+    } cases[] = {{-1, 4, 4, COV_BROKEN}, {1, 0, 4, COV_BROKEN}, {1, 4, -4, COV_BROKEN},
+                 {1, CRF_MAX_SIDE + 1, 1, COV_UNSUPPORTED}, {1, 1, INT64_MAX, COV_UNSUPPORTED},
+                 {INT64_MAX / 8, 4, 4, COV_BROKEN}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        slice odd = {cases[i].n, cases[i].h, cases[i].w, s.logit, s.intensity, s.probability};
+        on_every_backend(&o, &odd, cases[i].want, s.probability);
+    }
+    slice_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +323,7 @@ int main(void)
         cmocka_unit_test(logits_that_are_not_finite_are_a_broken_contract),
         cmocka_unit_test(intensities_out_of_range_are_clamped_and_nan_counts_as_zero),
         cmocka_unit_test(options_out_of_range_are_a_usage_error),
+        cmocka_unit_test(sizes_that_make_no_sense_are_broken_and_sizes_too_large_unsupported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
