@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const double RECORD_SECONDS = 60; /* deadline of committing a part that holds no result */
 enum { STRIKES = 3, STRIKES_RECORDING = 6, BATCHES = 2, OPENINGS = 3, TRIES = 2 };
 
 typedef enum task_state { TASK_WAITING, TASK_READING, TASK_READY, TASK_WORKING } task_state;
@@ -287,7 +288,7 @@ static status start_working(shell *sh, child *c, task *t)
     protocol_put_head(&sh->out, &t->head);
     COV_TRY(message_check(&sh->out, protocol_name(kind)));
     c->task = t;
-    c->deadline = world_now() + t->study.seconds;
+    c->deadline = world_now() + (kind == PROTOCOL_WORK_RUN || t->study.seconds > RECORD_SECONDS ? t->study.seconds : RECORD_SECONDS);
     set_state(t, TASK_WORKING);
     say(c, &sh->out, kind == PROTOCOL_WORK_RUN ? t->volume : -1);
     return COV_OK;

@@ -10,7 +10,7 @@ typedef enum spawn_kind { SPAWN_READER, SPAWN_WORKER } spawn_kind;
 
 typedef struct spawn_options {
     int64_t reader_bytes; /* memory of a reader above what it starts with, before it knows the volume's size; 0: 1 GiB */
-    int no_sandbox;       /* readers without seccomp: for debuggers and sanitizers */
+    int no_sandbox;       /* readers without any limit: for debuggers and sanitizers */
 } spawn_options;
 
 /* What happened to a child. */
