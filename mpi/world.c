@@ -155,12 +155,12 @@ int world_signals(world *w)
     return w->signal_count;
 }
 
-/* N tasks that each believe to be alone would all write one file. */
-static status check_launch(int size)
+/* N tasks that each believe to be alone would all write one file. launched: by mpirun, whose own count is right. */
+static status check_launch(int size, int launched)
 {
     const char *tasks = getenv("SLURM_NTASKS"), *step = getenv("SLURM_STEP_ID");
     long n = tasks && step ? strtol(tasks, NULL, 10) : 1;
-    if (size > 1 || n <= 1) return COV_OK;
+    if (size > 1 || n <= 1 || launched) return COV_OK;
     return COV_FAIL(COV_USAGE, "Slurm started %ld tasks, but MPI sees one rank: use `srun --mpi=pmix covpipe ...`", n);
 }
 
@@ -176,8 +176,8 @@ static status exchange_hosts(world *w)
 
 static status connect(world *w)
 {
-    int given;
-    if (!getenv("OMPI_COMM_WORLD_SIZE") && !getenv("PMIX_RANK") && !getenv("PMI_RANK"))
+    int given, launched = getenv("OMPI_COMM_WORLD_SIZE") != NULL; /* asked before MPI_Init, which may set it */
+    if (!launched && !getenv("PMIX_RANK") && !getenv("PMI_RANK"))
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     int e = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &given);
     if (e != MPI_SUCCESS) return COV_FAIL(COV_COMM, "MPI_Init_thread failed with %d", e);
@@ -185,7 +185,7 @@ static status connect(world *w)
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     WORLD_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &w->rank));
     WORLD_MPI(MPI_Comm_size(MPI_COMM_WORLD, &w->size));
-    COV_TRY(check_launch(w->size));
+    COV_TRY(check_launch(w->size, launched));
     WORLD_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &w->farm));
     WORLD_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &w->collective));
     WORLD_MPI(MPI_Comm_set_errhandler(w->farm, MPI_ERRORS_RETURN));
