@@ -19,7 +19,8 @@ typedef struct farm_calls {
     status (*settle)(void *context, const char *settled);
     /* In the worker child: loads weights, builds nets. A failure ends the job. */
     status (*worker_open)(void *context, void **worker);
-    /* Fills every figure of out->row; id, path, format, input_sha256, seconds_read and rank are filled by mpi/ afterwards. */
+    /* Fills every figure of out->row; id, path, format, input_sha256, seconds_read and rank are filled by mpi/
+     * afterwards. */
     status (*worker_run)(void *worker, const volume *v, const volume_stats *stats, study_result *out);
     void (*worker_close)(void **worker);
 } farm_calls;

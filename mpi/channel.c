@@ -25,7 +25,8 @@ typedef union control { /* aligned room for one descriptor */
 status channel_send(int socket, const message *m, int fd)
 {
     COV_TRY(message_check(m, "to a child"));
-    if (m->used > CHANNEL_MOST) return COV_FAIL(COV_BROKEN, "a packet of %zu bytes; at most %d fit", m->used, CHANNEL_MOST);
+    if (m->used > CHANNEL_MOST)
+        return COV_FAIL(COV_BROKEN, "a packet of %zu bytes; at most %d fit", m->used, CHANNEL_MOST);
     control c = {0};
     struct iovec piece = {m->bytes, m->used};
     struct msghdr h = {.msg_iov = &piece, .msg_iovlen = 1};
@@ -63,9 +64,13 @@ status channel_receive(int socket, int wait, message *m, int *fd, int *got, int 
     do n = recvmsg(socket, &h, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
     while (n < 0 && errno == EINTR);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return COV_OK;
-    if (n <= 0) { *open = 0; return COV_OK; } /* a reset is an end like any other: the spawner says how the child died */
+    if (n <= 0) { /* a reset is an end like any other: the spawner says how the child died */
+        *open = 0;
+        return COV_OK;
+    }
     struct cmsghdr *head = CMSG_FIRSTHDR(&h);
-    if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS) memcpy(fd, CMSG_DATA(head), sizeof *fd);
+    if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(head), sizeof *fd);
     m->used = (size_t)n;
     message_rewind(m);
     if (h.msg_flags & MSG_TRUNC) m->failed = 1;

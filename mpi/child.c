@@ -1,5 +1,5 @@
-/* child: the reader's and the worker's loops. The traps: the volume's memory must be unmapped before it can be sealed; a
- * header is checked before its product of sizes is allocated; and nothing here may return an error to nobody, so each
+/* child: the reader's and the worker's loops. The traps: the volume's memory must be unmapped before it can be sealed;
+ * a header is checked before its product of sizes is allocated; and nothing here may return an error to nobody, so each
  * failure becomes a reply with a reason code. */
 #include "mpi/child.h"
 #include "base/size.h"
@@ -44,8 +44,8 @@ static reason reason_of(status s, reason why)
          : s == COV_NOMEM ? REASON_TOO_LARGE : REASON_INTERNAL;
 }
 
-/* The record names the study anyway, and where an archive is mounted is nobody's business: "PATH: " is left out, and of a
- * file in a study's folder "PATH/". */
+/* The record names the study anyway, and where an archive is mounted is nobody's business: "PATH: " is left out, and of
+ * a file in a study's folder "PATH/". */
 static void set_failure(protocol_head *h, const char *path, status s, reason why)
 {
     const char *text = status_message();
@@ -90,7 +90,8 @@ static void read_headers(reading *r)
         h.seconds = now() - start;
         message_start(&r->out, PROTOCOL_READ_HEAD);
         protocol_put_head(&r->out, &h);
-        for (int tries = 0; channel_send(r->socket, &r->out, -1) != COV_OK; tries++) { /* the shell is busy: its buffer is full */
+        /* While the shell is busy its buffer may be full. */
+        for (int tries = 0; channel_send(r->socket, &r->out, -1) != COV_OK; tries++) {
             struct timespec pause = {0, 2000000};
             if (tries > 5000) return;
             nanosleep(&pause, NULL);
@@ -114,8 +115,8 @@ static status check_unchanged(const char *path, const struct stat *before, reaso
         after.st_mtim.tv_nsec == before->st_mtim.tv_nsec)
         return COV_OK;
     *why = REASON_CHANGED;
-    return COV_FAIL(COV_FORMAT, "%s: changed while it was read (%lld bytes, then %lld)", path, (long long)before->st_size,
-                    (long long)after.st_size);
+    return COV_FAIL(COV_FORMAT, "%s: changed while it was read (%lld bytes, then %lld)", path,
+                    (long long)before->st_size, (long long)after.st_size);
 }
 
 /* Bytes of the voxels; TOO_LARGE above `most`. */
@@ -124,8 +125,8 @@ static status voxel_bytes(const char *path, const volume_header *h, int64_t most
     int64_t sizes[4] = {h->nx, h->ny, h->nz, (int64_t)sizeof(int16_t)};
     *why = REASON_TOO_LARGE;
     if (!size_product(sizes, 4, bytes) || *bytes > (size_t)most)
-        return COV_FAIL(COV_UNSUPPORTED, "%s: %lld x %lld x %lld voxels; at most %lld bytes are accepted (--max-gib)", path,
-                        (long long)h->nx, (long long)h->ny, (long long)h->nz, (long long)most);
+        return COV_FAIL(COV_UNSUPPORTED, "%s: %lld x %lld x %lld voxels; at most %lld bytes are accepted (--max-gib)",
+                        path, (long long)h->nx, (long long)h->ny, (long long)h->nz, (long long)most);
     *why = REASON_BAD_HEADER;
     if (*bytes == 0) return COV_FAIL(COV_FORMAT, "%s: an empty volume", path);
     *why = REASON_NONE;
@@ -148,7 +149,10 @@ static status fill_volume(reading *r, const char *path, int64_t most, protocol_h
         goto done;
     }
     hu = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-    if (hu == MAP_FAILED) { s = COV_FAIL(COV_NOMEM, "%s: cannot map %zu bytes: %s", path, bytes, strerror(errno)); goto done; }
+    if (hu == MAP_FAILED) {
+        s = COV_FAIL(COV_NOMEM, "%s: cannot map %zu bytes: %s", path, bytes, strerror(errno));
+        goto done;
+    }
     COV_GO(r->calls->read_voxels(r->calls->context, path, &h->head, hu, &h->stats, why));
 done:
     if (hu != MAP_FAILED) munmap(hu, bytes);
@@ -176,7 +180,8 @@ static void read_voxels(reading *r)
         s = check_unchanged(path, &before, &why);
         if (s != COV_OK) set_failure(&h, path, s, why);
         else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
-            set_failure(&h, path, COV_FAIL(COV_IO, "%s: cannot seal its memory: %s", path, strerror(errno)), REASON_INTERNAL);
+            set_failure(&h, path, COV_FAIL(COV_IO, "%s: cannot seal its memory: %s", path, strerror(errno)),
+                        REASON_INTERNAL);
     }
     h.seconds = now() - start;
     message_start(&r->out, PROTOCOL_READ_VOLUME);
@@ -196,7 +201,8 @@ static void reader_main(const farm_calls *calls, int64_t reader_bytes, int no_sa
     const char *folder_of = message_get_text(&r.in); /* "" where the files lie in many folders */
     if (r.in.failed) return;
     if (!no_sandbox) {
-        if (sandbox_limits(cpu_seconds) != COV_OK || sandbox_memory(reader_bytes > 0 ? reader_bytes : (int64_t)1 << 30) != COV_OK ||
+        if (sandbox_limits(cpu_seconds) != COV_OK ||
+            sandbox_memory(reader_bytes > 0 ? reader_bytes : (int64_t)1 << 30) != COV_OK ||
             sandbox_enter(*folder_of ? folder_of : NULL, &level) != COV_OK)
             return;
     }
@@ -274,7 +280,8 @@ static status compute(working *w, const protocol_study *s, const protocol_head *
         return COV_FAIL(COV_FORMAT, "%s: its reader handed over %lld bytes; the header says %zu", s->path_rel,
                         (long long)st.st_size, bytes);
     void *hu = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (hu == MAP_FAILED) return COV_FAIL(COV_NOMEM, "%s: cannot map %zu bytes: %s", s->path_rel, bytes, strerror(errno));
+    if (hu == MAP_FAILED)
+        return COV_FAIL(COV_NOMEM, "%s: cannot map %zu bytes: %s", s->path_rel, bytes, strerror(errno));
     volume v = {.head = h->head, .hu = hu};
     row_from_head(&result->row, &h->head);
     status done = w->calls->worker_run(w->worker, &v, &h->stats, result);
@@ -290,11 +297,17 @@ static void run(working *w, int kind, int fd)
     double start = now();
     protocol_get_study(&w->in, &s);
     protocol_get_head(&w->in, &h);
-    if (message_end(&w->in, "WORK_RUN") != COV_OK || (kind == PROTOCOL_WORK_RUN) != (fd >= 0)) { answer_failure(w, -1, COV_BROKEN); return; }
+    if (message_end(&w->in, "WORK_RUN") != COV_OK || (kind == PROTOCOL_WORK_RUN) != (fd >= 0)) {
+        answer_failure(w, -1, COV_BROKEN);
+        return;
+    }
     study_row_init(&result.row);
     if (fd >= 0) {
         status done = compute(w, &s, &h, fd, &result);
-        if (done == COV_DEVICE || done == COV_NOMEM || done == COV_BROKEN) { answer_failure(w, s.index, done); goto end; }
+        if (done == COV_DEVICE || done == COV_NOMEM || done == COV_BROKEN) {
+            answer_failure(w, s.index, done);
+            goto end;
+        }
         if (done != COV_OK) {
             study_result_free(&result);
             study_row_init(&result.row);
@@ -307,8 +320,9 @@ static void run(working *w, int kind, int fd)
     }
     status done = commit(w, &s, &h, &result);
     if (done != COV_OK) { answer_failure(w, s.index, done == COV_BROKEN ? COV_BROKEN : COV_IO); goto end; }
-    protocol_done d = {.index = s.index, .outcome = result.row.status, .reason = result.row.reason, .seconds = now() - start,
-                       .voxels = (int64_t)result.row.rows * result.row.cols * result.row.slices};
+    protocol_done d = {.index = s.index, .outcome = result.row.status, .reason = result.row.reason};
+    d.voxels = (int64_t)result.row.rows * result.row.cols * result.row.slices;
+    d.seconds = now() - start;
     memcpy(d.detail, result.row.detail, sizeof d.detail);
     answer(w, &d);
 end:

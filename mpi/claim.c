@@ -1,6 +1,6 @@
-/* claim: OUT.parts/lock (an open-file-description lock, which ends with its process however that dies), OUT.parts/manifest
- * (the archive's root) and OUT.parts/open ("+digest" and "-digest" lines of paths). The trap: fcntl locks of the classic
- * kind are lost when any descriptor of the file is closed; F_OFD_SETLK ones are not. */
+/* claim: OUT.parts/lock (an open-file-description lock, which ends with its process however that dies),
+ * OUT.parts/manifest (the archive's root) and OUT.parts/open ("+digest" and "-digest" lines of paths). The trap: fcntl
+ * locks of the classic kind are lost when any descriptor of the file is closed; F_OFD_SETLK ones are not. */
 #include "mpi/claim.h"
 #include "base/sha256.h"
 #include "base/str.h"
@@ -34,7 +34,8 @@ static status make_folder(const char *path)
         if (path[k] != '/' && path[k]) continue;
         memcpy(part, path, k);
         part[k] = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) return COV_FAIL(COV_IO, "%s: cannot make the folder: %s", part, strerror(errno));
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return COV_FAIL(COV_IO, "%s: cannot make the folder: %s", part, strerror(errno));
     }
     return COV_OK;
 }
@@ -84,14 +85,17 @@ static status check_archive(claim *c, const char *archive)
         close(fd);
         have[strcspn(have, "\n")] = 0;
         if (strncmp(have, "archive ", 8) == 0 && strcmp(have + 8, archive) == 0) return COV_OK;
-        return COV_FAIL(COV_USAGE, "%s belongs to the archive %s, not to %s: choose another --out, or remove it with `covpipe clean`",
-                        c->folder, strncmp(have, "archive ", 8) == 0 ? have + 8 : "(unreadable manifest)", archive);
+        return COV_FAIL(
+            COV_USAGE,
+            "%s belongs to the archive %s, not to %s: choose another --out, or remove it with `covpipe clean`",
+            c->folder, strncmp(have, "archive ", 8) == 0 ? have + 8 : "(unreadable manifest)", archive);
     }
     FILE *f = fopen(temporary, "we");
     if (!f || fprintf(f, "archive %s\n", archive) < 0 || fflush(f) != 0 || fsync(fileno(f)) != 0)
         s = COV_FAIL(COV_IO, "%s: cannot write: %s", temporary, strerror(errno));
     if (f) fclose(f);
-    if (s == COV_OK && rename(temporary, name) != 0) s = COV_FAIL(COV_IO, "%s: cannot rename: %s", name, strerror(errno));
+    if (s == COV_OK && rename(temporary, name) != 0)
+        s = COV_FAIL(COV_IO, "%s: cannot rename: %s", name, strerror(errno));
     return s;
 }
 

@@ -5,8 +5,8 @@
 #include "base/status.h"
 
 typedef struct claim claim;
-/* Makes the folder where missing. archive: the root's real path. COV_USAGE, naming the holder, if another run has it, or
- * the folder belongs to another archive. */
+/* Makes the folder where missing. archive: the root's real path. COV_USAGE, naming the holder, if another run has it,
+ * or the folder belongs to another archive. */
 status claim_open(const char *parts_dir, const char *archive, claim **out);
 void claim_close(claim **c); /* accepts NULL */
 /* Was this study (relative path) open when an earlier run died? */

@@ -1,8 +1,9 @@
 /* dealer: the list of studies and where each of them is.
  *
- * NEW -> ASKED (its header) -> PLANNED (in a unit) -> DEALT -> SETTLED, or OPEN again when a drain gives it back. Headers
- * first, because a unit's place in the order needs its size. A rank without work is always served; reading ahead is only
- * granted while enough units are left for the others, or one rank would hoard what the others wait for. */
+ * NEW -> ASKED (its header) -> PLANNED (in a unit) -> DEALT -> SETTLED, or OPEN again when a drain gives it back.
+ * Headers first, because a unit's place in the order needs its size. A rank without work is always served; reading
+ * ahead is only granted while enough units are left for the others, or one rank would hoard what the others wait for.
+ */
 #include "mpi/dealer.h"
 #include "base/str.h"
 #include "data/unit.h"
@@ -61,7 +62,10 @@ static status tell_all(dealer *d)
     return COV_OK;
 }
 
-static const char *path_of(const dealer *d, int64_t k) { return k >= 0 && k < d->count ? d->o->studies[k].path_rel : ""; }
+static const char *path_of(const dealer *d, int64_t k)
+{
+    return k >= 0 && k < d->count ? d->o->studies[k].path_rel : "";
+}
 
 static void event(const dealer *d, const farm_event *e)
 {
@@ -153,10 +157,11 @@ static status check_studies(const farm_options *o)
         const farm_study *s = &o->studies[k];
         if (strlen(s->path_abs) >= PROTOCOL_PATH || strlen(s->path_rel) >= STUDY_PATH || strlen(s->id) >= STUDY_ID ||
             strlen(s->format) >= 16)
-            return COV_FAIL(COV_USAGE, "%s: its path or identifier is too long (%d bytes at most)", s->path_rel, STUDY_PATH - 1);
+            return COV_FAIL(COV_USAGE, "%s: its path or identifier is too long (%d bytes at most)", s->path_rel,
+                            STUDY_PATH - 1);
         if (k > 0 && strcmp(s->path_rel, s[-1].path_rel) == 0) /* they would share a part */
-            return COV_FAIL(COV_USAGE, "%s: two studies (%s, %s) with one path; leave one of them out with --exclude", s->path_rel,
-                            s[-1].format, s->format);
+            return COV_FAIL(COV_USAGE, "%s: two studies (%s, %s) with one path; leave one of them out with --exclude",
+                            s->path_rel, s[-1].format, s->format);
     }
     return COV_OK;
 }
@@ -198,7 +203,10 @@ status dealer_new(world *w, const farm_options *o, dealer **out)
     d->outcomes = calloc(n, sizeof *d->outcomes);
     d->seats = calloc((size_t)world_size(w), sizeof *d->seats);
     d->p = (farm_progress){.phase = "headers", .found = o->study_count, .open = o->study_count, .eta_seconds = -1};
-    if (!d->entries || !d->outcomes || !d->seats) { s = COV_FAIL(COV_NOMEM, "no memory for %zu studies", n); goto done; }
+    if (!d->entries || !d->outcomes || !d->seats) {
+        s = COV_FAIL(COV_NOMEM, "no memory for %zu studies", n);
+        goto done;
+    }
     COV_GO(check_studies(o));
     COV_GO(look_at_parts(d));
     d->started = d->last_step = world_now();
@@ -286,8 +294,9 @@ static void put_study(dealer *d, const unit_study *u)
     const farm_study *f = &d->o->studies[u->index];
     const farm_outcome *o = &d->outcomes[u->index];
     double estimate = (double)voxels_of(o) / d->o->voxels_per_second;
-    protocol_study s = {.index = u->index, .unit = d->next_unit, .bytes = f->bytes, .mtime_ns = f->mtime_ns, .reason = o->reason,
-                        .voxels = o->reason == REASON_NONE ? voxels_of(o) : 0};
+    protocol_study s = {.index = u->index, .unit = d->next_unit, .bytes = f->bytes, .mtime_ns = f->mtime_ns};
+    s.reason = o->reason;
+    s.voxels = o->reason == REASON_NONE ? voxels_of(o) : 0;
     s.seconds = d->o->timeout_seconds > 0 ? d->o->timeout_seconds : fmax(300, 10 * estimate);
     strcpy(s.path_abs, f->path_abs);
     strcpy(s.path_rel, f->path_rel);
@@ -352,13 +361,15 @@ static status take_head(dealer *d, int from, message *in)
     protocol_get_head(in, &h);
     COV_TRY(message_end(in, "HEAD"));
     if (h.index < 0 || h.index >= d->count || d->entries[h.index].stage != STAGE_ASKED)
-        return COV_FAIL(COV_BROKEN, "rank %d answers for header %lld, which it was not asked for", from, (long long)h.index);
+        return COV_FAIL(COV_BROKEN, "rank %d answers for header %lld, which it was not asked for", from,
+                        (long long)h.index);
     entry *e = &d->entries[h.index];
     farm_outcome *f = &d->outcomes[h.index];
     d->headed++;
     d->p.headers++;
     e->stage = STAGE_NEW;
-    if (h.has_head && h.head.nx > 0 && h.head.ny > 0 && h.head.nz > 0 && h.head.nx < 1 << 20 && h.head.ny < 1 << 20 && h.head.nz < 1 << 20) {
+    if (h.has_head && h.head.nx > 0 && h.head.ny > 0 && h.head.nz > 0 && h.head.nx < 1 << 20 && h.head.ny < 1 << 20 &&
+        h.head.nz < 1 << 20) {
         f->cols = (int32_t)h.head.nx;
         f->rows = (int32_t)h.head.ny;
         f->slices = (int32_t)h.head.nz;
@@ -385,7 +396,9 @@ static status take_done(dealer *d, int from, message *in)
     protocol_get_done(in, &done);
     COV_TRY(message_end(in, "DONE"));
     int64_t k = dealt_to(d, from, done.index);
-    if (k < 0) return COV_FAIL(COV_BROKEN, "rank %d reports on study %lld, which it does not have", from, (long long)done.index);
+    if (k < 0)
+        return COV_FAIL(COV_BROKEN, "rank %d reports on study %lld, which it does not have", from,
+                        (long long)done.index);
     farm_outcome *f = &d->outcomes[k];
     d->p.voxels_done += f->reason == REASON_NONE ? (double)voxels_of(f) : 0;
     d->p.running--;
@@ -430,7 +443,8 @@ static status take_event(dealer *d, int from, message *in)
 static status take_signal(dealer *d, int from, message *in)
 {
     int64_t count = message_get_i64(in);
-    if (count > 1) return COV_FAIL(COV_STOPPED, "stopped at once by a second signal (rank %d); what was committed stays", from);
+    if (count > 1)
+        return COV_FAIL(COV_STOPPED, "stopped at once by a second signal (rank %d); what was committed stays", from);
     if (d->draining || d->finishing) return COV_OK;
     d->draining = 1;
     d->p.phase = "draining";
@@ -475,7 +489,8 @@ static status check_ranks(dealer *d, double now)
         seat *s = &d->seats[r];
         if (pause > 2) s->last_heard += pause;
         if (s->gone || now - s->last_heard <= d->o->beat_seconds) continue;
-        return COV_FAIL(COV_COMM, "rank %d (%s) has been silent for %.0f s", r, world_host(d->world, r), now - s->last_heard);
+        return COV_FAIL(COV_COMM, "rank %d (%s) has been silent for %.0f s", r, world_host(d->world, r),
+                        now - s->last_heard);
     }
     return COV_OK;
 }
@@ -546,8 +561,9 @@ status dealer_report(dealer *d, farm_report *out)
     const farm_progress *p = &d->p;
     if (counts[0] + counts[1] + counts[2] + open != p->found || counts[0] != p->done || counts[1] != p->skipped ||
         counts[2] != p->failed || open != p->open || (open && !d->draining && !d->o->dry_run))
-        return COV_FAIL(COV_BROKEN, "%lld studies were found, but %lld done, %lld skipped, %lld failed and %lld open are counted",
-                        (long long)p->found, (long long)p->done, (long long)p->skipped, (long long)p->failed, (long long)p->open);
+        return COV_FAIL(
+            COV_BROKEN, "%lld studies were found, but %lld done, %lld skipped, %lld failed and %lld open are counted",
+            (long long)p->found, (long long)p->done, (long long)p->skipped, (long long)p->failed, (long long)p->open);
     claim_settle(d->o->claim);
     show(d, world_now(), 1);
     out->grace_left = d->draining ? d->drain_end - world_now() : 0;

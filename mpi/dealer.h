@@ -1,6 +1,6 @@
-/* dealer: rank 0's side of the farm. It decides what earlier parts answer for, deals out headers and then units, listens
- * to every rank's heartbeat, drains, and accounts for every study. It never waits: dealer_step does what can be done now.
- * Local to rank 0. */
+/* dealer: rank 0's side of the farm. It decides what earlier parts answer for, deals out headers and then units,
+ * listens to every rank's heartbeat, drains, and accounts for every study. It never waits: dealer_step does what can be
+ * done now. Local to rank 0. */
 #ifndef COV_MPI_DEALER_H
 #define COV_MPI_DEALER_H
 #include "mpi/farm.h"

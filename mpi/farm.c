@@ -1,5 +1,5 @@
-/* farm: the one loop of a rank while an archive is screened: messages, the shell's step, on rank 0 the dealer's step, and
- * then a poll of at most 5 ms, so that no core spins and no message waits long. */
+/* farm: the one loop of a rank while an archive is screened: messages, the shell's step, on rank 0 the dealer's step,
+ * and then a poll of at most 5 ms, so that no core spins and no message waits long. */
 #include "mpi/farm.h"
 #include "mpi/dealer.h"
 #include "mpi/protocol.h"

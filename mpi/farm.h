@@ -1,7 +1,7 @@
-/* farm: runs an archive through readers and workers on all ranks. Rank 0 deals: headers first, then units, dearest first;
- * every rank, rank 0 too, has a shell that feeds its readers and its worker. Comes in: the list of studies (rank 0), the
- * calls given to spawn_start. Goes out: one committed part for every study that was done, skipped or failed, and a report
- * in which each is accounted for. No shell waits inside MPI or touches an input file. */
+/* farm: runs an archive through readers and workers on all ranks. Rank 0 deals: headers first, then units, dearest
+ * first; every rank, rank 0 too, has a shell that feeds its readers and its worker. Comes in: the list of studies (rank
+ * 0), the calls given to spawn_start. Goes out: one committed part for every study that was done, skipped or failed,
+ * and a report in which each is accounted for. No shell waits inside MPI or touches an input file. */
 #ifndef COV_MPI_FARM_H
 #define COV_MPI_FARM_H
 #include "data/part.h"
@@ -20,7 +20,8 @@ typedef struct farm_study {
 typedef struct farm_progress {
     const char *phase; /* "headers", "screening", "draining" (jobs/ adds "gather", "finished", "stopped") */
     int64_t found, headers; /* studies; headers read so far */
-    int64_t kept, done, skipped, failed, open; /* kept ones are also counted by their outcome; found is the sum of the last four */
+    int64_t kept, done, skipped, failed,
+        open;          /* kept ones are also counted by their outcome; found is the sum of the last four */
     int64_t running;   /* dealt out and not finished */
     int64_t strikes;
     double voxels_done, voxels_total; /* of what this run computes */

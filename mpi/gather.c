@@ -45,7 +45,10 @@ status gather_list_of(const char *parts_dir, const farm_study *studies, const fa
     status s = COV_OK;
     place *places = calloc(n, sizeof *places);
     *out = (gather_list){.studies = calloc(n, sizeof *out->studies), .parts = calloc(n, sizeof *out->parts)};
-    if (!places || !out->studies || !out->parts) { s = COV_FAIL(COV_NOMEM, "no memory for a list of %zu parts", n); goto done; }
+    if (!places || !out->studies || !out->parts) {
+        s = COV_FAIL(COV_NOMEM, "no memory for a list of %zu parts", n);
+        goto done;
+    }
     for (int64_t k = 0; k < r->study_count; k++)
         if (r->outcomes[k].settled) places[count++] = (place){studies[k].path_rel, k};
     if (count) qsort(places, (size_t)count, sizeof *places, by_path);
@@ -123,7 +126,8 @@ static status unpack(block *b)
     b->texts = calloc((size_t)(s->count * (1 + s->extra_count)) + 1, sizeof *b->texts);
     b->attributes = calloc((size_t)s->attribute_count + 1, sizeof *b->attributes);
     b->extras = calloc((size_t)s->extra_count + 1, sizeof *b->extras);
-    if (!b->texts || !b->attributes || !b->extras) return COV_FAIL(COV_NOMEM, "no memory for a list of %lld parts", (long long)s->count);
+    if (!b->texts || !b->attributes || !b->extras)
+        return COV_FAIL(COV_NOMEM, "no memory for a list of %lld parts", (long long)s->count);
     for (int64_t k = 0; k < s->count; k++) b->texts[k] = get_text(b);
     for (int k = 0; k < s->attribute_count; k++) {
         b->attributes[k].name = get_text(b);
@@ -139,7 +143,8 @@ static status unpack(block *b)
     s->parts = b->texts;
     s->attributes = b->attributes;
     s->extras = b->extras;
-    return b->at == b->size ? COV_OK : COV_FAIL(COV_BROKEN, "the list of parts has %zu bytes, %zu were read", b->size, b->at);
+    return b->at == b->size ? COV_OK
+                            : COV_FAIL(COV_BROKEN, "the list of parts has %zu bytes, %zu were read", b->size, b->at);
 }
 
 /* Every rank makes the same calls whatever failed on rank 0: a negative size says that it did. */
@@ -161,7 +166,8 @@ static status share(world *w, const gather_options *o, block *b)
         b->size = (size_t)size;
         if (world_rank(w) == 0) memcpy(b->bytes, packed.text, b->size);
         for (int64_t at = 0; at < size; at += 1 << 28)
-            WORLD_MPI(MPI_Bcast(b->bytes + at, (int)(size - at < 1 << 28 ? size - at : 1 << 28), MPI_BYTE, 0, world_comm(w)));
+            WORLD_MPI(
+                MPI_Bcast(b->bytes + at, (int)(size - at < 1 << 28 ? size - at : 1 << 28), MPI_BYTE, 0, world_comm(w)));
     }
     str_free(&packed);
     return s;
@@ -194,7 +200,10 @@ status gather_run(world *w, const gather_options *o, cohort_totals *totals)
     ok = mine == COV_OK;
     s = MPI_Allreduce(&ok, &all, 1, MPI_INT, MPI_MIN, world_comm(w)) == MPI_SUCCESS ? COV_OK : COV_COMM;
     if (mine != COV_OK) { s = mine; goto done; }
-    if (s != COV_OK || !all) { s = COV_FAIL(s ? s : COV_NOMEM, "another rank has no memory for the list of parts"); goto done; }
+    if (s != COV_OK || !all) {
+        s = COV_FAIL(s ? s : COV_NOMEM, "another rank has no memory for the list of parts");
+        goto done;
+    }
     b.source.progress = moved;
     b.source.context = &t;
     world_guard(w, "writing the cohort file", t.stall);

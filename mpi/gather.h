@@ -1,5 +1,5 @@
-/* gather: from parts to the cohort file: rank 0 says which parts, all ranks write. The only phase of a run in which ranks
- * wait for one another inside MPI; a watchdog ends the job with a message when nothing moves any more. */
+/* gather: from parts to the cohort file: rank 0 says which parts, all ranks write. The only phase of a run in which
+ * ranks wait for one another inside MPI; a watchdog ends the job with a message when nothing moves any more. */
 #ifndef COV_MPI_GATHER_H
 #define COV_MPI_GATHER_H
 #include "data/cohort.h"

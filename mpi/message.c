@@ -90,7 +90,8 @@ const char *message_get_text(message *m)
 status message_end(const message *m, const char *what)
 {
     if (m->failed || m->at != m->used)
-        return COV_FAIL(COV_COMM, "message %s of %zu bytes is cut, or has %zu bytes too many", what, m->used, m->used - m->at);
+        return COV_FAIL(COV_COMM, "message %s of %zu bytes is cut, or has %zu bytes too many", what, m->used,
+                        m->used - m->at);
     return COV_OK;
 }
 

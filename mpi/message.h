@@ -1,7 +1,7 @@
-/* message: the bytes that ranks, shells and children say to one another. A message starts with its kind; values follow in
- * the order in which they were put. Ranks of one job run the same program on like machines, so numbers travel as they lie
- * in memory. A message may come from a reader that a hostile file has taken over: getters never read past the end, and
- * a getter that fails sets `failed` and returns 0 or "", so a decoder checks once, with message_end. Local. */
+/* message: the bytes that ranks, shells and children say to one another. A message starts with its kind; values follow
+ * in the order in which they were put. Ranks of one job run the same program on like machines, so numbers travel as
+ * they lie in memory. A message may come from a reader that a hostile file has taken over: getters never read past the
+ * end, and a getter that fails sets `failed` and returns 0 or "", so a decoder checks once, with message_end. Local. */
 #ifndef COV_MPI_MESSAGE_H
 #define COV_MPI_MESSAGE_H
 #include "base/status.h"

@@ -1,5 +1,5 @@
-/* protocol: names, puts and gets. Text is cut to its field, numbers from a reader are not believed: whoever uses a header
- * checks it against the memory that came with it. */
+/* protocol: names, puts and gets. Text is cut to its field, numbers from a reader are not believed: whoever uses a
+ * header checks it against the memory that came with it. */
 #include "mpi/protocol.h"
 
 #include <string.h>

@@ -75,7 +75,8 @@ status reduce_sum(void *ctx, float *v, size_t n)
     status s = COV_OK;
     if (world_size(r->world) == 1) return COV_OK;
     world_guard(r->world, "a sum over the ranks", r->deadline);
-    for (size_t at = 0; at < n && s == COV_OK; at += BLOCK) s = sum_block(r, v + at, (int)(n - at < BLOCK ? n - at : BLOCK));
+    for (size_t at = 0; at < n && s == COV_OK; at += BLOCK)
+        s = sum_block(r, v + at, (int)(n - at < BLOCK ? n - at : BLOCK));
     world_guard_off(r->world);
     return s;
 }

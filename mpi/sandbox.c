@@ -1,6 +1,6 @@
-/* sandbox: rlimits, a seccomp filter written out by hand, and one Landlock rule. The trap: the C library may use another
- * call than the one a page names (openat for open, newfstatat for stat), and it differs between architectures; a call that
- * a machine does not have is left out by its #ifdef, which is why the list is a table and not code. */
+/* sandbox: rlimits, a seccomp filter written out by hand, and one Landlock rule. The trap: the C library may use
+ * another call than the one a page names (openat for open, newfstatat for stat), and it differs between architectures;
+ * a call that a machine does not have is left out by its #ifdef, which is why the list is a table and not code. */
 #include "mpi/sandbox.h"
 
 #include <errno.h>
@@ -47,19 +47,72 @@ status sandbox_limits(double cpu_seconds)
 }
 
 static const int allowed[] = {
-    __NR_read, __NR_readv, __NR_pread64, __NR_write, __NR_writev, __NR_lseek, __NR_close, __NR_fstat, __NR_statx,
-    __NR_mmap, __NR_munmap, __NR_mremap, __NR_mprotect, __NR_madvise, __NR_brk, __NR_ftruncate, __NR_fcntl,
-    __NR_sendmsg, __NR_recvmsg, __NR_getdents64, __NR_getcwd, __NR_readlinkat, __NR_faccessat, __NR_exit, __NR_exit_group,
-    __NR_rt_sigreturn, __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_getpid, __NR_gettid, __NR_tgkill, __NR_clock_gettime,
-    __NR_clock_nanosleep, __NR_nanosleep, __NR_gettimeofday, __NR_futex, __NR_getrandom, __NR_prlimit64, __NR_sysinfo,
-    __NR_sched_yield, __NR_sched_getaffinity, __NR_memfd_create, __NR_ppoll, __NR_uname, __NR_dup, __NR_fadvise64,
-    __NR_restart_syscall, __NR_getuid, __NR_geteuid, __NR_getgid, __NR_getegid, __NR_sigaltstack, __NR_set_robust_list,
-    __NR_getrlimit, __NR_setrlimit, __NR_fstatfs, __NR_getrusage,
+    __NR_read,
+    __NR_readv,
+    __NR_pread64,
+    __NR_write,
+    __NR_writev,
+    __NR_lseek,
+    __NR_close,
+    __NR_fstat,
+    __NR_statx,
+    __NR_mmap,
+    __NR_munmap,
+    __NR_mremap,
+    __NR_mprotect,
+    __NR_madvise,
+    __NR_brk,
+    __NR_ftruncate,
+    __NR_fcntl,
+    __NR_sendmsg,
+    __NR_recvmsg,
+    __NR_getdents64,
+    __NR_getcwd,
+    __NR_readlinkat,
+    __NR_faccessat,
+    __NR_exit,
+    __NR_exit_group,
+    __NR_rt_sigreturn,
+    __NR_rt_sigaction,
+    __NR_rt_sigprocmask,
+    __NR_getpid,
+    __NR_gettid,
+    __NR_tgkill,
+    __NR_clock_gettime,
+    __NR_clock_nanosleep,
+    __NR_nanosleep,
+    __NR_gettimeofday,
+    __NR_futex,
+    __NR_getrandom,
+    __NR_prlimit64,
+    __NR_sysinfo,
+    __NR_sched_yield,
+    __NR_sched_getaffinity,
+    __NR_memfd_create,
+    __NR_ppoll,
+    __NR_uname,
+    __NR_dup,
+    __NR_fadvise64,
+    __NR_restart_syscall,
+    __NR_getuid,
+    __NR_geteuid,
+    __NR_getgid,
+    __NR_getegid,
+    __NR_sigaltstack,
+    __NR_set_robust_list,
+    __NR_getrlimit,
+    __NR_setrlimit,
+    __NR_fstatfs,
+    __NR_getrusage,
 #ifdef __NR_newfstatat
     __NR_newfstatat,
 #endif
 #ifdef __NR_stat
-    __NR_stat, __NR_lstat, __NR_readlink, __NR_access, __NR_poll,
+    __NR_stat,
+    __NR_lstat,
+    __NR_readlink,
+    __NR_access,
+    __NR_poll,
 #endif
 #ifdef __NR_faccessat2
     __NR_faccessat2,
@@ -78,7 +131,8 @@ enum { ARCH = (int)AUDIT_ARCH_AARCH64 };
 enum { ARCH = 0 };
 #endif
 
-#define LOAD(field) (struct sock_filter) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, field))
+#define LOAD(field)                                                                                                    \
+    (struct sock_filter) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, field))
 #define SKIP_IF_EQUAL(v, n) (struct sock_filter) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)(v), n, 0)
 #define SKIP_UNLESS_EQUAL(v, n) (struct sock_filter) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)(v), 0, n)
 #define RETURN(v) (struct sock_filter) BPF_STMT(BPF_RET | BPF_K, (unsigned)(v))
@@ -88,7 +142,8 @@ static int put_open(struct sock_filter *f, int n, int number, size_t flags_at)
 {
     f[n++] = SKIP_UNLESS_EQUAL(number, 4);
     f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)flags_at);
-    f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0, 1);
+    f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND,
+                                          0, 1);
     f[n++] = RETURN(SECCOMP_RET_ERRNO | EACCES);
     f[n++] = RETURN(SECCOMP_RET_ALLOW);
     return n;
@@ -122,10 +177,12 @@ static int enter_seccomp(void)
 static int enter_landlock(const char *path)
 {
     char real[PATH_MAX];
-    struct landlock_ruleset_attr all = {.handled_access_fs = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
-                                                             LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_EXECUTE |
-                                                             LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE};
-    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR};
+    struct landlock_ruleset_attr all = {.handled_access_fs =
+                                            LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |
+                                            LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_EXECUTE |
+                                            LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE};
+    struct landlock_path_beneath_attr rule = {.allowed_access =
+                                                  LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR};
     if (!realpath(path, real)) return 0;
     char *slash = strrchr(real, '/');
     if (slash && slash != real) *slash = 0;
@@ -142,7 +199,8 @@ static int enter_landlock(const char *path)
 status sandbox_enter(const char *path, int *level)
 {
     *level = 0;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return COV_FAIL(COV_IO, "PR_SET_NO_NEW_PRIVS: %s", strerror(errno));
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return COV_FAIL(COV_IO, "PR_SET_NO_NEW_PRIVS: %s", strerror(errno));
     int landlock = path && enter_landlock(path); /* first: its calls are not on the list */
     if (enter_seccomp()) *level = 1 + landlock;
     return COV_OK;

@@ -1,6 +1,6 @@
 /* sandbox: what a reader child gives up before it touches a file from outside: memory and processor time without bound,
- * core dumps, writing to any file, starting programs, and the network. A decoder that a hostile file takes over can then
- * do no more than hand over a wrong volume. Local; the calling process keeps its limits to its end. */
+ * core dumps, writing to any file, starting programs, and the network. A decoder that a hostile file takes over can
+ * then do no more than hand over a wrong volume. Local; the calling process keeps its limits to its end. */
 #ifndef COV_MPI_SANDBOX_H
 #define COV_MPI_SANDBOX_H
 #include "base/status.h"

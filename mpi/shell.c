@@ -1,9 +1,9 @@
 /* shell: tasks, children and deadlines of one rank.
  *
  * A task is a study: WAITING for a reader, READING, READY (its volume is in shared memory, or there is only a reason to
- * record), WORKING. A batch is a list of paths whose headers are wanted. A child has at most one of the two, so its death
- * convicts exactly one file. The trap: a child's last words may still lie in its socket when the spawner reports its end;
- * they are read first. */
+ * record), WORKING. A batch is a list of paths whose headers are wanted. A child has at most one of the two, so its
+ * death convicts exactly one file. The trap: a child's last words may still lie in its socket when the spawner reports
+ * its end; they are read first. */
 #include "mpi/shell.h"
 #include "base/str.h"
 #include "mpi/channel.h"
@@ -150,7 +150,8 @@ static status strike(shell *sh, task *t, int late, const char *who, const char *
     t->strikes++;
     COV_TRY(tell_event(sh, FARM_STRIKE, t->study.index, text));
     if (t->strikes >= STRIKES_RECORDING)
-        return COV_FAIL(COV_BROKEN, "%s: %s again and again, even while its failure was recorded", t->study.path_rel, text);
+        return COV_FAIL(COV_BROKEN, "%s: %s again and again, even while its failure was recorded", t->study.path_rel,
+                        text);
     if (t->head.reason != REASON_NONE) set_state(t, TASK_READY);
     else if (t->strikes >= STRIKES) record_instead(t, late ? REASON_TIMEOUT : REASON_CRASHED, text);
     else set_state(t, t->volume >= 0 ? TASK_READY : TASK_WAITING);
@@ -288,7 +289,8 @@ static status start_working(shell *sh, child *c, task *t)
     protocol_put_head(&sh->out, &t->head);
     COV_TRY(message_check(&sh->out, protocol_name(kind)));
     c->task = t;
-    c->deadline = world_now() + (kind == PROTOCOL_WORK_RUN || t->study.seconds > RECORD_SECONDS ? t->study.seconds : RECORD_SECONDS);
+    c->deadline = world_now() +
+                  (kind == PROTOCOL_WORK_RUN || t->study.seconds > RECORD_SECONDS ? t->study.seconds : RECORD_SECONDS);
     set_state(t, TASK_WORKING);
     say(c, &sh->out, kind == PROTOCOL_WORK_RUN ? t->volume : -1);
     return COV_OK;
@@ -306,7 +308,8 @@ static int sound_volume(const protocol_head *h, int fd)
     if (seals < 0 || (seals & need) != need || fstat(fd, &st) != 0) return 0;
     const volume_header *v = &h->head;
     return v->nx > 0 && v->ny > 0 && v->nz > 0 && v->nx < 1 << 30 && v->ny < 1 << 30 &&
-           !__builtin_mul_overflow(v->nx * v->ny, v->nz, &n) && !__builtin_mul_overflow(n, (int64_t)2, &n) && n == st.st_size;
+           !__builtin_mul_overflow(v->nx * v->ny, v->nz, &n) && !__builtin_mul_overflow(n, (int64_t)2, &n) &&
+           n == st.st_size;
 }
 
 static status hear_volume(shell *sh, child *c, int *fd)
@@ -350,7 +353,8 @@ static status hear_failure(shell *sh, child *c, const protocol_done *d)
     const char *host = world_host(sh->world, world_rank(sh->world));
     if (!t) return COV_FAIL((status)d->failure, "rank %d (%s): %s", world_rank(sh->world), host, d->detail);
     if (d->failure != COV_DEVICE && d->failure != COV_NOMEM)
-        return COV_FAIL((status)d->failure, "rank %d (%s), %s: %s", world_rank(sh->world), host, t->study.path_rel, d->detail);
+        return COV_FAIL((status)d->failure, "rank %d (%s), %s: %s", world_rank(sh->world), host, t->study.path_rel,
+                        d->detail);
     COV_TRY(tell_event(sh, FARM_WORKER, t->study.index, d->detail));
     if (++t->tries < TRIES) set_state(t, TASK_READY);
     else record_instead(t, d->failure == COV_NOMEM ? REASON_TOO_LARGE : REASON_INTERNAL, d->detail);
@@ -366,7 +370,8 @@ static status hear_result(shell *sh, child *c)
     if (d.failure) return hear_failure(sh, c, &d);
     if (!c->opened) { c->opened = 1; sh->openings = 0; return COV_OK; }
     task *t = c->task;
-    if (!t || d.index != t->study.index) return COV_FAIL(COV_BROKEN, "the worker answers for study %lld, not the one it has", (long long)d.index);
+    if (!t || d.index != t->study.index)
+        return COV_FAIL(COV_BROKEN, "the worker answers for study %lld, not the one it has", (long long)d.index);
     if (t->head.reason == REASON_NONE) {
         sh->seconds_worked += d.seconds;
         sh->voxels_worked += (double)d.voxels;
@@ -401,8 +406,8 @@ static status worker_died(shell *sh, child *c, const char *how)
     char text[STUDY_DETAIL];
     if (c->task) COV_TRY(strike(sh, c->task, c->late, "worker", how));
     else if (!c->opened && ++sh->openings >= OPENINGS)
-        return COV_FAIL(COV_BROKEN, "rank %d (%s): the worker %s while it loaded its weights, %d times", world_rank(sh->world),
-                        world_host(sh->world, world_rank(sh->world)), how, OPENINGS);
+        return COV_FAIL(COV_BROKEN, "rank %d (%s): the worker %s while it loaded its weights, %d times",
+                        world_rank(sh->world), world_host(sh->world, world_rank(sh->world)), how, OPENINGS);
     snprintf(text, sizeof text, "the worker %s and is replaced", how);
     return tell_event(sh, FARM_WORKER, -1, text);
 }
@@ -498,7 +503,8 @@ static status want_more(shell *sh)
     int batches = 0;
     for (const batch *b = sh->batches; b; b = b->next) batches++;
     int ahead = count_tasks(sh, TASK_READING) + count_tasks(sh, TASK_READY);
-    if (sh->wanting || batches >= BATCHES || count_tasks(sh, TASK_WAITING) > 0 || ahead >= sh->o->read_ahead) return COV_OK;
+    if (sh->wanting || batches >= BATCHES || count_tasks(sh, TASK_WAITING) > 0 || ahead >= sh->o->read_ahead)
+        return COV_OK;
     sh->wanting = 1;
     message_start(&sh->out, PROTOCOL_WANT);
     return tell(sh);

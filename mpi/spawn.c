@@ -166,7 +166,8 @@ static status order(spawner *s, int kind, int64_t what, int64_t ticket, int fd)
     message_start(&s->out, kind);
     message_put_i64(&s->out, what);
     message_put_i64(&s->out, ticket);
-    if (channel_send(s->socket, &s->out, fd) != COV_OK) return COV_FAIL(COV_BROKEN, "the spawner process %d is gone", (int)s->pid);
+    if (channel_send(s->socket, &s->out, fd) != COV_OK)
+        return COV_FAIL(COV_BROKEN, "the spawner process %d is gone", (int)s->pid);
     return COV_OK;
 }
 

@@ -1,6 +1,7 @@
 /* spawn: a rank's second process, forked before MPI_Init, that only forks. Under srun a rank that has called MPI_Init
  * must not fork and must not die; so the processes that may crash are grandchildren of the rank, and the spawner tells
- * the rank how each of them ended. Everything dies with its parent (PR_SET_PDEATHSIG) and ignores TERM, INT, USR1. Local. */
+ * the rank how each of them ended. Everything dies with its parent (PR_SET_PDEATHSIG) and ignores TERM, INT, USR1.
+ * Local. */
 #ifndef COV_MPI_SPAWN_H
 #define COV_MPI_SPAWN_H
 #include "mpi/calls.h"
@@ -9,7 +10,8 @@
 typedef enum spawn_kind { SPAWN_READER, SPAWN_WORKER } spawn_kind;
 
 typedef struct spawn_options {
-    int64_t reader_bytes; /* memory of a reader above what it starts with, before it knows the volume's size; 0: 1 GiB */
+    int64_t
+        reader_bytes; /* memory of a reader above what it starts with, before it knows the volume's size; 0: 1 GiB */
     int no_sandbox;       /* readers without any limit: for debuggers and sanitizers */
 } spawn_options;
 
@@ -17,7 +19,8 @@ typedef struct spawn_options {
 typedef struct spawn_event {
     int64_t ticket;
     pid_t pid;
-    int ended;    /* 0: it was started; 1: it ended, and wait_status says how (waitpid); start failed: ended 1, pid -1, wait_status errno */
+    int ended; /* 0: it was started; 1: it ended, and wait_status says how (waitpid); start failed: ended 1, pid -1,
+                  wait_status errno */
     int wait_status;
 } spawn_event;
 

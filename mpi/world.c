@@ -1,6 +1,6 @@
-/* world: MPI, wrapped. The traps: errors return only after MPI_Comm_set_errhandler; a singleton must be told not to look
- * for a daemon before MPI_Init; matched probes, because a plain probe and receive may block in a long message; and a signal
- * mask must be set before MPI starts its threads, or one of them takes the signal. */
+/* world: MPI, wrapped. The traps: errors return only after MPI_Comm_set_errhandler; a singleton must be told not to
+ * look for a daemon before MPI_Init; matched probes, because a plain probe and receive may block in a long message; and
+ * a signal mask must be set before MPI starts its threads, or one of them takes the signal. */
 #include "mpi/world.h"
 #include "mpi/world_comm.h"
 

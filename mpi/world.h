@@ -8,7 +8,8 @@
 typedef struct world_options {
     double start_seconds; /* MPI_Init and the first exchange; 0: 300 */
     double end_seconds;   /* MPI_Finalize; 0: 60 */
-    /* Told by the watchdog, on its own thread, when a blocking call is late: prints, and must end the process. NULL: _exit(1). */
+    /* Told by the watchdog, on its own thread, when a blocking call is late: prints, and must end the process. NULL:
+     * _exit(1). */
     void (*late)(void *context, const char *message);
     void *context;
 } world_options;
@@ -36,7 +37,8 @@ status world_send(world *w, int to, const message *m);
 status world_next(world *w, message *in, int *from);
 int world_pending(const world *w); /* sends that MPI still holds */
 
-/* Bounds the blocking calls until world_guard_off: `what` (copied) is named in the message. Nesting: the last one counts. */
+/* Bounds the blocking calls until world_guard_off: `what` (copied) is named in the message. Nesting: the last one
+ * counts. */
 void world_guard(world *w, const char *what, double seconds);
 void world_guard_off(world *w);
 #endif

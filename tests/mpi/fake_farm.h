@@ -1,9 +1,9 @@
 /* fake_farm: a farm's calls with invented studies, for tests. A study is a file of one text line that says what shall
  * happen to it, so every way in which a child can end is played through with real processes:
  *
- *   "NX NY NZ what"   what is obeyed by the readers: ok, skip, bad-header, crash-header, crash-reader, hang-reader, escape.
- *                     The worker sees the volume alone and obeys NZ: 13 dies once, 14 dies, 15 hangs, 16 has no memory,
- *                     17 takes 0.4 s. */
+ *   "NX NY NZ what"   what is obeyed by the readers: ok, skip, bad-header, crash-header, crash-reader, hang-reader,
+ * escape. The worker sees the volume alone and obeys NZ: 13 dies once, 14 dies, 15 hangs, 16 has no memory, 17 takes
+ * 0.4 s. */
 #ifndef COV_TESTS_FAKE_FARM_H
 #define COV_TESTS_FAKE_FARM_H
 #include "mpi/farm.h"
@@ -67,7 +67,8 @@ static inline status fake_header(void *context, const char *path, volume_header 
 
 static inline int16_t fake_hu(int64_t i, int64_t nx) { return (int16_t)(i * 7 % 1000 + nx); }
 
-static inline status fake_voxels(void *context, const char *path, const volume_header *h, int16_t *hu, volume_stats *stats, reason *why)
+static inline status fake_voxels(void *context, const char *path, const volume_header *h, int16_t *hu,
+                                 volume_stats *stats, reason *why)
 {
     order o;
     (void)context;
@@ -124,8 +125,12 @@ static inline status fake_run(void *worker, const volume *v, const volume_stats 
 /* context: a folder that exists, borrowed; it remembers who has died once. */
 static inline farm_calls fake_calls(char *context)
 {
-    return (farm_calls){.context = context, .read_header = fake_header, .read_voxels = fake_voxels, .worker_open = fake_open,
-                        .worker_run = fake_run, .worker_close = fake_close};
+    return (farm_calls){.context = context,
+                        .read_header = fake_header,
+                        .read_voxels = fake_voxels,
+                        .worker_open = fake_open,
+                        .worker_run = fake_run,
+                        .worker_close = fake_close};
 }
 
 /* A sanitizer's shadow memory and its reports do not fit into a reader's limits. */

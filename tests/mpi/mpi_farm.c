@@ -29,8 +29,12 @@ static void add(stage *st, world *w, const char *text)
     snprintf(path, sizeof path, "%s/s%03d.txt", st->folder, k);
     strcpy(st->paths[k], path);
     if (world_rank(w) == 0) fake_write(st->paths[k], text, MTIME);
-    st->studies[k] = (farm_study){.path_abs = st->paths[k], .path_rel = st->names[k], .id = st->names[k], .format = "fake",
-                                  .bytes = (int64_t)strlen(text) + 1, .mtime_ns = (int64_t)MTIME * 1000000000};
+    st->studies[k] = (farm_study){.path_abs = st->paths[k],
+                                  .path_rel = st->names[k],
+                                  .id = st->names[k],
+                                  .format = "fake",
+                                  .bytes = (int64_t)strlen(text) + 1,
+                                  .mtime_ns = (int64_t)MTIME * 1000000000};
 }
 
 static void run_command(const char *format, const char *what)
@@ -57,7 +61,8 @@ static void on_event(void *context, const farm_event *e)
     s->workers += e->kind == FARM_WORKER;
     s->studies += e->kind == FARM_STUDY;
     if (getenv("FARM_VERBOSE"))
-        fprintf(stderr, "rank %d %s %s %s\n", e->rank, e->study, e->kind == FARM_STUDY ? outcome_name(e->outcome) : "-", e->text);
+        fprintf(stderr, "rank %d %s %s %s\n", e->rank, e->study, e->kind == FARM_STUDY ? outcome_name(e->outcome) : "-",
+                e->text);
 }
 
 static status play(world *w, spawner *sp, stage *st, farm_options *o, farm_report *report, seen *seen_here)
@@ -92,12 +97,21 @@ static int every_study_ends_as_it_should(world *w, spawner *sp, const char *base
     seen seen_here;
     farm_report r;
     farm_options o = {0};
-    static const struct { const char *text; reason why; } plan[] = {
-        {"20 20 10 ok", REASON_NONE}, {"8 8 4 skip", REASON_NOT_CT}, {"8 8 4 bad-header", REASON_BAD_HEADER},
-        {"30 30 12 ok", REASON_NONE}, {"8 8 5 crash-reader", REASON_CRASHED}, {"9 8 13 ok", REASON_NONE},
-        {"8 8 14 ok", REASON_CRASHED}, {"8 8 6 crash-header", REASON_CRASHED}, {"12 9 3 ok", REASON_NONE},
-        {"9 9 16 ok", REASON_TOO_LARGE}, {"3 3 2 ok", REASON_NONE}, {"3 3 2 ok", REASON_NONE}, {"nonsense", REASON_BAD_HEADER},
-        {"10 10 8 escape", REASON_NONE}};
+    static const struct { const char *text; reason why;
+    } plan[] = {{"20 20 10 ok", REASON_NONE},
+                {"8 8 4 skip", REASON_NOT_CT},
+                {"8 8 4 bad-header", REASON_BAD_HEADER},
+                {"30 30 12 ok", REASON_NONE},
+                {"8 8 5 crash-reader", REASON_CRASHED},
+                {"9 8 13 ok", REASON_NONE},
+                {"8 8 14 ok", REASON_CRASHED},
+                {"8 8 6 crash-header", REASON_CRASHED},
+                {"12 9 3 ok", REASON_NONE},
+                {"9 9 16 ok", REASON_TOO_LARGE},
+                {"3 3 2 ok", REASON_NONE},
+                {"3 3 2 ok", REASON_NONE},
+                {"nonsense", REASON_BAD_HEADER},
+                {"10 10 8 escape", REASON_NONE}};
     new_stage(&st, w, base, "ends");
     for (size_t k = 0; k < sizeof plan / sizeof plan[0]; k++) add(&st, w, plan[k].text);
     MPI_Barrier(world_comm(w));
@@ -106,7 +120,8 @@ static int every_study_ends_as_it_should(world *w, spawner *sp, const char *base
         CHECK(r.totals.done == 7 && r.totals.skipped == 1 && r.totals.failed == 6 && r.totals.open == 0 && !r.stopped);
         for (int k = 0; k < st.count; k++) {
             if (r.outcomes[k].reason != plan[k].why)
-                fprintf(stderr, "%s ended as %s (%s)\n", plan[k].text, reason_code(r.outcomes[k].reason), r.outcomes[k].detail);
+                fprintf(stderr, "%s ended as %s (%s)\n", plan[k].text, reason_code(r.outcomes[k].reason),
+                        r.outcomes[k].detail);
             CHECK(r.outcomes[k].settled && r.outcomes[k].reason == plan[k].why);
         }
         CHECK(seen_here.strikes == 3 + 1 + 3 + 3);
@@ -128,7 +143,8 @@ static int hanging_studies_end_as_timeouts_and_the_others_finish(world *w, spawn
     seen seen_here;
     farm_report r;
     farm_options o = {.timeout_seconds = 2 * FAKE_PATIENCE};
-    static const char *const plan[] = {"6 6 4 hang-reader", "7 6 4 ok", "6 6 15 ok", "8 6 4 ok", "9 6 4 ok", "5 6 4 ok"};
+    static const char *const plan[] = {"6 6 4 hang-reader", "7 6 4 ok", "6 6 15 ok",
+                                       "8 6 4 ok",          "9 6 4 ok", "5 6 4 ok"};
     new_stage(&st, w, base, "hangs");
     for (size_t k = 0; k < sizeof plan / sizeof plan[0]; k++) add(&st, w, plan[k]);
     MPI_Barrier(world_comm(w));
@@ -156,7 +172,8 @@ static int part_is_what_the_study_says(const stage *st, int k)
     CHECK(sha256_file(st->paths[k], sha) == COV_OK);
     CHECK(part_name(st->parts, &want, file, sizeof file) == COV_OK);
     if (part_read(file, &have, &r) != COV_OK) { fprintf(stderr, "%s\n", status_message()); return failures + 1; }
-    CHECK(strcmp(have.path, st->names[k]) == 0 && strcmp(have.input_sha256, sha) == 0 && strcmp(r.row.input_sha256, sha) == 0);
+    CHECK(strcmp(have.path, st->names[k]) == 0 && strcmp(have.input_sha256, sha) == 0 &&
+          strcmp(r.row.input_sha256, sha) == 0);
     CHECK(have.size == st->studies[k].bytes && have.mtime_ns == st->studies[k].mtime_ns);
     CHECK(strcmp(have.weights_sha256, want.weights_sha256) == 0 && strcmp(have.backend, "fake") == 0);
     CHECK(r.row.cols == o.nx && r.row.rows == o.ny && r.row.slices == o.nz && strcmp(r.row.id, st->names[k]) == 0);
@@ -189,7 +206,8 @@ static int gather_writes_every_study(world *w, const stage *st, const farm_repor
     const char *cells[STUDIES_MOST] = {"first", NULL, "third"};
     const cohort_extra extras[] = {{"note", "a column from elsewhere", cells}};
     snprintf(out, sizeof out, "%s.h5", st->folder);
-    gather_options o = {.out = out, .complete = 1, .attribute_count = 2, .attributes = attributes, .extra_count = 1, .extras = extras};
+    gather_options o = {
+        .out = out, .complete = 1, .attribute_count = 2, .attributes = attributes, .extra_count = 1, .extras = extras};
     if (world_rank(w) == 0) {
         CHECK(gather_list_of(st->parts, st->studies, r, &list) == COV_OK && list.count == st->count);
         o.list = &list;
@@ -268,11 +286,14 @@ static int a_second_run_computes_only_what_it_must(world *w, spawner *sp, const 
     MPI_Barrier(world_comm(w));
     CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
     if (rank0) {
-        CHECK(r.totals.found == 26 && r.totals.kept == 26 - 3 && r.totals.done == 25 && r.totals.skipped == 1 && r.totals.failed == 0);
+        CHECK(r.totals.found == 26 && r.totals.kept == 26 - 3 && r.totals.done == 25 && r.totals.skipped == 1 &&
+              r.totals.failed == 0);
         CHECK(r.outcomes[4].kept && !r.outcomes[3].kept && !r.outcomes[7].kept && !r.outcomes[25].kept);
         CHECK(r.outcomes[24].kept && r.outcomes[24].reason == REASON_NOT_CT);
-        failures += part_is_what_the_study_says(&st, 3) + part_is_what_the_study_says(&st, 7) + part_is_what_the_study_says(&st, 25);
-        fake_write(st.paths[5], "9 7 9 ok", MTIME); /* as long as before, and with the old time: only a digest can tell */
+        failures += part_is_what_the_study_says(&st, 3) + part_is_what_the_study_says(&st, 7) +
+                    part_is_what_the_study_says(&st, 25);
+        fake_write(st.paths[5], "9 7 9 ok",
+                   MTIME); /* as long as before, and with the old time: only a digest can tell */
     }
     farm_report_free(&r);
     MPI_Barrier(world_comm(w));
@@ -280,7 +301,8 @@ static int a_second_run_computes_only_what_it_must(world *w, spawner *sp, const 
     CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
     if (rank0) {
         CHECK(r.totals.kept == 25 && !r.outcomes[5].kept && r.outcomes[5].settled);
-        CHECK(r.outcomes[24].kept && r.outcomes[24].outcome == OUTCOME_SKIPPED && r.outcomes[24].reason == REASON_NOT_CT);
+        CHECK(r.outcomes[24].kept && r.outcomes[24].outcome == OUTCOME_SKIPPED &&
+              r.outcomes[24].reason == REASON_NOT_CT);
         failures += part_is_what_the_study_says(&st, 5);
     }
     farm_report_free(&r);

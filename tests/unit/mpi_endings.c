@@ -1,6 +1,6 @@
-/* How a run ends when somebody ends it: signals, kill -9 of a shell or its spawner, a stopped rank, a second run. The test
- * starts itself again as ranks ("play"), alone or under mpirun, lets them screen invented studies (tests/mpi/fake_farm.h)
- * and does to them what a cluster does. */
+/* How a run ends when somebody ends it: signals, kill -9 of a shell or its spawner, a stopped rank, a second run. The
+ * test starts itself again as ranks ("play"), alone or under mpirun, lets them screen invented studies
+ * (tests/mpi/fake_farm.h) and does to them what a cluster does. */
 #include "mpi/gather.h"
 #include "tests/mpi/fake_farm.h"
 
@@ -43,13 +43,25 @@ static int rank_main(char *folder, double grace, double beat)
             snprintf(names[count], sizeof names[count], "s%03d.txt", (int)count);
             snprintf(paths[count], sizeof paths[count], "%s/%s", archive, names[count]);
             if (stat(paths[count], &st) != 0) break;
-            studies[count] = (farm_study){.path_abs = paths[count], .path_rel = names[count], .id = names[count], .format = "fake",
-                                          .bytes = st.st_size, .mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000};
+            studies[count] = (farm_study){.path_abs = paths[count],
+                                          .path_rel = names[count],
+                                          .id = names[count],
+                                          .format = "fake",
+                                          .bytes = st.st_size,
+                                          .mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000};
         }
         s = claim_open(parts, getenv("OTHER_ARCHIVE") ? "/another/archive" : archive, &c);
     }
-    farm_options o = {.parts_dir = parts, .studies = studies, .study_count = count, .key = &key, .claim = c, .event = say_event,
-                      .timeout_seconds = 30, .grace_seconds = grace, .beat_seconds = beat, .start_seconds = 20};
+    farm_options o = {.parts_dir = parts,
+                      .studies = studies,
+                      .study_count = count,
+                      .key = &key,
+                      .claim = c,
+                      .event = say_event,
+                      .timeout_seconds = 30,
+                      .grace_seconds = grace,
+                      .beat_seconds = beat,
+                      .start_seconds = 20};
     r.speaker = 1;
     if (s == COV_OK) s = farm_run(w, sp, &o, &r);
     if (s != COV_OK) {
@@ -311,8 +323,16 @@ static void kill_shell(int ranks)
     clean_up(&r);
 }
 
-static void kill_9_of_a_lone_shell_leaves_no_orphans_and_the_next_run_completes(void **state) { (void)state; kill_shell(1); }
-static void kill_9_of_one_of_three_shells_leaves_no_orphans_and_the_next_run_completes(void **state) { (void)state; kill_shell(3); }
+static void kill_9_of_a_lone_shell_leaves_no_orphans_and_the_next_run_completes(void **state)
+{
+    (void)state;
+    kill_shell(1);
+}
+static void kill_9_of_one_of_three_shells_leaves_no_orphans_and_the_next_run_completes(void **state)
+{
+    (void)state;
+    kill_shell(3);
+}
 
 static void kill_9_of_a_spawner_ends_the_job_with_a_message(void **state)
 {

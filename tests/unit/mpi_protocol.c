@@ -13,7 +13,12 @@
 
 static protocol_study a_study(void)
 {
-    protocol_study s = {.index = 7, .unit = 3, .bytes = 1 << 30, .mtime_ns = -5, .voxels = (int64_t)1 << 40, .seconds = 1.5,
+    protocol_study s = {.index = 7,
+                        .unit = 3,
+                        .bytes = 1 << 30,
+                        .mtime_ns = -5,
+                        .voxels = (int64_t)1 << 40,
+                        .seconds = 1.5,
                         .reason = REASON_BAD_HEADER};
     strcpy(s.detail, "a detail");
     strcpy(s.path_abs, "/a/b \xff.nii");
@@ -41,7 +46,15 @@ static void every_struct_survives_the_way(void **state)
     protocol_study s = a_study(), s2;
     protocol_head h = a_head(), h2;
     protocol_path p = {.index = 1, .digest = 1, .path = "/x"}, p2;
-    protocol_done d = {.index = 4, .failure = COV_NOMEM, .outcome = 2, .reason = 10, .strikes = 2, .voxels = 8, .seconds = 2, .detail = "d"}, d2;
+    protocol_done d = {.index = 4,
+                       .failure = COV_NOMEM,
+                       .outcome = 2,
+                       .reason = 10,
+                       .strikes = 2,
+                       .voxels = 8,
+                       .seconds = 2,
+                       .detail = "d"},
+                  d2;
     (void)state;
     memset(&s2, 0, sizeof s2);
     memset(&h2, 0, sizeof h2);
