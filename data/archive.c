@@ -359,8 +359,12 @@ static status visit_folder(walker *w, const pending *p)
                                     : COV_OK;
     }
     for (size_t i = 0; s == COV_OK && i < count; i++) s = visit_name(w, p, names[i], tallies);
-    for (int k = 0; s == COV_OK && k < FOLDER_FORMATS && tallies[k].format; k++)
-        s = add_entry(w, *p->rel ? p->rel : ".", tallies[k].format, &tallies[k]);
+    /* A folder is one study, of the format that its reader will take it for. */
+    const reader *whole = tallies[0].format && set_full(w, p->rel) ? reader_for(w->full) : NULL;
+    for (int k = 0; s == COV_OK && k < FOLDER_FORMATS && tallies[k].format; k++) {
+        if (whole && tallies[k].format == whole->format) s = add_entry(w, *p->rel ? p->rel : ".", tallies[k].format, &tallies[k]);
+        else w->a->ignored += tallies[k].files;
+    }
     for (size_t i = 0; i < count; i++) free(names[i]);
     free(names);
     return s;

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const reader *const readers[] = {&read_nifti, &read_png, &read_dicom, &read_metaimage, &read_nrrd};
+static const reader *const readers[] = {&read_nifti, &read_dicom, &read_png, &read_metaimage, &read_nrrd};
 enum { READERS = sizeof readers / sizeof readers[0] };
 
-/* The first in the table of the formats whose slices lie in the folder. */
+/* The first in the table of the formats whose slices lie in the folder: PNG beside DICOM are its previews. */
 static const reader *reader_for_folder(const char *folder)
 {
     int best = READERS;

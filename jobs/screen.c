@@ -117,7 +117,7 @@ static status walk(run_state *r)
         const archive_entry *e = &a->entries[k];
         COV_TRY(archive_full_path(a, e, p->paths + used, bytes - used));
         p->studies[k] = (farm_study){.path_abs = p->paths + used, .path_rel = e->path, .id = e->id, .format = e->format,
-                                     .bytes = e->files > 1 ? -1 : e->bytes, .mtime_ns = e->mtime_ns};
+                                     .bytes = e->bytes, .mtime_ns = e->mtime_ns};
         used += strlen(p->paths + used) + 1;
     }
     if (!realpath(a->root, p->root)) snprintf(p->root, sizeof p->root, "%s", a->root);
