@@ -1,21 +1,9 @@
 /* The functions of the backend table that work on flat arrays, and its memory: on every backend, for lengths around
  * vector widths and blocks, against formulas written out here in double. */
-#include "op_run.h"
+#include "op_variant.h"
 
 static const size_t lengths[] = {1, 2, 15, 16, 17, 63, 1000, 16384, 16385, 100003};
 enum { LENGTHS = sizeof lengths / sizeof lengths[0] };
-
-typedef struct bed {
-    const backend *b;
-    device *d;
-} bed;
-
-static bool bed_open(int k, int threads, bed *out)
-{
-    *out = (bed){.b = backend_at(k)};
-    if (out->b) MUST(out->b->open(&(device_options){.threads = threads}, &out->d));
-    return out->b != NULL;
-}
 
 /* n random floats in [-1, 1). */
 static float *random_floats(size_t n, uint64_t seed)
@@ -26,7 +14,7 @@ static float *random_floats(size_t n, uint64_t seed)
 }
 
 /* Device memory between guards, holding `bytes` of host; at the returned pointer + GUARD. */
-static char *guarded(const bed *at, const void *host, size_t bytes)
+static char *guarded(const variant *at, const void *host, size_t bytes)
 {
     void *memory = NULL;
     char *all = must_alloc(bytes + 2 * GUARD);
@@ -39,12 +27,12 @@ static char *guarded(const bed *at, const void *host, size_t bytes)
 }
 
 /* What the memory holds; releases it, and fails the test if a guard was overwritten. */
-static void *harvest(const bed *at, char *memory, size_t bytes)
+static void *harvest(const variant *at, char *memory, size_t bytes)
 {
     unsigned char *all = must_alloc(bytes + 2 * GUARD);
     MUST(at->b->download(at->d, all, memory, bytes + 2 * GUARD));
     for (size_t i = 0; i < GUARD; i++)
-        if (all[i] != 0xA5 || all[GUARD + bytes + i] != 0xA5) fail_msg("%s wrote outside its array", at->b->name);
+        if (all[i] != 0xA5 || all[GUARD + bytes + i] != 0xA5) fail_msg("%s wrote outside its array", at->name);
     memmove(all, all + GUARD, bytes);
     at->b->release(at->d, memory);
     return all;
@@ -52,9 +40,9 @@ static void *harvest(const bed *at, char *memory, size_t bytes)
 
 static void memory_keeps_what_was_put_there_and_is_aligned(void **state)
 {
-    bed at;
+    variant at;
     (void)state;
-    for (int k = 0; bed_open(k, 1, &at); at.b->close(&at.d), k++) {
+    for (int k = 0; variant_open(k, 1, &at); at.b->close(&at.d), k++) {
         void *memory = NULL;
         char in[1000], out[1000];
         for (int i = 0; i < 1000; i++) in[i] = (char)(i * 7);
@@ -78,9 +66,9 @@ const char *__asan_default_options(void) { return "allocator_may_return_null=1";
 
 static void an_impossible_allocation_fails_and_gives_nothing(void **state)
 {
-    bed at;
+    variant at;
     (void)state;
-    for (int k = 0; bed_open(k, 1, &at); at.b->close(&at.d), k++) {
+    for (int k = 0; variant_open(k, 1, &at); at.b->close(&at.d), k++) {
         void *memory = &at;
         assert_int_equal(at.b->alloc(at.d, (size_t)1 << 62, &memory), COV_NOMEM);
         assert_null(memory);
@@ -89,9 +77,9 @@ static void an_impossible_allocation_fails_and_gives_nothing(void **state)
 
 static void accumulate_adds(void **state)
 {
-    bed at;
+    variant at;
     (void)state;
-    for (int k = 0; bed_open(k, 2, &at); at.b->close(&at.d), k++)
+    for (int k = 0; variant_open(k, 2, &at); at.b->close(&at.d), k++)
         for (int i = 0; i < LENGTHS; i++) {
             size_t n = lengths[i];
             float *x = random_floats(n, 1), *y = random_floats(n, 2);
@@ -106,9 +94,9 @@ static void accumulate_adds(void **state)
 
 static void accumulate_adds_bf16_with_one_rounding(void **state)
 {
-    bed at;
+    variant at;
     (void)state;
-    for (int k = 0; bed_open(k, 2, &at); at.b->close(&at.d), k++)
+    for (int k = 0; variant_open(k, 2, &at); at.b->close(&at.d), k++)
         for (int i = 0; i < LENGTHS; i++) {
             size_t n = lengths[i];
             float *x = random_floats(n, 1), *y = random_floats(n, 2);
@@ -132,9 +120,9 @@ static void convert_rounds_to_nearest_even_and_keeps_nan(void **state)
                                 0xff800000, 0x7f7fffff, 0x7f800001, 0xffffffff, 0x00000001, 0x7fc00000, 0x477fe000};
     const uint16_t rounded[] = {0x3f80, 0x3f82, 0x3f81, 0x3f80, 0, 0x8000, 0x7f80, 0xff80, 0x7f80, 1, 1, 0, 1, 0x4780};
     enum { SPECIAL = sizeof special / sizeof special[0] };
-    bed at;
+    variant at;
     (void)state;
-    for (int k = 0; bed_open(k, 2, &at); at.b->close(&at.d), k++)
+    for (int k = 0; variant_open(k, 2, &at); at.b->close(&at.d), k++)
         for (int i = 0; i < LENGTHS; i++) {
             size_t n = lengths[i];
             uint32_t *x = must_alloc(n * 4);
@@ -159,9 +147,9 @@ static void convert_rounds_to_nearest_even_and_keeps_nan(void **state)
 
 static void convert_to_the_same_type_copies(void **state)
 {
-    bed at;
+    variant at;
     (void)state;
-    for (int k = 0; bed_open(k, 2, &at); at.b->close(&at.d), k++) {
+    for (int k = 0; variant_open(k, 2, &at); at.b->close(&at.d), k++) {
         float *x = random_floats(1001, 3), *y = random_floats(1001, 4);
         char *from = guarded(&at, x, 4004), *to = guarded(&at, y, 4004);
         MUST(at.b->convert(at.d, 1001, TENSOR_F32, from + GUARD, TENSOR_F32, to + GUARD));
@@ -174,23 +162,22 @@ static void convert_to_the_same_type_copies(void **state)
 
 static void sum_of_squares_is_a_double_sum_whatever_the_threads(void **state)
 {
-    bed at;
+    variant at;
     (void)state;
-    for (int k = 0; backend_at(k); k++)
+    for (int k = 0; variant_open(k, 1, &at); at.b->close(&at.d), k++)
         for (int i = 0; i < LENGTHS; i++) {
             size_t n = lengths[i];
             float *x = random_floats(n, 5);
             double want = 0, got[2] = {-1, -1};
             for (size_t e = 0; e < n; e++) want += (double)x[e] * x[e];
             for (int threads = 1; threads <= 2; threads++) {
-                bed_open(k, threads, &at);
+                at.b->close(&at.d);
+                variant_open(k, threads, &at);
                 char *on = guarded(&at, x, n * 4);
                 MUST(at.b->sum_squares(at.d, n, (const float *)(on + GUARD), &got[threads - 1]));
                 free(harvest(&at, on, n * 4));
-                at.b->close(&at.d);
             }
-            if (!(fabs(got[0] - want) <= 1e-12 * want))
-                fail_msg("%s: %.17g, not %.17g", backend_at(k)->name, got[0], want);
+            if (!(fabs(got[0] - want) <= 1e-12 * want)) fail_msg("%s: %.17g, not %.17g", at.name, got[0], want);
             assert_memory_equal(&got[0], &got[1], sizeof got[0]);
             free(x);
         }
@@ -213,7 +200,7 @@ static void step_of(const optim_step *o, double g, double *w, double *m, double 
 }
 
 /* Five steps on n elements; the device's arrays against the formulas. */
-static void check_optim(const bed *at, optim_step o, size_t n)
+static void check_optim(const variant *at, optim_step o, size_t n)
 {
     float *w = random_floats(n, 6), *g = random_floats(n, 7), *zero = calloc(n, 4);
     double *state = must_alloc(3 * n * sizeof *state);
@@ -229,7 +216,7 @@ static void check_optim(const bed *at, optim_step o, size_t n)
     float *got_v = on_v ? harvest(at, on_v, n * 4) : NULL;
     for (size_t e = 0; e < n; e++) {
         if (!(fabs(got_w[e] - state[3 * e]) <= 2e-6))
-            fail_msg("%s: w[%zu] %.9g, not %.9g", at->b->name, e, (double)got_w[e], state[3 * e]);
+            fail_msg("%s: w[%zu] %.9g, not %.9g", at->name, e, (double)got_w[e], state[3 * e]);
         assert_true(fabs(got_m[e] - state[3 * e + 1]) <= 2e-6 * (1 + fabs(state[3 * e + 1])));
         if (got_v) assert_true(fabs(got_v[e] - state[3 * e + 2]) <= 2e-6 * fabs(state[3 * e + 2]) + 1e-12);
     }
@@ -242,9 +229,9 @@ static void optimisers_follow_their_formulas(void **state)
     const optim_step sgd = {.rate = 0.1f, .momentum = 0.9f, .decay = 0.01f, .grad_scale = 0.5f};
     const optim_step adamw = {
         .adamw = 1, .rate = 0.01f, .decay = 0.05f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .grad_scale = 0.5f};
-    bed at;
+    variant at;
     (void)state;
-    for (int k = 0; bed_open(k, 2, &at); at.b->close(&at.d), k++)
+    for (int k = 0; variant_open(k, 2, &at); at.b->close(&at.d), k++)
         for (int i = 0; i < LENGTHS; i++) {
             check_optim(&at, sgd, lengths[i]);
             check_optim(&at, adamw, lengths[i]);
@@ -253,10 +240,10 @@ static void optimisers_follow_their_formulas(void **state)
 
 static void a_first_adamw_step_has_the_size_of_its_rate(void **state)
 {
-    bed at;
+    variant at;
     (void)state;
     /* m/(1-b1) / sqrt(v/(1-b2)) is the gradient's sign at t = 1, however small the gradient. */
-    for (int k = 0; bed_open(k, 1, &at); at.b->close(&at.d), k++) {
+    for (int k = 0; variant_open(k, 1, &at); at.b->close(&at.d), k++) {
         const optim_step o = {
             .adamw = 1, .rate = 0.25f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-12f, .t = 1, .grad_scale = 1};
         const float one[2] = {1, 1}, grad[2] = {1e-4f, -30}, zero[2] = {0, 0};

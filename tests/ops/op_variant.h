@@ -1,0 +1,32 @@
+/* op_variant: what the op tests run on: every compiled-in backend, and the cpu backend once more for each instruction
+ * set below this processor's best, since its own loops are compiled for all of them and a user's node picks another. */
+#ifndef COV_TESTS_OPS_OP_VARIANT_H
+#define COV_TESTS_OPS_OP_VARIANT_H
+#include "kernels/cpu/vec.h"
+#include "op_run.h"
+
+typedef struct variant {
+    const backend *b;
+    device *d;
+    bool lesser;   /* not the best instruction set */
+    char name[32]; /* "cpu", "cpu isa 0" */
+} variant;
+
+/* Opens the k-th variant; false past the last. The caller closes out->d. */
+static inline bool variant_open(int k, int threads, variant *out)
+{
+    int isa = -1, backends = 0;
+    while (backend_at(backends)) backends++;
+    *out = (variant){.b = backend_at(k)};
+    if (k >= backends) {
+        isa = vec_isa() - 1 - (k - backends);
+        if (isa < 0) return false;
+        MUST(backend_find("cpu", &out->b));
+    }
+    MUST(out->b->open(&(device_options){.threads = threads}, &out->d));
+    if (isa >= 0) out->d->isa = isa;
+    out->lesser = isa >= 0;
+    snprintf(out->name, sizeof out->name, isa >= 0 ? "%s isa %d" : "%s", out->b->name, isa);
+    return true;
+}
+#endif
