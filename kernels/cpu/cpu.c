@@ -1,6 +1,7 @@
 /* cpu: the backend's table: device, memory, and the dispatch of plans to the file of their family; see cpu.h. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dnn.h"
+#include "kernels/cpu/vec.h"
 #include <omp.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -39,6 +40,7 @@ static status cpu_open(const device_options *o, device **out)
     device *d = calloc(1, sizeof *d);
     if (d == NULL) return COV_FAIL(COV_NOMEM, "no memory for a device");
     d->threads = o->threads > 0 ? o->threads : cpu_affinity_count();
+    d->isa = vec_isa();
     d->bf16 = __builtin_cpu_supports("avx512bf16") != 0;
     omp_set_num_threads(d->threads);
     status s = cpu_open_engine(d);

@@ -12,7 +12,8 @@
 
 struct device {
     int threads;
-    int bf16; /* 1: the processor multiplies bf16 by itself (avx512_bf16 or amx) */
+    int isa;  /* which version of our own loops runs: see vec.h */
+    int bf16; /* 1: the processor multiplies bf16 by itself (avx512_bf16) */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     void *scratch; /* shared by all plans; see cpu_reserve */

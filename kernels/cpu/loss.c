@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { LOSS_SUMS = 3, LOSS_PIECE = 4096 };
+enum { LOSS_SUMS = 2, LOSS_PIECE = 4096 };
 
 typedef struct loss_plan {
     plan base;
@@ -29,102 +29,25 @@ static loss_view loss_view_of(const loss_plan *p, const op_args *a)
                        .weight = p->base.s.nx > 2 ? a->x[2].data : NULL, .c = p->c, .beta = p->base.o.beta};
 }
 
-static float loss_sigmoid(float z) { return 1.0f / (1.0f + expf(-z)); }
-
 /* A label outside 0..c-1 is none. */
 static int loss_labelled(const loss_view *v, size_t r) { return v->label[r] >= 0 && (size_t)v->label[r] < v->c; }
 
-static float loss_log_sum(const loss_view *v, size_t r)
-{
-    float top = vec_get(v->x, v->bf16, r * v->c), sum = 0;
-    for (size_t k = 1; k < v->c; k++) top = fmaxf(top, vec_get(v->x, v->bf16, r * v->c + k));
-    for (size_t k = 0; k < v->c; k++) sum += expf(vec_get(v->x, v->bf16, r * v->c + k) - top);
-    return top + logf(sum);
-}
-
-/* Adds elements (ce: rows) at .. at+n-1 to the sums that a loss needs. */
+/* Puts into s what a loss needs of elements (ce: rows) at .. at+n-1; s comes zeroed. */
 typedef void loss_sum(const loss_view *v, size_t at, size_t n, double s[LOSS_SUMS]);
-
-static void sum_bce(const loss_view *v, size_t at, size_t n, double s[LOSS_SUMS])
-{
-    for (size_t i = at; i < at + n; i++) {
-        const float z = vec_get(v->x, v->bf16, i), w = v->weight != NULL ? fmaxf(v->weight[i], 0.0f) : 1.0f;
-        s[0] += (double)(w * (fmaxf(z, 0.0f) - z * v->target[i] + log1pf(expf(-fabsf(z)))));
-        s[1] += (double)w;
-    }
-}
-
-static void sum_dice(const loss_view *v, size_t at, size_t n, double s[LOSS_SUMS])
-{
-    for (size_t i = at; i < at + n; i++) {
-        const float p = loss_sigmoid(vec_get(v->x, v->bf16, i));
-        s[0] += 2.0 * (double)(p * v->target[i]);
-        s[1] += (double)(p + v->target[i]);
-    }
-}
-
-static void sum_ce(const loss_view *v, size_t at, size_t n, double s[LOSS_SUMS])
-{
-    for (size_t r = at; r < at + n; r++) {
-        if (!loss_labelled(v, r)) continue;
-        s[0] += (double)(loss_log_sum(v, r) - vec_get(v->x, v->bf16, r * v->c + (size_t)v->label[r]));
-        s[1] += 1;
-    }
-}
-
-static void sum_l1s(const loss_view *v, size_t at, size_t n, double s[LOSS_SUMS])
-{
-    for (size_t i = at; i < at + n; i++) {
-        const float e = fabsf(vec_get(v->x, v->bf16, i) - v->target[i]);
-        s[0] += (double)(v->weight[i] * (e < v->beta ? e * e / (2 * v->beta) : e - v->beta / 2));
-        s[1] += (double)v->weight[i];
-    }
-}
-
-/* Gradient of elements (ce: rows) at .. at+n-1; s: the whole's sums, scale: dy and what all share. */
+/* Gradient of those elements; s: the whole's sums, scale: dy and what all share. */
 typedef void loss_grad(const loss_view *v, size_t at, size_t n, const double s[LOSS_SUMS], float scale, void *dx);
 
-static void grad_bce(const loss_view *v, size_t at, size_t n, const double s[LOSS_SUMS], float scale, void *dx)
-{
-    const float f = s[1] > 0 ? (float)(scale / s[1]) : 0.0f;
-    for (size_t i = at; i < at + n; i++) {
-        const float w = v->weight != NULL ? fmaxf(v->weight[i], 0.0f) : 1.0f;
-        vec_put(dx, v->bf16, i, f * w * (loss_sigmoid(vec_get(v->x, v->bf16, i)) - v->target[i]));
-    }
-}
+#define VEC_BODY "kernels/cpu/loss_body.h"
+#include "kernels/cpu/vec_isas.h"
 
-static void grad_dice(const loss_view *v, size_t at, size_t n, const double s[LOSS_SUMS], float scale, void *dx)
-{
-    const double above = s[0], below = s[1];
-    const float first = (float)(2 / below), second = (float)(above / (below * below));
-    for (size_t i = at; i < at + n; i++) {
-        const float p = loss_sigmoid(vec_get(v->x, v->bf16, i));
-        vec_put(dx, v->bf16, i, -scale * (v->target[i] * first - second) * p * (1 - p));
-    }
-}
-
-static void grad_ce(const loss_view *v, size_t at, size_t n, const double s[LOSS_SUMS], float scale, void *dx)
-{
-    for (size_t r = at; r < at + n; r++) {
-        const int labelled = loss_labelled(v, r);
-        const float f = labelled ? (float)(scale / s[1]) : 0.0f, log_sum = labelled ? loss_log_sum(v, r) : 0.0f;
-        for (size_t k = 0; k < v->c; k++) {
-            const size_t i = r * v->c + k;
-            const float hit = labelled && (size_t)v->label[r] == k ? 1.0f : 0.0f;
-            vec_put(dx, v->bf16, i, labelled ? f * (expf(vec_get(v->x, v->bf16, i) - log_sum) - hit) : 0.0f);
-        }
-    }
-}
-
-static void grad_l1s(const loss_view *v, size_t at, size_t n, const double s[LOSS_SUMS], float scale, void *dx)
-{
-    const float f = (float)(scale / fmax(s[1], 1));
-    for (size_t i = at; i < at + n; i++) {
-        const float e = vec_get(v->x, v->bf16, i) - v->target[i];
-        const float slope = fabsf(e) < v->beta ? e / v->beta : (float)((e > 0) - (e < 0));
-        vec_put(dx, v->bf16, i, f * v->weight[i] * slope);
-    }
-}
+VEC_TABLE(loss_sum, sum_bce);
+VEC_TABLE(loss_sum, sum_dice);
+VEC_TABLE(loss_sum, sum_ce);
+VEC_TABLE(loss_sum, sum_l1s);
+VEC_TABLE(loss_grad, grad_bce);
+VEC_TABLE(loss_grad, grad_dice);
+VEC_TABLE(loss_grad, grad_ce);
+VEC_TABLE(loss_grad, grad_l1s);
 
 static size_t loss_pieces(size_t n) { return (n + LOSS_PIECE - 1) / LOSS_PIECE; }
 static size_t loss_piece(size_t n, size_t k) { return n - k * LOSS_PIECE < LOSS_PIECE ? n - k * LOSS_PIECE : LOSS_PIECE; }
@@ -160,12 +83,12 @@ static status loss_dice_run(plan *base, const op_args *a)
     double s[LOSS_SUMS], sum = 0;
     if (base->pass == OP_BACKWARD && a->dx[0].data == NULL) return COV_OK;
     for (size_t k = 0; k < samples; k++) {
-        COV_TRY(loss_total(p, sum_dice, &v, k * n, n, s));
+        COV_TRY(loss_total(p, VEC_PICK(base->d, sum_dice), &v, k * n, n, s));
         s[0] += (double)base->o.eps;
         s[1] += (double)base->o.eps;
         sum += s[0] / s[1];
         if (base->pass == OP_BACKWARD)
-            loss_gradient(p, grad_dice, &v, k * n, n, s, *(float *)a->dy.data / (float)samples, a->dx[0].data);
+            loss_gradient(p, VEC_PICK(base->d, grad_dice), &v, k * n, n, s, *(float *)a->dy.data / (float)samples, a->dx[0].data);
     }
     if (base->pass == OP_FORWARD) *(float *)a->y.data = (float)(1 - sum / (double)samples);
     return COV_OK;
@@ -179,10 +102,15 @@ static status loss_run(plan *base, const op_args *a)
     const size_t n = kind == OP_LOSS_CE ? p->rows : p->count;
     double s[LOSS_SUMS];
     if (base->pass == OP_BACKWARD && a->dx[0].data == NULL) return COV_OK;
-    COV_TRY(loss_total(p, kind == OP_LOSS_BCE ? sum_bce : kind == OP_LOSS_CE ? sum_ce : sum_l1s, &v, 0, n, s));
+    loss_sum *sum = kind == OP_LOSS_BCE  ? VEC_PICK(base->d, sum_bce)
+                    : kind == OP_LOSS_CE ? VEC_PICK(base->d, sum_ce)
+                                         : VEC_PICK(base->d, sum_l1s);
+    COV_TRY(loss_total(p, sum, &v, 0, n, s));
     if (base->pass == OP_BACKWARD) {
-        loss_grad *leaf = kind == OP_LOSS_BCE ? grad_bce : kind == OP_LOSS_CE ? grad_ce : grad_l1s;
-        loss_gradient(p, leaf, &v, 0, n, s, *(float *)a->dy.data, a->dx[0].data);
+        loss_grad *grad = kind == OP_LOSS_BCE  ? VEC_PICK(base->d, grad_bce)
+                          : kind == OP_LOSS_CE ? VEC_PICK(base->d, grad_ce)
+                                               : VEC_PICK(base->d, grad_l1s);
+        loss_gradient(p, grad, &v, 0, n, s, *(float *)a->dy.data, a->dx[0].data);
         return COV_OK;
     }
     const double below = kind == OP_LOSS_L1S ? fmax(s[1], 1) : s[1];

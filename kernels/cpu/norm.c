@@ -2,8 +2,8 @@
  *
  * Both are one algorithm on `sets` of `rows` pixels: GroupNorm has a set a sample, BatchNorm one set of all samples
  * with a group a channel. A set is cut into fixed blocks of rows. Forward: sums of (x-k) and (x-k)^2 for each channel
- * and block (k = the mean of a few pixels, so that nothing cancels), joined in double in block order; then y = x*a + b
- * [+ residual], ReLU. Backward: sums of g and g*(x-mean), g = dy masked; then dx = g*A + (x-mean)*B + C. The mask comes
+ * and block (k = the mean of a few pixels, so that nothing cancels), joined in double in block order; then
+ * y = (x-mean)*a + b [+ residual], ReLU. Backward: sums of g and g*(x-mean), g = dy masked; then dx = g*A + (x-mean)*B + C. The mask comes
  * from x itself where there is no residual, which saves reading y. The second pass walks a set backwards, so that it
  * starts on what the first left in the cache. Fewer than 16 channels are walked as 16: whole pixels side by side. */
 #include "kernels/cpu/vec.h"
@@ -36,172 +36,12 @@ typedef struct norm_block {
     float *sum, *sum2; /* by lane */
 } norm_block;
 
-/* ---- leaves: for each, `step` treats up to 16 elements at offset i whose first lane is k */
+#define VEC_BODY "kernels/cpu/norm_body.h"
+#include "kernels/cpu/vec_isas.h"
 
-VEC_INLINE void norm_take(vec16 *v, const void *x, int bf16, size_t i, size_t m)
-{
-    if (m == 16) vec_load(v, x, bf16, i);
-    else vec_load_part(v, x, bf16, i, m);
-}
-
-VEC_INLINE void norm_give(void *y, int bf16, size_t i, const vec16 *v, size_t m)
-{
-    if (m == 16) vec_store(y, bf16, i, v);
-    else vec_store_part(y, bf16, i, v, m);
-}
-
-VEC_INLINE void norm_coef(vec16 *v, const norm_block *b, int which, size_t k)
-{
-    vec_load(v, b->coef, 0, (size_t)which * b->wide + k);
-}
-
-/* g = dy, masked by y > 0: y itself with a residual, else as forward computed it. */
-VEC_INLINE void norm_masked(vec16 *g, const vec16 *x, const norm_block *b, int bf16, int relu, int residual, size_t i,
-                            size_t k, size_t m)
-{
-    norm_take(g, b->dy, bf16, i, m);
-    if (!relu) return;
-    vec16 y, scale, offset;
-    if (residual) {
-        norm_take(&y, b->y, bf16, i, m);
-    } else {
-        norm_coef(&scale, b, NORM_A, k);
-        norm_coef(&offset, b, NORM_B, k);
-        y = *x * scale + offset;
-    }
-    vec_where_positive(g, &y);
-}
-
-/* back = 0: sums of (x-shift), (x-shift)^2. back = 1: sums of g, g*(x-shift). */
-VEC_INLINE void norm_sum_step(const norm_block *b, int bf16, int back, int relu, int residual, size_t i, size_t k, size_t m,
-                              vec16 *s, vec16 *s2)
-{
-    vec16 x, shift, g;
-    norm_take(&x, b->x, bf16, i, m);
-    norm_coef(&shift, b, NORM_SHIFT, k);
-    if (back) {
-        norm_masked(&g, &x, b, bf16, relu, residual, i, k, m);
-        *s += g;
-        *s2 += g * (x - shift);
-    } else {
-        g = x - shift;
-        if (m < 16) {
-            vec16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-            lane = (float)m - lane;
-            vec_where_positive(&g, &lane);
-        }
-        *s += g;
-        *s2 += g * g;
-    }
-}
-
-/* `width` vectors side by side, `deep` rows at once, so that four sums are under way. */
-VEC_INLINE void norm_sum_strip(const norm_block *b, int bf16, int back, int relu, int residual, size_t k, size_t width,
-                               size_t deep)
-{
-    vec16 s[4] = {0}, s2[4] = {0};
-    size_t r = 0;
-    for (; r + deep <= b->rows; r += deep)
-        for (size_t j = 0; j < deep; j++)
-            for (size_t w = 0; w < width; w++)
-                norm_sum_step(b, bf16, back, relu, residual, (r + j) * b->lanes + k + 16 * w, k + 16 * w, 16,
-                              &s[j * width + w], &s2[j * width + w]);
-    for (; r < b->rows; r++)
-        for (size_t w = 0; w < width; w++)
-            norm_sum_step(b, bf16, back, relu, residual, r * b->lanes + k + 16 * w, k + 16 * w, 16, &s[w], &s2[w]);
-    for (size_t w = 0; w < width; w++) {
-        for (size_t j = 1; j < deep; j++) s[w] += s[j * width + w], s2[w] += s2[j * width + w];
-        memcpy(b->sum + k + 16 * w, &s[w], sizeof(vec16));
-        memcpy(b->sum2 + k + 16 * w, &s2[w], sizeof(vec16));
-    }
-}
-
-VEC_INLINE void norm_sum_body(const norm_block *b, int bf16, int back, int relu, int residual)
-{
-    size_t k = 0;
-    for (; k + 64 <= b->lanes; k += 64) norm_sum_strip(b, bf16, back, relu, residual, k, 4, 1);
-    for (; k + 32 <= b->lanes; k += 32) norm_sum_strip(b, bf16, back, relu, residual, k, 2, 2);
-    for (; k + 16 <= b->lanes; k += 16) norm_sum_strip(b, bf16, back, relu, residual, k, 1, 4);
-    if (k < b->lanes) {
-        vec16 s = {0}, s2 = {0};
-        for (size_t r = 0; r < b->rows; r++)
-            norm_sum_step(b, bf16, back, relu, residual, r * b->lanes + k, k, b->lanes - k, &s, &s2);
-        memcpy(b->sum + k, &s, sizeof s);
-        memcpy(b->sum2 + k, &s2, sizeof s2);
-    }
-    if (b->tail > 0) {
-        vec16 s, s2;
-        memcpy(&s, b->sum, sizeof s);
-        memcpy(&s2, b->sum2, sizeof s2);
-        norm_sum_step(b, bf16, back, relu, residual, b->rows * b->lanes, 0, b->tail, &s, &s2);
-        memcpy(b->sum, &s, sizeof s);
-        memcpy(b->sum2, &s2, sizeof s2);
-    }
-}
-
-VEC_INLINE void norm_apply_step(const norm_block *b, int bf16, int back, int relu, int residual, size_t i, size_t k, size_t m)
-{
-    vec16 x, v, p, q;
-    norm_take(&x, b->x, bf16, i, m);
-    if (!back) {
-        norm_coef(&p, b, NORM_A, k);
-        norm_coef(&q, b, NORM_B, k);
-        v = x * p + q;
-        if (residual) {
-            norm_take(&p, b->residual, bf16, i, m);
-            v += p;
-        }
-        if (relu) vec_where_positive(&v, &v);
-        norm_give(b->out, bf16, i, &v, m);
-        return;
-    }
-    norm_masked(&v, &x, b, bf16, relu, residual, i, k, m);
-    if (b->out2 != NULL) norm_give(b->out2, bf16, i, &v, m);
-    norm_coef(&p, b, NORM_SHIFT, k);
-    x -= p;
-    norm_coef(&p, b, NORM_DX, k);
-    norm_coef(&q, b, NORM_DC, k);
-    x = x * p + q;
-    norm_coef(&p, b, NORM_DG, k);
-    v = v * p + x;
-    if (b->out != NULL) norm_give(b->out, bf16, i, &v, m);
-}
-
-VEC_INLINE void norm_apply_body(const norm_block *b, int bf16, int back, int relu, int residual)
-{
-    for (size_t r = 0; r < b->rows; r++) {
-        size_t k = 0;
-        for (; k + 16 <= b->lanes; k += 16) norm_apply_step(b, bf16, back, relu, residual, r * b->lanes + k, k, 16);
-        if (k < b->lanes) norm_apply_step(b, bf16, back, relu, residual, r * b->lanes + k, k, b->lanes - k);
-    }
-    if (b->tail > 0) norm_apply_step(b, bf16, back, relu, residual, b->rows * b->lanes, 0, b->tail);
-}
-
-/* One function a combination, so that no flag is looked at inside a loop. */
-#define NORM_LEAF(name, body)                                                                     \
-    VEC_CLONES static void name(const norm_block *b, int bf16, int back, int relu, int residual)  \
-    {                                                                                             \
-        switch (bf16 << 3 | back << 2 | relu << 1 | residual) {                                   \
-        case 0: body(b, 0, 0, 0, 0); break;                                                       \
-        case 1: body(b, 0, 0, 0, 1); break;                                                       \
-        case 2: body(b, 0, 0, 1, 0); break;                                                       \
-        case 3: body(b, 0, 0, 1, 1); break;                                                       \
-        case 4: body(b, 0, 1, 0, 0); break;                                                       \
-        case 5: body(b, 0, 1, 0, 1); break;                                                       \
-        case 6: body(b, 0, 1, 1, 0); break;                                                       \
-        case 7: body(b, 0, 1, 1, 1); break;                                                       \
-        case 8: body(b, 1, 0, 0, 0); break;                                                       \
-        case 9: body(b, 1, 0, 0, 1); break;                                                       \
-        case 10: body(b, 1, 0, 1, 0); break;                                                      \
-        case 11: body(b, 1, 0, 1, 1); break;                                                      \
-        case 12: body(b, 1, 1, 0, 0); break;                                                      \
-        case 13: body(b, 1, 1, 0, 1); break;                                                      \
-        case 14: body(b, 1, 1, 1, 0); break;                                                      \
-        case 15: body(b, 1, 1, 1, 1); break;                                                      \
-        }                                                                                         \
-    }
-NORM_LEAF(norm_sum_leaf, norm_sum_body)
-NORM_LEAF(norm_apply_leaf, norm_apply_body)
+typedef void norm_leaf(const norm_block *b, int bf16, int back, int relu, int residual);
+VEC_TABLE(norm_leaf, norm_sum_leaf);
+VEC_TABLE(norm_leaf, norm_apply_leaf);
 
 /* ---- one set: sums of its blocks, coefficients, second pass */
 
@@ -253,7 +93,7 @@ static void norm_spread(const norm_plan *p, float *coef)
     for (int64_t k = p->c; k < p->wide; k++) coef[k] = k < p->lanes ? coef[k - p->c] : 0.0f;
 }
 
-/* a, b of y = x*a + b for every channel of a set, from mean and rstd of its groups; shift = mean. */
+/* a, b of y = (x-mean)*a + b for every channel of a set, from mean and rstd of its groups; shift = mean. */
 static void norm_affine(const norm_plan *p, const op_args *a, int64_t set, const float *mean, const float *rstd)
 {
     float *coef = norm_coefs(p, set);
@@ -261,9 +101,8 @@ static void norm_affine(const norm_plan *p, const op_args *a, int64_t set, const
     const int64_t width = p->c / p->groups;
     for (int64_t c = 0; c < p->c; c++) {
         const int64_t g = c / width;
-        const float scale = gamma[c] * rstd[g];
-        coef[NORM_A * p->wide + c] = scale;
-        coef[NORM_B * p->wide + c] = beta[c] - mean[g] * scale;
+        coef[NORM_A * p->wide + c] = gamma[c] * rstd[g];
+        coef[NORM_B * p->wide + c] = beta[c];
         coef[NORM_SHIFT * p->wide + c] = mean[g];
     }
     for (int k = NORM_A; k <= NORM_SHIFT; k++) norm_spread(p, coef + k * p->wide);
@@ -346,6 +185,7 @@ static void norm_backward_coefs(const norm_plan *p, const op_args *a, int64_t se
     const float *gamma = a->p[0].data;
     const int64_t width = p->c / p->groups;
     const double size = (double)p->rows * (double)width;
+    const int alone = !p->frozen && size < 2; /* the only element of its group always becomes beta: no gradient */
     norm_saved(p, a, set, &mean, &rstd);
     for (int64_t g = 0; g < p->groups; g++) {
         double total = 0, product = 0, r = rstd[g];
@@ -358,9 +198,9 @@ static void norm_backward_coefs(const norm_plan *p, const op_args *a, int64_t se
             first[p->wide + c] = (float)(sum2 * r);
         }
         for (int64_t c = g * width; c < (g + 1) * width; c++) {
-            coef[NORM_DG * p->wide + c] = gamma[c] * rstd[g];
-            coef[NORM_DX * p->wide + c] = p->frozen ? 0.0f : (float)(-r * r * product / size);
-            coef[NORM_DC * p->wide + c] = p->frozen ? 0.0f : (float)(-r * total / size);
+            coef[NORM_DG * p->wide + c] = alone ? 0.0f : gamma[c] * rstd[g];
+            coef[NORM_DX * p->wide + c] = p->frozen || alone ? 0.0f : (float)(-r * r * product / size);
+            coef[NORM_DC * p->wide + c] = p->frozen || alone ? 0.0f : (float)(-r * total / size);
         }
     }
     for (int k = NORM_DG; k <= NORM_DC; k++) norm_spread(p, coef + k * p->wide);
@@ -389,8 +229,8 @@ static void norm_pass(const norm_plan *p, const op_args *a, int64_t set, int64_t
     const op *o = &p->base.o;
     const int back = p->base.pass == OP_BACKWARD;
     norm_block b = norm_block_of(p, a, set, j);
-    if (second) norm_apply_leaf(&b, p->bf16, back, o->relu, o->residual);
-    else norm_sum_leaf(&b, p->bf16, back, back && o->relu, back && o->residual);
+    if (second) VEC_PICK(p->base.d, norm_apply_leaf)(&b, p->bf16, back, o->relu, o->residual);
+    else VEC_PICK(p->base.d, norm_sum_leaf)(&b, p->bf16, back, back && o->relu, back && o->residual);
 }
 
 /* A set that one thread does alone: many small ones. */

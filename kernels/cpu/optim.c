@@ -9,27 +9,14 @@ typedef struct optim_rates {
     float first, second; /* 1/(1-beta1^t), 1/(1-beta2^t) */
 } optim_rates;
 
-VEC_CLONES static void leaf_sgd(const optim_rates *r, size_t n, float *restrict w, const float *restrict g, float *restrict m)
-{
-    const float scale = r->o.grad_scale, decay = r->o.decay, momentum = r->o.momentum, rate = r->o.rate;
-    for (size_t i = 0; i < n; i++) {
-        float v = momentum * m[i] + (scale * g[i] + decay * w[i]);
-        m[i] = v;
-        w[i] -= rate * v;
-    }
-}
+#define VEC_BODY "kernels/cpu/optim_body.h"
+#include "kernels/cpu/vec_isas.h"
 
-VEC_CLONES static void leaf_adamw(const optim_rates *r, size_t n, float *restrict w, const float *restrict g,
-                                  float *restrict m, float *restrict v)
-{
-    const optim_step o = r->o;
-    for (size_t i = 0; i < n; i++) {
-        float x = o.grad_scale * g[i];
-        m[i] = o.beta1 * m[i] + (1.0f - o.beta1) * x;
-        v[i] = o.beta2 * v[i] + (1.0f - o.beta2) * x * x;
-        w[i] -= o.rate * (m[i] * r->first / (sqrtf(v[i] * r->second) + o.eps) + o.decay * w[i]);
-    }
-}
+typedef void optim_sgd(const optim_rates *r, size_t n, float *restrict w, const float *restrict g, float *restrict m);
+typedef void optim_adamw(const optim_rates *r, size_t n, float *restrict w, const float *restrict g, float *restrict m,
+                         float *restrict v);
+VEC_TABLE(optim_sgd, leaf_sgd);
+VEC_TABLE(optim_adamw, leaf_adamw);
 
 status cpu_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v)
 {
@@ -42,8 +29,8 @@ status cpu_optim(device *d, const optim_step *o, size_t n, float *w, const float
 #pragma omp parallel for schedule(static) num_threads(d->threads) if (pieces > 1)
     for (size_t k = 0; k < pieces; k++) {
         size_t at = k * VEC_PIECE, count = n - at < VEC_PIECE ? n - at : VEC_PIECE;
-        if (o->adamw) leaf_adamw(&r, count, w + at, g + at, m + at, v + at);
-        else leaf_sgd(&r, count, w + at, g + at, m + at);
+        if (o->adamw) VEC_PICK(d, leaf_adamw)(&r, count, w + at, g + at, m + at, v + at);
+        else VEC_PICK(d, leaf_sgd)(&r, count, w + at, g + at, m + at);
     }
     return COV_OK;
 }

@@ -24,56 +24,32 @@ static void pointwise_each(const device *d, pointwise_leaf *leaf, int bf16, size
     }
 }
 
-/* A leaf for both types: `expression` in terms of u = a[i], v = b[i]. */
-#define POINTWISE_LEAF(name, uses_b, expression)                                                         \
-    VEC_INLINE void name##_body(int bf16, size_t at, size_t n, const void *a, const void *b, void *y)     \
-    {                                                                                                     \
-        for (size_t i = at; i < at + n; i++) {                                                            \
-            float u = vec_get(a, bf16, i), v = (uses_b) ? vec_get(b, bf16, i) : 0.0f;                     \
-            (void)v;                                                                                      \
-            vec_put(y, bf16, i, (expression));                                                            \
-        }                                                                                                 \
-    }                                                                                                     \
-    VEC_CLONES static void name(int bf16, size_t at, size_t n, const void *a, const void *b, void *y)     \
-    {                                                                                                     \
-        if (bf16) name##_body(1, at, n, a, b, y);                                                         \
-        else name##_body(0, at, n, a, b, y);                                                              \
-    }
+#define VEC_BODY "kernels/cpu/pointwise_body.h"
+#include "kernels/cpu/vec_isas.h"
 
-POINTWISE_LEAF(leaf_add, 1, u + v)
-POINTWISE_LEAF(leaf_add_relu, 1, u + v > 0.0f ? u + v : 0.0f)
-POINTWISE_LEAF(leaf_relu, 0, u > 0.0f ? u : 0.0f)
-POINTWISE_LEAF(leaf_mask, 1, u > 0.0f ? v : 0.0f)                 /* a = y, b = dy */
-POINTWISE_LEAF(leaf_sigmoid_back, 1, v * u * (1.0f - u))          /* a = y, b = dy */
-
-/* exp has no vector form in C: a scalar loop, and sigmoid maps are small (one channel). */
-static void leaf_sigmoid(int bf16, size_t at, size_t n, const void *a, const void *b, void *y)
-{
-    (void)b;
-    for (size_t i = at; i < at + n; i++) vec_put(y, bf16, i, 1.0f / (1.0f + expf(-vec_get(a, bf16, i))));
-}
+VEC_TABLE(pointwise_leaf, leaf_add);
+VEC_TABLE(pointwise_leaf, leaf_add_relu);
+VEC_TABLE(pointwise_leaf, leaf_relu);
+VEC_TABLE(pointwise_leaf, leaf_mask);
+VEC_TABLE(pointwise_leaf, leaf_sigmoid);
+VEC_TABLE(pointwise_leaf, leaf_sigmoid_back);
 
 void vec_mask(device *d, tensor_type type, size_t n, const void *y, const void *dy, void *out)
 {
-    pointwise_each(d, leaf_mask, type == TENSOR_BF16, n, y, dy, out);
+    pointwise_each(d, VEC_PICK(d, leaf_mask), type == TENSOR_BF16, n, y, dy, out);
 }
 
 status cpu_accumulate(device *d, tensor_type type, size_t n, const void *x, void *y)
 {
     if (type != TENSOR_F32 && type != TENSOR_BF16) return COV_FAIL(COV_UNSUPPORTED, "cpu: accumulate on type %d", (int)type);
-    pointwise_each(d, leaf_add, type == TENSOR_BF16, n, x, y, y);
+    pointwise_each(d, VEC_PICK(d, leaf_add), type == TENSOR_BF16, n, x, y, y);
     return COV_OK;
 }
 
-VEC_CLONES static void leaf_to_bf16(size_t n, const float *x, uint16_t *y)
-{
-    for (size_t i = 0; i < n; i++) y[i] = vec_bf16(x[i]);
-}
-
-VEC_CLONES static void leaf_to_f32(size_t n, const uint16_t *x, float *y)
-{
-    for (size_t i = 0; i < n; i++) y[i] = vec_float(x[i]);
-}
+typedef void leaf_convert(size_t n, int from_bf16, const void *x, void *y);
+typedef double leaf_sum(size_t n, const float *x);
+VEC_TABLE(leaf_convert, leaf_retype);
+VEC_TABLE(leaf_sum, leaf_sum_squares);
 
 status cpu_convert(device *d, size_t n, tensor_type from, const void *x, tensor_type to, void *y)
 {
@@ -87,21 +63,9 @@ status cpu_convert(device *d, size_t n, tensor_type from, const void *x, tensor_
 #pragma omp parallel for schedule(static) num_threads(d->threads) if (pieces > 1)
     for (size_t k = 0; k < pieces; k++) {
         size_t at = k * VEC_PIECE, m = n - at < VEC_PIECE ? n - at : VEC_PIECE;
-        if (narrow) leaf_to_bf16(m, (const float *)x + at, (uint16_t *)y + at);
-        else leaf_to_f32(m, (const uint16_t *)x + at, (float *)y + at);
+        VEC_PICK(d, leaf_retype)(m, widen, (const char *)x + vec_bytes(widen, at), (char *)y + vec_bytes(narrow, at));
     }
     return COV_OK;
-}
-
-VEC_CLONES static double leaf_sum_squares(size_t n, const float *x)
-{
-    double lane[16] = {0}, sum = 0;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int k = 0; k < 16; k++) lane[k] += (double)x[i + k] * (double)x[i + k];
-    for (int k = 0; k < 16; k++) sum += lane[k];
-    for (; i < n; i++) sum += (double)x[i] * (double)x[i];
-    return sum;
 }
 
 status cpu_sum_squares(device *d, size_t n, const float *x, double *out)
@@ -112,7 +76,7 @@ status cpu_sum_squares(device *d, size_t n, const float *x, double *out)
 #pragma omp parallel for schedule(static) num_threads(d->threads) if (pieces > 1)
     for (size_t k = 0; k < pieces; k++) {
         size_t at = k * VEC_PIECE;
-        part[k] = leaf_sum_squares(n - at < VEC_PIECE ? n - at : VEC_PIECE, x + at);
+        part[k] = VEC_PICK(d, leaf_sum_squares)(n - at < VEC_PIECE ? n - at : VEC_PIECE, x + at);
     }
     *out = 0;
     for (size_t k = 0; k < pieces; k++) *out += part[k];
@@ -124,9 +88,11 @@ static status pointwise_binary_run(plan *base, const op_args *a)
 {
     pointwise_plan *p = (pointwise_plan *)base;
     const int bf16 = base->s.y.type == TENSOR_BF16;
-    pointwise_leaf *leaf = base->o.kind == OP_ADD       ? (base->o.relu ? leaf_add_relu : leaf_add)
-                           : base->o.kind == OP_SIGMOID ? leaf_sigmoid
-                                                        : leaf_relu;
+    const device *d = base->d;
+    pointwise_leaf *leaf = base->o.kind == OP_ADD && base->o.relu ? VEC_PICK(d, leaf_add_relu)
+                           : base->o.kind == OP_ADD               ? VEC_PICK(d, leaf_add)
+                           : base->o.kind == OP_SIGMOID           ? VEC_PICK(d, leaf_sigmoid)
+                                                                  : VEC_PICK(d, leaf_relu);
     pointwise_each(base->d, leaf, bf16, p->count, a->x[0].data, base->s.nx > 1 ? a->x[1].data : NULL, a->y.data);
     return COV_OK;
 }
@@ -146,7 +112,7 @@ static status pointwise_back_run(plan *base, const op_args *a)
     pointwise_plan *p = (pointwise_plan *)base;
     const int bf16 = base->s.y.type == TENSOR_BF16;
     const int through = base->o.kind == OP_ADD && !base->o.relu;
-    pointwise_leaf *leaf = base->o.kind == OP_SIGMOID ? leaf_sigmoid_back : leaf_mask;
+    pointwise_leaf *leaf = base->o.kind == OP_SIGMOID ? VEC_PICK(base->d, leaf_sigmoid_back) : VEC_PICK(base->d, leaf_mask);
     for (int k = 0; k < base->s.nx; k++) {
         if (a->dx[k].data == NULL) continue;
         if (through) pointwise_copy(base->d, vec_bytes(bf16, p->count), a->dy.data, a->dx[k].data);

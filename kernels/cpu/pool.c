@@ -6,6 +6,8 @@
 #include "kernels/cpu/vec.h"
 #include <math.h>
 
+typedef uint8_t pool_places __attribute__((vector_size(16)));
+
 typedef struct pool_plan {
     plan base;
     int bf16;
@@ -21,98 +23,14 @@ typedef struct pool_row {
     int64_t at;    /* its index */
 } pool_row;
 
-VEC_INLINE void pool_first(const op *o, int64_t out, int64_t size, int64_t *from, int64_t *to)
-{
-    const int64_t at = out * o->stride - o->pad;
-    *from = at < 0 ? -at : 0;
-    *to = size - at < o->kernel ? size - at : o->kernel;
-}
+#define VEC_BODY "kernels/cpu/pool_body.h"
+#include "kernels/cpu/vec_isas.h"
 
-/* Up to 16 channels of one window. The winner is kept as float: places are at most 255. */
-VEC_INLINE void pool_window(const pool_row *r, int bf16, int64_t ox, int64_t c, size_t m, size_t out)
-{
-    const int64_t width = r->s->x[0].w, channels = r->s->x[0].c, kernel = r->o->kernel;
-    const int64_t iy = r->at * r->o->stride - r->o->pad, ix = ox * r->o->stride - r->o->pad;
-    int64_t ky0, ky1, kx0, kx1;
-    pool_first(r->o, r->at, r->s->x[0].h, &ky0, &ky1);
-    pool_first(r->o, ox, width, &kx0, &kx1);
-    vec16 v, best = {0};
-    vec16u winner = {0};
-    best -= INFINITY;
-    winner += (uint32_t)(ky0 * kernel + kx0);
-    for (int64_t ky = ky0; ky < ky1; ky++)
-        for (int64_t kx = kx0; kx < kx1; kx++) {
-            const size_t i = (size_t)(((iy + ky) * width + ix + kx) * channels + c);
-            if (m == 16) vec_load(&v, r->x, bf16, i);
-            else vec_load_part(&v, r->x, bf16, i, m);
-            vec16u more = (vec16u)(v > best);
-            best = (vec16)((more & (vec16u)v) | (~more & (vec16u)best));
-            winner = (more & (uint32_t)(ky * kernel + kx)) | (~more & winner);
-        }
-    if (m == 16) vec_store(r->y, bf16, out, &best);
-    else vec_store_part(r->y, bf16, out, &best, m);
-    if (r->saved == NULL) return;
-    uint8_t *saved = r->saved + (r->at * r->s->y.w + ox) * channels + c;
-    for (size_t k = 0; k < m; k++) saved[k] = (uint8_t)winner[k];
-}
-
-VEC_INLINE void pool_max_body(const pool_row *r, int bf16)
-{
-    const int64_t channels = r->s->x[0].c;
-    for (int64_t ox = 0; ox < r->s->y.w; ox++) {
-        int64_t c = 0;
-        for (; c + 16 <= channels; c += 16) pool_window(r, bf16, ox, c, 16, (size_t)(ox * channels + c));
-        if (c < channels) pool_window(r, bf16, ox, c, (size_t)(channels - c), (size_t)(ox * channels + c));
-    }
-}
-
-VEC_CLONES static void pool_max_leaf(const pool_row *r, int bf16)
-{
-    if (bf16) pool_max_body(r, 1);
-    else pool_max_body(r, 0);
-}
-
-/* Windows [from, to) along one axis that cover input index i. */
-VEC_INLINE void pool_covering(const op *o, int64_t i, int64_t outs, int64_t *from, int64_t *to)
-{
-    const int64_t first = i + o->pad - o->kernel + 1;
-    *from = first <= 0 ? 0 : (first + o->stride - 1) / o->stride;
-    *to = (i + o->pad) / o->stride + 1;
-    if (*to > outs) *to = outs;
-}
-
-/* One input row: dx = sum of dy over the windows that it won. */
-VEC_INLINE void pool_back_body(const pool_row *r, int bf16)
-{
-    const int64_t channels = r->s->x[0].c, outs = r->s->y.w, kernel = r->o->kernel;
-    int64_t y0, y1, x0, x1;
-    pool_covering(r->o, r->at, r->s->y.h, &y0, &y1);
-    for (int64_t ix = 0; ix < r->s->x[0].w; ix++) {
-        pool_covering(r->o, ix, outs, &x0, &x1);
-        for (int64_t c = 0; c < channels; c += 16) {
-            const size_t m = channels - c < 16 ? (size_t)(channels - c) : 16;
-            vec16 sum = {0}, v;
-            for (int64_t oy = y0; oy < y1; oy++)
-                for (int64_t ox = x0; ox < x1; ox++) {
-                    const int64_t i = (oy * outs + ox) * channels + c;
-                    const int64_t place = (r->at + r->o->pad - oy * r->o->stride) * kernel + ix + r->o->pad - ox * r->o->stride;
-                    vec16u won;
-                    for (size_t k = 0; k < 16; k++) won[k] = k < m && r->saved[i + (int64_t)k] == place ? ~0u : 0u;
-                    if (m == 16) vec_load(&v, r->x, bf16, (size_t)i);
-                    else vec_load_part(&v, r->x, bf16, (size_t)i, m);
-                    sum += (vec16)((vec16u)v & won);
-                }
-            if (m == 16) vec_store(r->y, bf16, (size_t)(ix * channels + c), &sum);
-            else vec_store_part(r->y, bf16, (size_t)(ix * channels + c), &sum, m);
-        }
-    }
-}
-
-VEC_CLONES static void pool_back_leaf(const pool_row *r, int bf16)
-{
-    if (bf16) pool_back_body(r, 1);
-    else pool_back_body(r, 0);
-}
+typedef void pool_leaf(const pool_row *r, int bf16);
+typedef void pool_mean(int bf16, int64_t area, int64_t channels, size_t m, const char *x, char *y);
+VEC_TABLE(pool_leaf, pool_max_leaf);
+VEC_TABLE(pool_leaf, pool_back_leaf);
+VEC_TABLE(pool_mean, pool_mean_leaf);
 
 static status pool_max_run(plan *base, const op_args *a)
 {
@@ -131,28 +49,13 @@ static status pool_max_run(plan *base, const op_args *a)
                       .x = in + vec_bytes(p->bf16, (size_t)(n * from->h * from->w * from->c)),
                       .saved = saved != NULL ? saved + n * y->h * y->w * y->c : NULL,
                       .y = out + vec_bytes(p->bf16, (size_t)(k * to->w * to->c))};
-        if (back) pool_back_leaf(&r, p->bf16);
-        else pool_max_leaf(&r, p->bf16);
+        if (back) VEC_PICK(base->d, pool_back_leaf)(&r, p->bf16);
+        else VEC_PICK(base->d, pool_max_leaf)(&r, p->bf16);
     }
     return COV_OK;
 }
 
 /* ---- global average: 16 channels of one sample are one piece of work, so the order of summation is fixed */
-
-VEC_CLONES static void pool_mean_leaf(int bf16, int64_t area, int64_t channels, size_t m, const char *x, char *y)
-{
-    vec16 sum = {0}, block = {0}, v;
-    for (int64_t i = 0; i < area; i++) {
-        vec_load_part(&v, x, bf16, (size_t)(i * channels), m);
-        block += v;
-        if (i % 64 == 63 || i == area - 1) {
-            sum += block;
-            block = (vec16){0};
-        }
-    }
-    sum /= (float)area;
-    vec_store_part(y, bf16, 0, &sum, m);
-}
 
 static status pool_mean_run(plan *base, const op_args *a)
 {
@@ -162,7 +65,7 @@ static status pool_mean_run(plan *base, const op_args *a)
 #pragma omp parallel for schedule(static) num_threads(base->d->threads) if (x->n * strips > 1)
     for (int64_t k = 0; k < x->n * strips; k++) {
         const int64_t n = k / strips, c = k % strips * 16;
-        pool_mean_leaf(p->bf16, area, x->c, x->c - c < 16 ? (size_t)(x->c - c) : 16,
+        VEC_PICK(base->d, pool_mean_leaf)(p->bf16, area, x->c, x->c - c < 16 ? (size_t)(x->c - c) : 16,
                        (const char *)a->x[0].data + vec_bytes(p->bf16, (size_t)(n * area * x->c + c)),
                        (char *)a->y.data + vec_bytes(p->bf16, (size_t)(n * x->c + c)));
     }

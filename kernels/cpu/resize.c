@@ -65,31 +65,11 @@ static status resize_axis_new(int nearest, int64_t in, int64_t out, int back, re
     return COV_OK;
 }
 
-/* One row of results from rows of x; c channels. */
-VEC_INLINE void resize_body(const resize_plan *p, int bf16, int64_t row, int64_t width, int64_t c, const char *x, char *y)
-{
-    const resize_axis *v = &p->rows, *u = &p->cols;
-    for (int64_t j = 0; j < u->count; j++)
-        for (int64_t k = 0; k < c; k += 16) {
-            const size_t m = c - k < 16 ? (size_t)(c - k) : 16;
-            vec16 sum = {0}, value;
-            for (int64_t a = v->first[row]; a < v->first[row + 1]; a++)
-                for (int64_t b = u->first[j]; b < u->first[j + 1]; b++) {
-                    const size_t i = (size_t)((v->index[a] * width + u->index[b]) * c + k);
-                    if (m == 16) vec_load(&value, x, bf16, i);
-                    else vec_load_part(&value, x, bf16, i, m);
-                    sum += value * (v->weight[a] * u->weight[b]);
-                }
-            if (m == 16) vec_store(y, bf16, (size_t)(j * c + k), &sum);
-            else vec_store_part(y, bf16, (size_t)(j * c + k), &sum, m);
-        }
-}
+#define VEC_BODY "kernels/cpu/resize_body.h"
+#include "kernels/cpu/vec_isas.h"
 
-VEC_CLONES static void resize_leaf(const resize_plan *p, int64_t row, int64_t width, int64_t c, const char *x, char *y)
-{
-    if (p->bf16) resize_body(p, 1, row, width, c, x, y);
-    else resize_body(p, 0, row, width, c, x, y);
-}
+typedef void resize_row(const resize_plan *p, int64_t row, int64_t width, int64_t c, const char *x, char *y);
+VEC_TABLE(resize_row, resize_leaf);
 
 static status resize_run(plan *base, const op_args *a)
 {
@@ -99,10 +79,11 @@ static status resize_run(plan *base, const op_args *a)
     const char *x = back ? a->dy.data : a->x[0].data;
     char *y = back ? a->dx[0].data : a->y.data;
     const int64_t height = to->h, width = to->w, count = to->n * height, c = from->c;
+    resize_row *leaf = VEC_PICK(base->d, resize_leaf);
     if (y == NULL) return COV_OK;
 #pragma omp parallel for schedule(static) num_threads(base->d->threads)
     for (int64_t k = 0; k < count; k++)
-        resize_leaf(p, k % height, from->w, c, x + vec_bytes(p->bf16, (size_t)(k / height * from->h * from->w * c)),
+        leaf(p, k % height, from->w, c, x + vec_bytes(p->bf16, (size_t)(k / height * from->h * from->w * c)),
                     y + vec_bytes(p->bf16, (size_t)(k * width * c)));
     return COV_OK;
 }

@@ -1,0 +1,34 @@
+/* vec_isas: compiles VEC_BODY, a file of loops, once for each instruction set; see vec.h. No include guard: a file
+ * includes it once, after defining VEC_BODY. The plain version is for correctness on old processors: its steps are
+ * not inlined, which keeps it small. */
+#include <immintrin.h>
+
+#define VEC_LEAF VEC_TARGET static
+
+#define VEC(f) f##_plain
+#define VEC_TARGET
+#define VEC_STEP __attribute__((noinline, unused)) static
+#define VEC_HAS_BF16 0
+#include "kernels/cpu/vec_body.h"
+#include VEC_BODY
+#undef VEC
+#undef VEC_TARGET
+#undef VEC_STEP
+
+#define VEC_STEP VEC_TARGET __attribute__((always_inline, unused)) static inline
+#define VEC(f) f##_avx2
+#define VEC_TARGET __attribute__((target("avx2,fma")))
+#include "kernels/cpu/vec_body.h"
+#include VEC_BODY
+#undef VEC
+#undef VEC_TARGET
+#undef VEC_HAS_BF16
+
+#define VEC(f) f##_avx512
+#define VEC_TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+#define VEC_HAS_BF16 1
+#include "kernels/cpu/vec_body.h"
+#include VEC_BODY
+#undef VEC
+#undef VEC_TARGET
+#undef VEC_HAS_BF16
