@@ -46,7 +46,9 @@ typedef struct cohort_totals {
 
 /* Collective over comm: all ranks get the same status, and totals (may be NULL) on success. The old file at path stays
  * until the new one is complete. A part that fails its digest is renamed to "<part>.damaged", so that the same command
- * computes it again, and COV_FORMAT is returned. */
+ * computes it again, and COV_FORMAT is returned. Room on the disk is asked for before anything is written: COV_IO. If a
+ * collective write fails all the same, COV_COMM is returned, and the process must end by MPI_Abort: HDF5 can then neither
+ * close the file nor be finalised, and MPI_Finalize would finalise it. */
 status cohort_write(MPI_Comm comm, const char *path, const cohort_source *source, cohort_totals *totals);
 
 /* ---- reader, local and serial. k counts studies from 0. Errors name the file and the dataset. */

@@ -15,11 +15,13 @@
 #include "data/schema.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { BATCH_BYTES = 64 << 20, MESSAGE = 1024, SAMPLES = 64, COLUMNS_LIMIT = 64 };
@@ -35,7 +37,7 @@ enum { BATCH_BYTES = 64 << 20, MESSAGE = 1024, SAMPLES = 64, COLUMNS_LIMIT = 64 
 /* What all ranks must know of a study; sent as bytes between equal hosts. */
 typedef struct survey {
     int32_t status, reason, rows, cols, slices, has_lung;
-    int64_t slice_count;
+    int64_t slice_count, bytes; /* bytes: of the part file */
     char input_sha256[SHA256_HEX];
 } survey;
 
@@ -54,6 +56,7 @@ typedef struct writer {
     int64_t slices;   /* rows of /slice */
     int64_t pixels, pixels_done;
     uint64_t sum; /* of what this rank wrote, then of all ranks */
+    int torn;     /* a collective write failed somewhere: HDF5 cannot be asked to close the file any more */
     hid_t root, transfer;
 } writer;
 
@@ -108,6 +111,7 @@ static uint64_t mark_slice(uint64_t index, const slice_row *row)
 static status look_at(writer *w, int64_t k, survey *out, char *path)
 {
     const char *file = w->source->parts[k];
+    struct stat about;
     part_head h;
     status s = part_verify(file);
     if (s == COV_OK) s = part_check(file, &h);
@@ -119,7 +123,8 @@ static status look_at(writer *w, int64_t k, survey *out, char *path)
     if (s != COV_OK) return status_relay(s, __FILE__, __LINE__);
     if (strcmp(h.key.unit, PART_WHOLE_STUDY) != 0)
         return COV_FAIL(COV_USAGE, "%s: the part holds '%s', not a study", file, h.key.unit);
-    *out = (survey){h.status, h.reason, h.rows, h.cols, h.slices, h.has_lung, h.slice_count, ""};
+    if (stat(file, &about) != 0) return COV_FAIL(COV_IO, "%s: cannot stat: %s", file, strerror(errno));
+    *out = (survey){h.status, h.reason, h.rows, h.cols, h.slices, h.has_lung, h.slice_count, about.st_size, ""};
     memcpy(out->input_sha256, h.key.input_sha256, SHA256_HEX);
     memcpy(path, h.key.path, STUDY_PATH);
     return COV_OK;
@@ -347,6 +352,28 @@ done:
     return s;
 }
 
+/* Takes the disk space that the file will need, while a refusal is still an error of one rank like any other: a full
+ * disk in the middle of a collective write leaves nothing that could be closed. Packed masks are as large as in the
+ * parts, rows smaller. HDF5 gives back what is too much. */
+static status reserve(writer *w)
+{
+    int64_t bytes = 1 << 20;
+    struct statvfs disk;
+    for (int64_t k = 0; k < w->source->count; k++) bytes += w->studies[k].bytes;
+    for (int i = 0; i < w->source->extra_count; i++) bytes += w->extra_bytes[i] * w->source->count;
+    int fd = open(w->temporary, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return COV_FAIL(COV_IO, "%s: cannot create: %s", w->temporary, strerror(errno));
+    int refused = fallocate(fd, 0, 0, bytes) != 0, why = errno;
+    close(fd);
+    if (!refused) return COV_OK;
+    if (why == EOPNOTSUPP || why == ENOSYS) { /* this file system cannot reserve: ask it how much is free */
+        if (statvfs(w->temporary, &disk) != 0 || (double)disk.f_bavail * (double)disk.f_frsize > (double)bytes)
+            return COV_OK;
+        why = ENOSPC;
+    }
+    return COV_FAIL(COV_IO, "%s: no room for %lld MiB: %s", w->temporary, (long long)bytes >> 20, strerror(why));
+}
+
 static status create_file(writer *w)
 {
     const cohort_source *from = w->source;
@@ -363,6 +390,7 @@ static status create_file(writer *w)
                    .ranks = w->size,
                    .complete = from->complete};
     status s;
+    COV_GO(reserve(w)); /* HDF5 empties the file when it creates it: ask before, and once more after */
     COV_GO(schema_create(w->temporary, &what));
     COV_GO(h5_open_file(w->temporary, H5F_ACC_RDWR, &root));
     if (from->count) {
@@ -373,6 +401,7 @@ static status create_file(writer *w)
     herr_t closed = H5Fclose(root);
     root = H5I_INVALID_HID;
     H5_GO(COV_IO, w->temporary, "close", closed);
+    COV_GO(reserve(w));
 done:
     h5_close(&root);
     return s;
@@ -397,17 +426,26 @@ done:
     return s;
 }
 
-/* Both are collective, and reached by every rank even after a failure. */
+/* As agree, for what HDF5 does collectively on the file. A failure there leaves ranks and library in different states:
+ * from then on the file is neither flushed nor closed, because that would hang or crash. */
+static status agree_written(writer *w, status mine)
+{
+    status s = agree(w, mine);
+    if (s == COV_OK) return COV_OK;
+    w->torn = 1;
+    return COV_FAIL(COV_COMM, "%s", status_message());
+}
+
+/* Reached by every rank, even after a failure. */
 static status close_together(writer *w)
 {
     status s = COV_OK;
     hid_t root = w->root;
     w->root = H5I_INVALID_HID;
     h5_close(&w->transfer);
-    if (root < 0) return COV_OK;
-    herr_t flushed = H5Fflush(root, H5F_SCOPE_GLOBAL), closed = H5Fclose(root);
-    H5_GO(COV_IO, w->temporary, "flush", flushed);
-    H5_GO(COV_IO, w->temporary, "close", closed);
+    if (root < 0 || w->torn) return COV_OK;
+    H5_GO(COV_IO, w->temporary, "flush", H5Fflush(root, H5F_SCOPE_GLOBAL));
+    H5_GO(COV_IO, w->temporary, "close", H5Fclose(root));
 done:
     return s;
 }
@@ -425,8 +463,8 @@ static status write_block(writer *w, const char *group, const column *columns, c
     char file[PATH_MAX + 64];
     snprintf(file, sizeof file, "%s: %s", w->temporary, group);
     for (int i = 0; i < count; i++)
-        TOGETHER(w, column_write(datasets[i], file, &columns[i], (hsize_t)row0, (hsize_t)rows, records, stride,
-                                 w->transfer));
+        COV_TRY(agree_written(w, column_write(datasets[i], file, &columns[i], (hsize_t)row0, (hsize_t)rows, records,
+                                              stride, w->transfer)));
     report(w, 0);
     return COV_OK;
 }
@@ -566,8 +604,8 @@ static status write_masks(writer *w, int set)
     for (int64_t done_chunks = 0; done_chunks < most; done_chunks += batch) {
         int64_t next = at + batch < end ? at + batch : end, a = at * about->chunk, b = next * about->chunk;
         COV_GO(agree(w, read_masks(w, set, a, b, &from, pixels)));
-        COV_GO(agree(w, h5_rows_write(dataset, w->temporary, about->name, H5T_STD_U8LE, (hsize_t)a, (hsize_t)(b - a),
-                                      pixels, w->transfer)));
+        COV_GO(agree_written(w, h5_rows_write(dataset, w->temporary, about->name, H5T_STD_U8LE, (hsize_t)a,
+                                              (hsize_t)(b - a), pixels, w->transfer)));
         at = next;
         int64_t all = chunks - done_chunks * w->size, step = batch * w->size;
         report(w, (all < step ? all : step) * about->chunk * plane);
@@ -588,7 +626,7 @@ static status fill(writer *w)
 done:;
     char message[MESSAGE];
     snprintf(message, sizeof message, "%s", status_message());
-    status closed = agree(w, close_together(w));
+    status closed = agree_written(w, close_together(w));
     if (s != COV_OK) return COV_FAIL(s, "%s", message);
     return closed;
 }
