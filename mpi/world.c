@@ -177,8 +177,11 @@ static status exchange_hosts(world *w)
 static status connect(world *w)
 {
     int given, launched = getenv("OMPI_COMM_WORLD_SIZE") != NULL; /* asked before MPI_Init, which may set it */
-    if (!launched && !getenv("PMIX_RANK") && !getenv("PMI_RANK"))
+    if (!launched && !getenv("PMIX_RANK") && !getenv("PMI_RANK")) {
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+        /* No shared file pointers are used, and this one's file lies in a session folder that a singleton lacks. */
+        setenv("OMPI_MCA_sharedfp", "^sm", 0);
+    }
     int e = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &given);
     if (e != MPI_SUCCESS) return COV_FAIL(COV_COMM, "MPI_Init_thread failed with %d", e);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
