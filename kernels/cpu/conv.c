@@ -3,7 +3,8 @@
  * The three differ only in descriptors: oneDNN sees activations as (n,c,h,w) with NHWC strides and weights as
  * (co,ci,kh,kw) with the strides of op.h, packs the weights as it likes (to bf16 in a bf16 net) and fuses bias
  * and ReLU. Backward masks dy by y > 0 where a ReLU was fused; weight gradients come out in F32 and are added to dp
- * by the reorder that unpacks them. Scratch: oneDNN's own scratchpad first, then masked dy, dw, db. */
+ * by the reorder that unpacks them. oneDNN adds the bias of a transposed convolution in a scalar loop, so there we add
+ * it, and sum its gradient, ourselves. Scratch: oneDNN's own scratchpad first, then masked dy, dw, db. */
 #include "kernels/cpu/dnn.h"
 #include "kernels/cpu/vec.h"
 #include <string.h>
@@ -32,6 +33,9 @@ typedef struct conv_plan {
     size_t y_count;
 } conv_plan;
 
+/* Is the bias (and the ReLU after it) left to oneDNN? */
+static int conv_dnn_bias(const op *o) { return o->bias && o->kind != OP_CONVT; }
+
 static status conv_mds_linear(const op_shapes *s, conv_mds *m)
 {
     const int64_t rows = s->x[0].n * s->x[0].h * s->x[0].w, ci = s->x[0].c, co = s->y.c;
@@ -52,7 +56,7 @@ static status conv_mds_new(const op *o, const op_shapes *s, conv_mds *m)
     const dnnl_dims_t ohwi = {k * k * ci, 1, k * ci, ci}, ihwo = {1, k * k * co, k * co, co};
     dnnl_data_type_t type = cpu_dnn_type(s->x[0].type);
     memset(m, 0, sizeof *m);
-    if (o->bias) CPU_DNN(dnnl_memory_desc_init_by_tag(&m->b, 1, bias, dnnl_f32, dnnl_x));
+    if (conv_dnn_bias(o)) CPU_DNN(dnnl_memory_desc_init_by_tag(&m->b, 1, bias, dnnl_f32, dnnl_x));
     if (o->kind == OP_LINEAR) return conv_mds_linear(s, m);
     m->stride[0] = m->stride[1] = o->stride;
     m->pad[0] = m->pad[1] = o->pad;
@@ -75,7 +79,7 @@ static void conv_far_pad(const op *o, const op_shapes *s, dnnl_dims_t out)
 static status conv_forward_desc(const op *o, const op_shapes *s, const conv_mds *m, int training, conv_desc *out)
 {
     dnnl_prop_kind_t prop = training ? dnnl_forward_training : dnnl_forward_inference;
-    const dnnl_memory_desc_t *b = o->bias ? &m->b : NULL;
+    const dnnl_memory_desc_t *b = conv_dnn_bias(o) ? &m->b : NULL;
     dnnl_dims_t far = {0};
     conv_far_pad(o, s, far);
     if (o->kind == OP_LINEAR)
@@ -106,7 +110,7 @@ static status conv_data_desc(const op *o, const op_shapes *s, const conv_mds *m,
 
 static status conv_weights_desc(const op *o, const op_shapes *s, const conv_mds *m, conv_desc *out)
 {
-    const dnnl_memory_desc_t *b = o->bias ? &m->b : NULL;
+    const dnnl_memory_desc_t *b = conv_dnn_bias(o) ? &m->b : NULL;
     dnnl_dims_t far = {0};
     conv_far_pad(o, s, far);
     if (o->kind == OP_LINEAR)
@@ -126,7 +130,10 @@ static status conv_forward_run(plan *base, const op_args *a)
     void *w;
     COV_TRY(cpu_pack_get(base->d, &p->pack, &a->p[0], &w));
     void *const data[] = {a->x[0].data, w, a->y.data, a->p[1].data};
-    return cpu_prim_run(base->d, &p->main, data);
+    COV_TRY(cpu_prim_run(base->d, &p->main, data));
+    if (!base->o.bias || conv_dnn_bias(&base->o)) return COV_OK;
+    const tensor_shape *y = &base->s.y;
+    return vec_bias(base->d, y->type, y->n * y->h * y->w, y->c, a->p[1].data, base->o.relu, a->y.data);
 }
 
 static status conv_forward_new(conv_plan *p, const conv_mds *m)
@@ -136,7 +143,8 @@ static status conv_forward_new(conv_plan *p, const conv_mds *m)
     const op *o = &p->base.o;
     conv_desc desc;
     COV_TRY(conv_forward_desc(o, &p->base.s, m, 0, &desc));
-    COV_TRY(cpu_prim_new(d, &desc, o->relu, NULL, args, o->bias ? 4 : 3, &p->main));
+    const int fused = o->relu && (!o->bias || conv_dnn_bias(o));
+    COV_TRY(cpu_prim_new(d, &desc, fused, NULL, args, conv_dnn_bias(o) ? 4 : 3, &p->main));
     p->base.run = conv_forward_run;
     return cpu_pack_new(d, &m->w, dnnl_primitive_desc_query_md(p->main.desc, dnnl_query_exec_arg_md, DNNL_ARG_WEIGHTS),
                         &p->pack);
@@ -162,9 +170,11 @@ static status conv_backward_run(plan *base, const op_args *a)
     COV_TRY(cpu_prim_run(d, &p->weights, data));
     void *const unpack[] = {scratch + p->at_dw, a->dp[0].data};
     if (a->dp[0].data != NULL) COV_TRY(cpu_prim_run(d, &p->unpack, unpack));
-    if (base->o.bias && a->dp[1].data != NULL)
-        COV_TRY(cpu_accumulate(d, TENSOR_F32, (size_t)base->s.y.c, scratch + p->at_db, a->dp[1].data));
-    return COV_OK;
+    if (!base->o.bias || a->dp[1].data == NULL) return COV_OK;
+    const tensor_shape *y = &base->s.y;
+    if (conv_dnn_bias(&base->o))
+        return cpu_accumulate(d, TENSOR_F32, (size_t)y->c, scratch + p->at_db, a->dp[1].data);
+    return vec_column_sums(d, y->type, y->n * y->h * y->w, y->c, dy, a->dp[1].data);
 }
 
 /* Places masked dy, dw and db behind the largest scratchpad. */
@@ -197,7 +207,7 @@ static status conv_backward_new(conv_plan *p, const conv_mds *m)
     r = conv_data_desc(o, s, m, &desc);
     if (r == COV_OK) r = cpu_prim_new(d, &desc, 0, hint, data_args, 3, &p->main);
     if (r == COV_OK) r = conv_weights_desc(o, s, m, &desc);
-    if (r == COV_OK) r = cpu_prim_new(d, &desc, 0, hint, weight_args, o->bias ? 4 : 3, &p->weights);
+    if (r == COV_OK) r = cpu_prim_new(d, &desc, 0, hint, weight_args, conv_dnn_bias(o) ? 4 : 3, &p->weights);
     dnnl_primitive_desc_destroy(hint);
     COV_TRY(r);
     COV_TRY(cpu_pack_new(d, &m->w, dnnl_primitive_desc_query_md(p->main.desc, dnnl_query_exec_arg_md, DNNL_ARG_WEIGHTS),

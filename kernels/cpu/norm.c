@@ -5,32 +5,30 @@
  * and block (k = the mean of a few pixels, so that nothing cancels), joined in double in block order; then
  * y = (x-mean)*a + b [+ residual], ReLU. Backward: sums of g and g*(x-mean), g = dy masked; then dx = g*A + (x-mean)*B + C. The mask comes
  * from x itself where there is no residual, which saves reading y. The second pass walks a set backwards, so that it
- * starts on what the first left in the cache. Fewer than 16 channels are walked as 16: whole pixels side by side. */
+ * starts on what the first left in the cache. Pixels are walked in runs of `lanes` elements, the least common multiple of
+ * the channels and 16, so that vectors are always whole. */
 #include "kernels/cpu/vec.h"
 #include <math.h>
 #include <stdlib.h>
 
-/* Elements of a block, and rows at most (a float sum over more loses digits): fixed, or results would depend on the
- * threads. */
-enum { NORM_BLOCK = 32768, NORM_LONGEST = 2048 };
+enum { NORM_BLOCK = 32768 }; /* elements of a block: fixed, or results would depend on the threads */
 
-/* Coefficients by channel, each an array of `wide` floats. */
+/* Coefficients by channel, each an array of `lanes` floats. */
 enum { NORM_A, NORM_B, NORM_SHIFT, NORM_DG, NORM_DX, NORM_DC, NORM_COEFS };
 
 typedef struct norm_plan {
     plan base;
     int64_t sets, rows, c, groups; /* rows of one set */
     int64_t block, blocks;         /* rows of a block, blocks of a set */
-    int64_t lanes, wide;           /* channels as walked (16 for 1, 2, 4, 8), and rounded up to 16 */
+    int64_t lanes;                 /* elements of a run of whole pixels and whole vectors */
     int bf16, frozen;
     size_t at_coef; /* in the scratch area: set by set; the blocks' sums lie at 0 */
 } norm_plan;
 
 /* One block for a leaf. All arrays begin at the block. */
 typedef struct norm_block {
-    size_t rows, lanes, tail; /* rows of `lanes` elements, then `tail` more (fewer than lanes) */
+    size_t runs, lanes, tail; /* runs of `lanes` elements, then `tail` more (fewer than lanes) */
     const float *coef;
-    size_t wide;
     const void *x, *residual, *y, *dy;
     void *out, *out2;
     float *sum, *sum2; /* by lane */
@@ -47,13 +45,13 @@ VEC_TABLE(norm_leaf, norm_apply_leaf);
 
 static float *norm_coefs(const norm_plan *p, int64_t set)
 {
-    return (float *)((char *)p->base.d->scratch + p->at_coef) + set * NORM_COEFS * p->wide;
+    return (float *)((char *)p->base.d->scratch + p->at_coef) + set * NORM_COEFS * p->lanes;
 }
 
 /* Block j's two rows of sums. */
 static float *norm_sums(const norm_plan *p, int64_t set, int64_t j)
 {
-    return (float *)p->base.d->scratch + (set * p->blocks + j) * 2 * p->wide;
+    return (float *)p->base.d->scratch + (set * p->blocks + j) * 2 * p->lanes;
 }
 
 static const void *norm_at(const norm_plan *p, const void *x, int64_t row)
@@ -67,13 +65,13 @@ static norm_block norm_block_of(const norm_plan *p, const op_args *a, int64_t se
     const size_t count = (size_t)((left < p->block ? left : p->block) * p->c);
     const int back = p->base.pass == OP_BACKWARD;
     return (norm_block){
-        .rows = count / (size_t)p->lanes, .lanes = (size_t)p->lanes, .tail = count % (size_t)p->lanes,
-        .coef = norm_coefs(p, set), .wide = (size_t)p->wide,
+        .runs = count / (size_t)p->lanes, .lanes = (size_t)p->lanes, .tail = count % (size_t)p->lanes,
+        .coef = norm_coefs(p, set),
         .x = norm_at(p, a->x[0].data, row), .residual = norm_at(p, a->x[1].data, row),
         .y = norm_at(p, a->y.data, row), .dy = norm_at(p, a->dy.data, row),
         .out = (void *)norm_at(p, back ? a->dx[0].data : a->y.data, row),
         .out2 = (void *)norm_at(p, back && p->base.o.residual ? a->dx[1].data : NULL, row),
-        .sum = norm_sums(p, set, j), .sum2 = norm_sums(p, set, j) + p->wide,
+        .sum = norm_sums(p, set, j), .sum2 = norm_sums(p, set, j) + p->lanes,
     };
 }
 
@@ -83,14 +81,14 @@ static void norm_join(const norm_plan *p, int64_t set, int64_t c, double *sum, d
     *sum = *sum2 = 0;
     for (int64_t j = 0; j < p->blocks; j++) {
         const float *s = norm_sums(p, set, j);
-        for (int64_t k = c; k < p->lanes; k += p->c) *sum += s[k], *sum2 += s[p->wide + k];
+        for (int64_t k = c; k < p->lanes; k += p->c) *sum += s[k], *sum2 += s[p->lanes + k];
     }
 }
 
 /* Repeats the p->c entries of one coefficient over the lanes. */
 static void norm_spread(const norm_plan *p, float *coef)
 {
-    for (int64_t k = p->c; k < p->wide; k++) coef[k] = k < p->lanes ? coef[k - p->c] : 0.0f;
+    for (int64_t k = p->c; k < p->lanes; k++) coef[k] = coef[k - p->c];
 }
 
 /* a, b of y = (x-mean)*a + b for every channel of a set, from mean and rstd of its groups; shift = mean. */
@@ -101,11 +99,11 @@ static void norm_affine(const norm_plan *p, const op_args *a, int64_t set, const
     const int64_t width = p->c / p->groups;
     for (int64_t c = 0; c < p->c; c++) {
         const int64_t g = c / width;
-        coef[NORM_A * p->wide + c] = gamma[c] * rstd[g];
-        coef[NORM_B * p->wide + c] = beta[c];
-        coef[NORM_SHIFT * p->wide + c] = mean[g];
+        coef[NORM_A * p->lanes + c] = gamma[c] * rstd[g];
+        coef[NORM_B * p->lanes + c] = beta[c];
+        coef[NORM_SHIFT * p->lanes + c] = mean[g];
     }
-    for (int k = NORM_A; k <= NORM_SHIFT; k++) norm_spread(p, coef + k * p->wide);
+    for (int k = NORM_A; k <= NORM_SHIFT; k++) norm_spread(p, coef + k * p->lanes);
 }
 
 /* BatchNorm's running statistics: biased variance inside, unbiased kept, as PyTorch. */
@@ -121,7 +119,7 @@ static void norm_move(const norm_plan *p, const op_args *a, int64_t c, double me
  * the channels' means inside the group. */
 static void norm_statistics(const norm_plan *p, const op_args *a, int64_t set, float *mean, float *rstd)
 {
-    const float *shift = norm_coefs(p, set) + NORM_SHIFT * p->wide;
+    const float *shift = norm_coefs(p, set) + NORM_SHIFT * p->lanes;
     const int64_t width = p->c / p->groups;
     const double n = (double)p->rows;
     for (int64_t g = 0; g < p->groups; g++) {
@@ -146,9 +144,9 @@ static void norm_statistics(const norm_plan *p, const op_args *a, int64_t set, f
 /* What the sums are taken against: the mean of a few pixels, evenly spread over the set. */
 static void norm_shift(const norm_plan *p, const op_args *a, int64_t set)
 {
-    float *shift = norm_coefs(p, set) + NORM_SHIFT * p->wide;
+    float *shift = norm_coefs(p, set) + NORM_SHIFT * p->lanes;
     const int64_t few = p->rows < 16 ? p->rows : 16;
-    memset(shift, 0, (size_t)p->wide * sizeof *shift);
+    memset(shift, 0, (size_t)p->lanes * sizeof *shift);
     for (int64_t k = 0; k < few; k++) {
         const void *x = norm_at(p, a->x[0].data, set * p->rows + p->rows * k / few);
         for (int64_t c = 0; c < p->c; c++) shift[c] += vec_get(x, p->bf16, (size_t)c) / (float)few;
@@ -195,15 +193,15 @@ static void norm_backward_coefs(const norm_plan *p, const op_args *a, int64_t se
             total += gamma[c] * sum;
             product += gamma[c] * sum2 * r;
             first[c] = (float)sum;
-            first[p->wide + c] = (float)(sum2 * r);
+            first[p->lanes + c] = (float)(sum2 * r);
         }
         for (int64_t c = g * width; c < (g + 1) * width; c++) {
-            coef[NORM_DG * p->wide + c] = alone ? 0.0f : gamma[c] * rstd[g];
-            coef[NORM_DX * p->wide + c] = p->frozen || alone ? 0.0f : (float)(-r * r * product / size);
-            coef[NORM_DC * p->wide + c] = p->frozen || alone ? 0.0f : (float)(-r * total / size);
+            coef[NORM_DG * p->lanes + c] = alone ? 0.0f : gamma[c] * rstd[g];
+            coef[NORM_DX * p->lanes + c] = p->frozen || alone ? 0.0f : (float)(-r * r * product / size);
+            coef[NORM_DC * p->lanes + c] = p->frozen || alone ? 0.0f : (float)(-r * total / size);
         }
     }
-    for (int k = NORM_DG; k <= NORM_DC; k++) norm_spread(p, coef + k * p->wide);
+    for (int k = NORM_DG; k <= NORM_DC; k++) norm_spread(p, coef + k * p->lanes);
 }
 
 /* Before the first pass. */
@@ -265,7 +263,7 @@ static void norm_parameters(const norm_plan *p, const op_args *a)
         const float *first = norm_sums(p, set, 0);
         for (int64_t c = 0; c < p->c; c++) {
             if (dbeta != NULL) dbeta[c] += first[c];
-            if (dgamma != NULL) dgamma[c] += first[p->wide + c];
+            if (dgamma != NULL) dgamma[c] += first[p->lanes + c];
         }
     }
 }
@@ -297,16 +295,14 @@ status cpu_norm_plan(device *d, const op *o, const op_shapes *s, op_pass pass, p
     p->sets = group ? x->n : 1;
     p->rows = group ? x->h * x->w : x->n * x->h * x->w;
     p->groups = group ? o->groups : x->c;
-    p->lanes = x->c < 16 && 16 % x->c == 0 ? 16 : x->c;
-    p->wide = (p->lanes + 15) / 16 * 16;
+    p->lanes = vec_lanes(x->c);
     p->block = NORM_BLOCK / x->c / 16 * 16;
     if (p->block < 16) p->block = 16;
-    if (p->block > NORM_LONGEST && p->lanes == p->c) p->block = NORM_LONGEST;
     p->blocks = (p->rows + p->block - 1) / p->block;
     p->bf16 = x->type == TENSOR_BF16;
     p->frozen = o->kind == OP_BATCHNORM && !o->training;
-    const size_t floats = (size_t)(p->sets * p->blocks * 2 * p->wide);
+    const size_t floats = (size_t)(p->sets * p->blocks * 2 * p->lanes);
     p->at_coef = (floats * sizeof(float) + 63) / 64 * 64;
     p->base.run = norm_run;
-    return cpu_reserve(d, p->at_coef + (size_t)(p->sets * (NORM_COEFS * p->wide + 2 * p->groups)) * sizeof(float));
+    return cpu_reserve(d, p->at_coef + (size_t)(p->sets * (NORM_COEFS * p->lanes + 2 * p->groups)) * sizeof(float));
 }

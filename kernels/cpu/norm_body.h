@@ -2,7 +2,7 @@
  * once an instruction set. A step treats m <= 16 elements at offset i, whose first channel is k. */
 VEC_STEP void VEC(norm_coef)(vec16 *v, const norm_block *b, int which, size_t k)
 {
-    VEC(vec_load)(v, b->coef, 0, (size_t)which * b->wide + k);
+    VEC(vec_load)(v, b->coef, 0, (size_t)which * b->lanes + k);
 }
 
 /* g = dy, masked by y > 0: y itself with a residual, else as forward computed it from hat = x - mean. */
@@ -46,18 +46,18 @@ VEC_STEP void VEC(norm_sum_step)(const norm_block *b, int bf16, int back, int re
     }
 }
 
-/* `width` vectors side by side, `deep` rows at once, so that four sums are under way. */
+/* `width` vectors side by side, `deep` runs at once, so that four sums are under way. */
 VEC_STEP void VEC(norm_sum_strip)(const norm_block *b, int bf16, int back, int relu, int residual, size_t k, size_t width,
                                size_t deep)
 {
     vec16 s[4] = {0}, s2[4] = {0};
     size_t r = 0;
-    for (; r + deep <= b->rows; r += deep)
+    for (; r + deep <= b->runs; r += deep)
         for (size_t j = 0; j < deep; j++)
             for (size_t w = 0; w < width; w++)
                 VEC(norm_sum_step)(b, bf16, back, relu, residual, (r + j) * b->lanes + k + 16 * w, k + 16 * w, 16,
                               &s[j * width + w], &s2[j * width + w]);
-    for (; r < b->rows; r++)
+    for (; r < b->runs; r++)
         for (size_t w = 0; w < width; w++)
             VEC(norm_sum_step)(b, bf16, back, relu, residual, r * b->lanes + k + 16 * w, k + 16 * w, 16, &s[w], &s2[w]);
     for (size_t w = 0; w < width; w++) {
@@ -73,20 +73,14 @@ VEC_STEP void VEC(norm_sum_body)(const norm_block *b, int bf16, int back, int re
     for (; k + 64 <= b->lanes; k += 64) VEC(norm_sum_strip)(b, bf16, back, relu, residual, k, 4, 1);
     for (; k + 32 <= b->lanes; k += 32) VEC(norm_sum_strip)(b, bf16, back, relu, residual, k, 2, 2);
     for (; k + 16 <= b->lanes; k += 16) VEC(norm_sum_strip)(b, bf16, back, relu, residual, k, 1, 4);
-    if (k < b->lanes) {
-        vec16 s = {0}, s2 = {0};
-        for (size_t r = 0; r < b->rows; r++)
-            VEC(norm_sum_step)(b, bf16, back, relu, residual, r * b->lanes + k, k, b->lanes - k, &s, &s2);
+    for (k = 0; k < b->tail; k += 16) {
+        const size_t m = b->tail - k < 16 ? b->tail - k : 16;
+        vec16 s, s2;
+        memcpy(&s, b->sum + k, sizeof s);
+        memcpy(&s2, b->sum2 + k, sizeof s2);
+        VEC(norm_sum_step)(b, bf16, back, relu, residual, b->runs * b->lanes + k, k, m, &s, &s2);
         memcpy(b->sum + k, &s, sizeof s);
         memcpy(b->sum2 + k, &s2, sizeof s2);
-    }
-    if (b->tail > 0) {
-        vec16 s, s2;
-        memcpy(&s, b->sum, sizeof s);
-        memcpy(&s2, b->sum2, sizeof s2);
-        VEC(norm_sum_step)(b, bf16, back, relu, residual, b->rows * b->lanes, 0, b->tail, &s, &s2);
-        memcpy(b->sum, &s, sizeof s);
-        memcpy(b->sum2, &s2, sizeof s2);
     }
 }
 
@@ -120,12 +114,11 @@ VEC_STEP void VEC(norm_apply_step)(const norm_block *b, int bf16, int back, int 
 
 VEC_STEP void VEC(norm_apply_body)(const norm_block *b, int bf16, int back, int relu, int residual)
 {
-    for (size_t r = 0; r < b->rows; r++) {
-        size_t k = 0;
-        for (; k + 16 <= b->lanes; k += 16) VEC(norm_apply_step)(b, bf16, back, relu, residual, r * b->lanes + k, k, 16);
-        if (k < b->lanes) VEC(norm_apply_step)(b, bf16, back, relu, residual, r * b->lanes + k, k, b->lanes - k);
-    }
-    if (b->tail > 0) VEC(norm_apply_step)(b, bf16, back, relu, residual, b->rows * b->lanes, 0, b->tail);
+    for (size_t r = 0; r < b->runs; r++)
+        for (size_t k = 0; k < b->lanes; k += 16)
+            VEC(norm_apply_step)(b, bf16, back, relu, residual, r * b->lanes + k, k, 16);
+    for (size_t k = 0; k < b->tail; k += 16)
+        VEC(norm_apply_step)(b, bf16, back, relu, residual, b->runs * b->lanes + k, k, b->tail - k < 16 ? b->tail - k : 16);
 }
 
 /* The sums of forward know no ReLU or residual; what is fused is fixed in each loop, the rest is asked inside. */

@@ -39,6 +39,46 @@ void vec_mask(device *d, tensor_type type, size_t n, const void *y, const void *
     pointwise_each(d, VEC_PICK(d, leaf_mask), type == TENSOR_BF16, n, y, dy, out);
 }
 
+typedef void leaf_bias_type(int bf16, size_t at, size_t n, const float *bias, size_t lanes, int relu, void *y);
+typedef void leaf_columns_type(int bf16, size_t at, size_t n, size_t lanes, const void *y, float *sum);
+VEC_TABLE(leaf_bias_type, leaf_bias);
+VEC_TABLE(leaf_columns_type, leaf_columns);
+
+/* Elements of a piece that ends where a pixel and a vector do. */
+static size_t pointwise_run(size_t lanes) { return VEC_PIECE > lanes ? VEC_PIECE / lanes * lanes : lanes; }
+
+status vec_bias(device *d, tensor_type type, int64_t rows, int64_t c, const float *bias, int relu, void *y)
+{
+    const size_t lanes = (size_t)vec_lanes(c), n = (size_t)(rows * c), run = pointwise_run(lanes), pieces = (n + run - 1) / run;
+    leaf_bias_type *leaf = VEC_PICK(d, leaf_bias);
+    float *spread = malloc(lanes * sizeof *spread);
+    if (spread == NULL) return COV_FAIL(COV_NOMEM, "no memory for a bias of %zu", lanes);
+    for (size_t k = 0; k < lanes; k++) spread[k] = bias[k % (size_t)c];
+#pragma omp parallel for schedule(static) num_threads(d->threads) if (pieces > 1)
+    for (size_t k = 0; k < pieces; k++)
+        leaf(type == TENSOR_BF16, k * run, n - k * run < run ? n - k * run : run, spread, lanes, relu, y);
+    free(spread);
+    return COV_OK;
+}
+
+status vec_column_sums(device *d, tensor_type type, int64_t rows, int64_t c, const void *y, float *sum)
+{
+    const size_t lanes = (size_t)vec_lanes(c), n = (size_t)(rows * c), run = pointwise_run(lanes), pieces = (n + run - 1) / run;
+    leaf_columns_type *leaf = VEC_PICK(d, leaf_columns);
+    float *part = calloc(pieces * lanes, sizeof *part);
+    if (part == NULL) return COV_FAIL(COV_NOMEM, "no memory for %zu partial sums", pieces);
+#pragma omp parallel for schedule(static) num_threads(d->threads) if (pieces > 1)
+    for (size_t k = 0; k < pieces; k++)
+        leaf(type == TENSOR_BF16, k * run, n - k * run < run ? n - k * run : run, lanes, y, part + k * lanes);
+    for (int64_t j = 0; j < c; j++) {
+        double total = 0;
+        for (size_t k = (size_t)j; k < pieces * lanes; k += (size_t)c) total += (double)part[k];
+        sum[j] += (float)total;
+    }
+    free(part);
+    return COV_OK;
+}
+
 status cpu_accumulate(device *d, tensor_type type, size_t n, const void *x, void *y)
 {
     if (type != TENSOR_F32 && type != TENSOR_BF16) return COV_FAIL(COV_UNSUPPORTED, "cpu: accumulate on type %d", (int)type);

@@ -31,6 +31,48 @@ POINTWISE_LEAF(leaf_mask, 1, VEC(vec_where_positive)(&v, &u); u = v)    /* a = y
 POINTWISE_LEAF(leaf_sigmoid, 0, VEC(vec_sigmoid)(&u))
 POINTWISE_LEAF(leaf_sigmoid_back, 1, u = v * u * (1.0f - u))            /* a = y, b = dy */
 
+/* y += bias by channel, then ReLU if asked. n elements from `at`, where a pixel begins; bias repeats every `lanes`. */
+VEC_STEP void VEC(leaf_bias_all)(int bf16, size_t at, size_t n, const float *bias, size_t lanes, int relu, void *y)
+{
+    for (size_t i = 0, k = 0; i < n; i += 16, k = k + 16 < lanes ? k + 16 : 0) {
+        const size_t m = n - i < 16 ? n - i : 16;
+        vec16 u, v;
+        if (m == 16) VEC(vec_load)(&u, y, bf16, at + i);
+        else VEC(vec_take)(&u, y, bf16, at + i, m);
+        VEC(vec_load)(&v, bias, 0, k);
+        u += v;
+        if (relu) VEC(vec_where_positive)(&u, &u);
+        if (m == 16) VEC(vec_store)(y, bf16, at + i, &u);
+        else VEC(vec_give)(y, bf16, at + i, &u, m);
+    }
+}
+
+VEC_LEAF void VEC(leaf_bias)(int bf16, size_t at, size_t n, const float *bias, size_t lanes, int relu, void *y)
+{
+    if (bf16) VEC(leaf_bias_all)(1, at, n, bias, lanes, relu, y);
+    else VEC(leaf_bias_all)(0, at, n, bias, lanes, relu, y);
+}
+
+/* sum[k] = the elements at, at + lanes, at + 2 lanes ... of n. */
+VEC_STEP void VEC(leaf_columns_all)(int bf16, size_t at, size_t n, size_t lanes, const void *y, float *sum)
+{
+    for (size_t k = 0; k < lanes && k < n; k += 16) {
+        vec16 s = {0}, u;
+        for (size_t i = k; i < n; i += lanes) {
+            if (n - i < 16) VEC(vec_take)(&u, y, bf16, at + i, n - i);
+            else VEC(vec_load)(&u, y, bf16, at + i);
+            s += u;
+        }
+        VEC(vec_store)(sum, 0, k, &s);
+    }
+}
+
+VEC_LEAF void VEC(leaf_columns)(int bf16, size_t at, size_t n, size_t lanes, const void *y, float *sum)
+{
+    if (bf16) VEC(leaf_columns_all)(1, at, n, lanes, y, sum);
+    else VEC(leaf_columns_all)(0, at, n, lanes, y, sum);
+}
+
 VEC_LEAF void VEC(leaf_retype)(size_t n, int from_bf16, const void *x, void *y)
 {
     vec16 v;

@@ -57,6 +57,17 @@ static inline void vec_put(void *y, int bf16, size_t i, float v)
 
 static inline size_t vec_bytes(int bf16, size_t n) { return bf16 ? n * 2 : n * 4; }
 
+/* The least common multiple of c and 16: after so many elements, pixels and vectors end together. */
+static inline int64_t vec_lanes(int64_t c)
+{
+    const int64_t low = c & -c; /* the largest power of two that divides c */
+    return c / (low < 16 ? low : 16) * 16;
+}
+
 /* out = y > 0 ? dy : 0. */
 void vec_mask(device *d, tensor_type type, size_t n, const void *y, const void *dy, void *out);
+/* y += bias for each of `rows` pixels of c channels, then a ReLU if asked. */
+status vec_bias(device *d, tensor_type type, int64_t rows, int64_t c, const float *bias, int relu, void *y);
+/* sum += the sum of y over the pixels, by channel; fixed order. */
+status vec_column_sums(device *d, tensor_type type, int64_t rows, int64_t c, const void *y, float *sum);
 #endif
