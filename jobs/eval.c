@@ -6,6 +6,7 @@
 #include "jobs/setup.h"
 #include "stages/draw.h"
 #include "stages/lungeval.h"
+#include "stages/lungio.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -83,6 +84,32 @@ static status draw_case(const eval_state *e, const char *id, const trainset_volu
 done:
     draw_free(&d);
     free(room);
+    return s;
+}
+
+enum { CURVE_WIDTH = 760, CURVE_HEIGHT = 300, CURVE_MARGIN = 40, CURVE_POINTS = 512 };
+
+/* The loss curve that a training left in its weights, lines of "step loss". */
+static status draw_loss(const char *weights, lungnet_view view, const char *folder)
+{
+    status s;
+    draw *d = NULL;
+    weights_file *w = NULL;
+    float loss[CURVE_POINTS];
+    int64_t n = 0;
+    char path[SETUP_PATH];
+    COV_GO(lungio_open(weights, view, NULL, &w));
+    const char *text = weights_find_text(w, "loss_curve");
+    for (const char *at = text ? strchr(text, ' ') : NULL; at && n < CURVE_POINTS; at = strchr(at + 1, ' ')) loss[n++] = strtof(at, NULL);
+    if (n < 2) goto done;
+    COV_GO(draw_new(CURVE_WIDTH, CURVE_HEIGHT, (draw_colour){255, 255, 255}, &d));
+    snprintf(path, sizeof path, "%s: CROSS-ENTROPY + DICE LOSS, LOGARITHMIC", lungnet_model(view));
+    draw_curve(d, CURVE_MARGIN, CURVE_MARGIN, CURVE_WIDTH - 2 * CURVE_MARGIN, CURVE_HEIGHT - 2 * CURVE_MARGIN, loss, n, 1, (draw_colour){30, 80, 170}, path);
+    snprintf(path, sizeof path, "%s/loss-%s-%s.png", folder, lungnet_model(view), w->preset);
+    COV_GO(image_write_rgb(path, (int32_t)d->height, (int32_t)d->width, d->rgb));
+done:
+    draw_free(&d);
+    weights_free(&w);
     return s;
 }
 
@@ -183,7 +210,7 @@ static status grid_point(eval_state *e, const cases_row *row, const trainset_vol
 static status grid_case(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
 {
     static const float fusions[] = {0.0f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.8f, 1.0f};
-    static const float appearances[] = {0.3f, 1.0f, 3.0f}, alphas[] = {10.0f, 30.0f, 80.0f}, betas[] = {5.0f, 13.0f, 30.0f};
+    static const float appearances[] = {0.5f, 1.5f, 4.0f}, alphas[] = {4.0f, 10.0f, 25.0f}, betas[] = {6.0f, 15.0f, 40.0f};
     for (size_t k = 0; e->p.use_sagittal && k < sizeof fusions / sizeof *fusions; k++)
         COV_TRY(grid_point(e, row, v, logits, fusions[k], NULL, mask));
     for (int k = 0; e->p.use_crf && k < 27; k++) {
@@ -255,6 +282,8 @@ static status eval_lung(const options *o)
     COV_GO(e.p.backend->open(&(device_options){.threads = e.p.threads}, &e.device));
     COV_GO(lung_open(e.p.backend, e.device, e.p.precision, e.p.lung_axial_path, e.p.use_sagittal ? e.p.lung_sagittal_path : NULL, &e.nets));
     e.fusion = !e.p.use_sagittal ? 0.0f : e.p.fusion_weight >= 0.0f ? e.p.fusion_weight : lung_fusion(e.nets);
+    if (*o->pictures) COV_GO(draw_loss(e.p.lung_axial_path, LUNGNET_AXIAL, o->pictures));
+    if (*o->pictures && e.p.use_sagittal) COV_GO(draw_loss(e.p.lung_sagittal_path, LUNGNET_SAGITTAL, o->pictures));
     str_put(&e.rows, "| case | patient | variant | Dice | lesion kept | lung ml | false ml | missed ml |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (size_t k = 0; k < c->count; k++) {
         const cases_row *row = &c->rows[k];

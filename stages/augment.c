@@ -4,6 +4,7 @@
 #include <string.h>
 
 enum { TONES = 1024 };
+#define BODY_HU (-200.0f)
 #define OUTSIDE_HU (-2000.0f) /* below every window: 0 after windowing */
 
 augment_options augment_none(void)
@@ -14,8 +15,8 @@ augment_options augment_none(void)
 augment_options augment_defaults(void)
 {
     return (augment_options){.shift = 0.08f, .scale_low = 0.75f, .scale_high = 1.25f, .stretch = 0.12f, .rotate = 0.14f,
-                             .opacity = 0.6f, .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f,
-                             .lesion_weight = 4.0f};
+                             .opacity = 0.5f, .gas = 0.3f, .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f,
+                             .lesion_weight = 3.0f};
 }
 
 /* ---- geometry */
@@ -49,8 +50,8 @@ static affine draw_affine(const augment_options *o, rng *r, const augment_plane 
     return a;
 }
 
-/* Masks are interpolated and cut at one half: nearest would leave stairs where slices are thick. */
-static void resample(const affine *a, const augment_plane *p, const augment_canvas *to, float lesion_weight)
+/* weight is 1 on lesions and 0 elsewhere until spread_weight. Masks are interpolated and cut at one half: nearest would leave stairs where slices are thick. */
+static void resample(const affine *a, const augment_plane *p, const augment_canvas *to)
 {
     for (int64_t r = 0; r < to->rows; r++)
         for (int64_t c = 0; c < to->cols; c++) {
@@ -58,7 +59,7 @@ static void resample(const affine *a, const augment_plane *p, const augment_canv
             float y = a->at_r + (float)r * a->rr + (float)c * a->rc, x = a->at_c + (float)r * a->cr + (float)c * a->cc;
             to->image[i] = OUTSIDE_HU;
             to->target[i] = 0.0f;
-            to->weight[i] = 1.0f;
+            to->weight[i] = 0.0f;
             if (!(y > -0.5f && x > -0.5f && y < (float)p->rows - 0.5f && x < (float)p->cols - 0.5f)) continue;
             y = y > 0.0f ? y : 0.0f;
             x = x > 0.0f ? x : 0.0f;
@@ -71,18 +72,20 @@ static void resample(const affine *a, const augment_plane *p, const augment_canv
             float lung = w00 * (p->lung[o00] > 0) + w01 * (p->lung[o00 + dx] > 0) + w10 * (p->lung[o10] > 0) +
                          w11 * (p->lung[o10 + dx] > 0);
             to->target[i] = lung > 0.5f;
-            if (p->lesion && p->lesion[w00 + w01 > 0.5f ? o00 : o10] && lung > 0.5f) to->weight[i] = lesion_weight;
+            if (p->lesion && p->lesion[w00 + w01 > 0.5f ? o00 : o10] && lung > 0.5f) to->weight[i] = 1.0f;
         }
 }
 
 /* ---- opacities */
 
-static int find_lung(rng *r, const augment_canvas *to, int64_t *row, int64_t *col)
+/* A pixel of the lung, or of the body outside it; 0 if none was met. */
+static int find_place(rng *r, const augment_canvas *to, int lung, int64_t *row, int64_t *col)
 {
     for (int tries = 0; tries < 64; tries++) {
         *row = (int64_t)rng_below(r, (uint64_t)to->rows);
         *col = (int64_t)rng_below(r, (uint64_t)to->cols);
-        if (to->target[*row * to->cols + *col] > 0.5f) return 1;
+        int64_t i = *row * to->cols + *col;
+        if (lung ? to->target[i] > 0.5f : to->target[i] < 0.5f && to->image[i] > BODY_HU) return 1;
     }
     return 0;
 }
@@ -124,13 +127,14 @@ static void walk_to_edge(rng *r, const augment_canvas *to, int64_t *row, int64_t
 
 enum { PATCH_PLEURAL, PATCH_DENSE, PATCH_GLASS };
 
-/* Dense patches at the pleura hide the lung's edge, which must then be known from the chest's shape: the hard case, and so
+/* Dense patches stay small enough for the chest to show where the lung must be: larger ones teach to see lung in any soft
+ * tissue. At the pleura they hide the lung's edge, which must then be known from the chest's shape: the hard case, and so
  * the most frequent one. */
 static patch draw_patch(rng *r, const augment_canvas *to, int64_t row, int64_t col)
 {
     float u = rng_unit(r), size = (float)to->cols;
     int kind = u < 0.45f ? PATCH_PLEURAL : u < 0.65f ? PATCH_DENSE : PATCH_GLASS;
-    float radius = size * expf(rng_range(r, logf(kind == PATCH_PLEURAL ? 0.04f : 0.02f), logf(0.28f)));
+    float radius = size * expf(rng_range(r, logf(kind == PATCH_PLEURAL ? 0.04f : 0.02f), logf(kind == PATCH_GLASS ? 0.28f : 0.16f)));
     float shape = expf(rng_range(r, -0.6f, 0.6f));
     if (kind == PATCH_PLEURAL) walk_to_edge(r, to, &row, &col);
     return (patch){.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape,
@@ -145,7 +149,8 @@ static int64_t clip_to(int64_t v, int64_t n)
     return v < 0 ? 0 : v > n ? n : v;
 }
 
-static void add_patch(const patch *p, rng *r, const augment_canvas *to, float lesion_weight)
+/* inside: into the lung, adding density, as disease does; else outside, taking it away, as gas does. */
+static void add_patch(const patch *p, rng *r, const augment_canvas *to, int inside)
 {
     int64_t r0 = clip_to(p->row - (int64_t)p->radius_r, to->rows), r1 = clip_to(p->row + (int64_t)p->radius_r + 1, to->rows);
     int64_t c0 = clip_to(p->col - (int64_t)p->radius_c, to->cols), c1 = clip_to(p->col + (int64_t)p->radius_c + 1, to->cols);
@@ -153,26 +158,63 @@ static void add_patch(const patch *p, rng *r, const augment_canvas *to, float le
         for (int64_t x = c0; x < c1; x++) {
             int64_t i = y * to->cols + x;
             float dy = (float)(y - p->row) / p->radius_r, dx = (float)(x - p->col) / p->radius_c, d2 = dy * dy + dx * dx;
-            if (to->target[i] < 0.5f || d2 >= 1.0f) continue;
+            if ((to->target[i] > 0.5f) != inside || d2 >= 1.0f) continue;
             float alpha = (1.0f - sqrtf(d2)) / p->edge;
             alpha -= p->ragged * 1.5f * lattice(p->key, (float)y / p->cell, (float)x / p->cell);
             alpha = alpha < 0.0f ? 0.0f : alpha > 1.0f ? 1.0f : alpha;
             float hu = p->hu + p->grain * rng_normal(r);
-            if (hu <= to->image[i] || alpha <= 0.0f) continue; /* disease adds density; vessels stay */
+            if ((hu > to->image[i]) != inside || alpha <= 0.0f) continue; /* vessels and air outside stay */
             to->image[i] += alpha * (hu - to->image[i]);
-            if (alpha > 0.3f) to->weight[i] = lesion_weight;
+            if (alpha > 0.3f) to->weight[i] = 1.0f;
         }
 }
 
-static void add_opacities(const augment_options *o, rng *r, const augment_canvas *to)
+static void add_opacities(rng *r, const augment_canvas *to)
 {
     int64_t row, col;
-    uint64_t count = 1 + rng_below(r, 5);
-    for (uint64_t k = 0; k < count; k++) {
-        if (!find_lung(r, to, &row, &col)) return;
+    uint64_t count = 1 + rng_below(r, 4);
+    for (uint64_t k = 0; k < count && find_place(r, to, 1, &row, &col); k++) {
         patch p = draw_patch(r, to, row, col);
-        add_patch(&p, r, to, o->lesion_weight);
+        add_patch(&p, r, to, 1);
     }
+}
+
+static void add_gas(rng *r, const augment_canvas *to)
+{
+    int64_t row, col;
+    uint64_t count = 1 + rng_below(r, 4);
+    for (uint64_t k = 0; k < count && find_place(r, to, 0, &row, &col); k++) {
+        float radius = (float)to->cols * expf(rng_range(r, logf(0.01f), logf(0.1f))), shape = expf(rng_range(r, -0.5f, 0.5f));
+        patch p = {.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape, .edge = rng_range(r, 0.05f, 0.3f),
+                   .hu = rng_range(r, -1000.0f, -750.0f), .grain = rng_range(r, 5.0f, 40.0f), .ragged = rng_range(r, 0.0f, 0.7f),
+                   .cell = (float)to->cols * rng_range(r, 0.008f, 0.04f), .key = rng_next(r)};
+        add_patch(&p, r, to, 0);
+    }
+}
+
+/* Marks within `reach` of a mark along lines of n: a forward and a backward walk that count steps since the last one. */
+static void spread_lines(float *mark, int64_t count, int64_t line_step, int64_t n, int64_t step, int64_t reach)
+{
+    for (int64_t k = 0; k < count; k++)
+        for (int way = 0; way < 2; way++) {
+            float *p = mark + k * line_step + (way ? (n - 1) * step : 0);
+            int64_t since = reach + 1, move = way ? -step : step;
+            for (int64_t i = 0; i < n; i++, p += move) {
+                since = *p == 1.0f ? 0 : since + 1;
+                if (since > 0 && since <= reach && *p == 0.0f) *p = 0.5f; /* not 1: it must not spread on in this direction */
+            }
+        }
+    for (int64_t k = 0; k < count; k++)
+        for (int64_t i = 0; i < n; i++)
+            if (mark[k * line_step + i * step] > 0.0f) mark[k * line_step + i * step] = 1.0f;
+}
+
+static void spread_weight(const augment_options *o, const augment_canvas *to)
+{
+    int64_t reach = to->cols / 64;
+    spread_lines(to->weight, to->rows, to->cols, to->cols, 1, reach);
+    spread_lines(to->weight, to->cols, 1, to->rows, to->cols, reach);
+    for (int64_t i = 0; i < to->rows * to->cols; i++) to->weight[i] = to->weight[i] > 0.0f ? o->lesion_weight : 1.0f;
 }
 
 /* ---- intensity */
@@ -228,8 +270,10 @@ void augment_run(const augment_options *o, rng *r, const augment_plane *from, co
 {
     size_t n = (size_t)(to->rows * to->cols);
     affine a = draw_affine(o, r, from, to);
-    resample(&a, from, to, o->lesion_weight);
-    if (rng_chance(r, o->opacity)) add_opacities(o, r, to);
+    resample(&a, from, to);
+    if (rng_chance(r, o->opacity)) add_opacities(r, to);
+    if (rng_chance(r, o->gas)) add_gas(r, to);
+    spread_weight(o, to);
     window_and_tone(o, r, n, to->image);
     if (rng_chance(r, o->blur)) {
         blur_lines(to->image, to->rows, to->cols, to->cols, 1);

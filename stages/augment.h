@@ -3,7 +3,7 @@
  *   geometry    shift, scale, slight rotation, stretch of the rows (slice spacing is often only nominal); never flips
  *   opacities   [ours] smooth-edged patches inside the lung, from ground glass to consolidation: there are few consolidated
  *               lungs to learn from, and a lung mask must keep them. For the lung networks only: the lesion networks
- *               never see made-up lesions.
+ *               never see made-up lesions. Pockets of gas outside the lung are their counterpart.
  *   intensity   window level and width around (-500, 1600), gamma, gain, bias, blur, noise: HU and 8-bit images mix
  * Everything drawn comes from one rng, so a sample is a pure function of (plane, options, stream). Local. */
 #ifndef COV_STAGES_AUGMENT_H
@@ -20,10 +20,12 @@ typedef struct augment_options {
     float stretch;               /* rows by exp(+- stretch) */
     float rotate;                /* +- radians */
     float opacity;               /* probability that opacities are added */
+    float gas;                   /* probability that pockets of air are added outside the lung, as in bowel and stomach */
     float level, width;          /* window level +- HU, width by exp(+- width) */
     float tone;                  /* probability of gamma, gain and bias */
     float blur, noise;           /* probability of each */
-    float lesion_weight;         /* weight of a lesion or opacity pixel in the loss; others 1 */
+    float lesion_weight;         /* weight in the loss of lesions, opacities and gas and of what lies around them, inside the
+                                    lung and outside alike so that its edge is not pushed either way; others 1 */
 } augment_options;
 
 augment_options augment_none(void);     /* resampling alone */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum { NAME = 64, KINDS = 3 };
-enum { ANY, LUNG, LESION }; /* which planes a list holds */
+enum { EMPTY, LUNG, LESION }; /* which planes a list holds */
 
 typedef struct source {
     int patient; /* index into s->patients */
@@ -15,7 +15,7 @@ typedef struct source {
     uint8_t *lung, *lesion; /* lesion NULL: none */
     int64_t nx, ny, nz;
     double fit_rows, fit_cols;
-    int64_t *planes[KINDS], count[KINDS]; /* plane numbers with something; ANY is all of them */
+    int64_t *planes[KINDS], count[KINDS]; /* plane numbers; LUNG includes LESION */
 } source;
 
 typedef struct group { /* one patient's sources of one kind, volumes or isolated slices */
@@ -35,10 +35,10 @@ struct sampler {
 
 sampler_options sampler_defaults(lungnet_view view)
 {
-    sampler_options o = {.view = view, .seed = 1, .augment = augment_defaults(), .slices = 0.4f, .lesions = 0.4f, .empty = 0.2f};
+    sampler_options o = {.view = view, .seed = 1, .augment = augment_defaults(), .slices = 0.35f, .lesions = 0.35f, .empty = 0.12f};
     if (view == LUNGNET_SAGITTAL) {
         o.augment.stretch = 0.4f; /* slice spacing is often nominal: the same chest comes in many heights */
-        o.augment.opacity = 0.75f; /* no isolated slices with consolidation to learn from here */
+        o.augment.opacity = 0.6f; /* no isolated slices with consolidation to learn from here */
         o.augment.rotate = 0.2f;
     }
     return o;
@@ -143,7 +143,7 @@ static status list_planes(source *v, lungnet_view view)
             }
     for (int64_t p = 0; p < planes; p++)
         for (int k = 0; k < KINDS; k++)
-            if (k == ANY || has[p] & 1 << k) v->planes[k][v->count[k]++] = p;
+            if (k == EMPTY ? !has[p] : has[p] & 1 << k) v->planes[k][v->count[k]++] = p;
 done:
     free(has);
     return s;
@@ -236,9 +236,9 @@ static const source *draw_isolated(const sampler *s, rng *r)
 static int64_t draw_plane(const sampler *s, const source *v, rng *r)
 {
     float u = rng_unit(r);
-    int kind = u < s->options.empty ? ANY : u < s->options.empty + s->options.lesions ? LESION : LUNG;
+    int kind = u < s->options.empty ? EMPTY : u < s->options.empty + s->options.lesions ? LESION : LUNG;
     if (v->count[kind] == 0) kind = LUNG;
-    if (v->count[kind] == 0) kind = ANY;
+    if (v->count[kind] == 0) kind = EMPTY;
     return v->planes[kind][rng_below(r, (uint64_t)v->count[kind])];
 }
 

@@ -16,7 +16,7 @@ typedef struct sampler_options {
     augment_options augment;
     float slices;  /* share of samples from isolated slices, where both kinds are there; axial only */
     float lesions; /* share of a volume's or patient's samples from planes with lesions, where it has any */
-    float empty;   /* share of a volume's samples from any plane, with lung or not */
+    float empty;   /* share of a volume's samples from planes without lung, where it has any */
 } sampler_options;
 
 sampler_options sampler_defaults(lungnet_view view);
