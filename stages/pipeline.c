@@ -6,9 +6,9 @@
 #include "base/size.h"
 #include "stages/burden.h"
 #include "stages/lung.h"
+#include "stages/lungcrf.h"
 #include "stages/lungpost.h"
 #include "stages/qc.h"
-#include "stages/window.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -18,7 +18,7 @@
 #include <time.h>
 
 /* Fewer slices than this carry no sagittal plane worth the name. */
-enum { SAGITTAL_LEAST = 8, CRF_SLICES_A_THREAD = 2 };
+enum { SAGITTAL_LEAST = 8 };
 /* A chest shows at least this much lung; brighter than this it is no lung, however shaped. */
 static const double LUNG_ML_LEAST = 60, LUNG_HU_MOST = -150;
 
@@ -62,78 +62,6 @@ void pipeline_close(pipeline **pp)
     *pp = NULL;
 }
 
-/* Bandwidths are pixels of a 512-pixel slice; a coarser or finer grid keeps their share of the image. */
-static crf_options crf_for(const crf_options *o, int64_t nx)
-{
-    crf_options c = *o;
-    float scale = (float)nx / 512.0f;
-    c.theta_alpha *= scale;
-    c.theta_gamma *= scale;
-    return c;
-}
-
-typedef struct crf_room {
-    int64_t slices; /* at most this many at once */
-    int64_t *z;     /* which ones */
-    float *logit, *intensity, *probability;
-} crf_room;
-
-static void crf_room_free(crf_room *r)
-{
-    free(r->z);
-    free(r->logit);
-    free(r->intensity);
-    free(r->probability);
-}
-
-/* Runs the CRF on the n slices in room->z and writes their masks. */
-static status crf_batch_run(pipeline *p, const volume *v, const float *logit, crf_room *r, int64_t n, uint8_t *mask)
-{
-    int64_t area = v->head.nx * v->head.ny;
-    crf_options o = crf_for(&p->options.crf, v->head.nx);
-    for (int64_t k = 0; k < n; k++) {
-        memcpy(r->logit + k * area, logit + r->z[k] * area, sizeof *logit * (size_t)area);
-        window_run(window_lung(), (size_t)area, v->hu + r->z[k] * area, r->intensity + k * area);
-    }
-    for (int64_t i = 0; i < n * area; i++) r->intensity[i] *= 255.0f;
-    crf_batch b = {.n = n, .h = v->head.ny, .w = v->head.nx, .logit = r->logit, .intensity = r->intensity, .probability = r->probability};
-    COV_TRY(p->options.backend->crf(p->device, &o, &b));
-    for (int64_t k = 0; k < n; k++)
-        for (int64_t i = 0; i < area; i++) mask[r->z[k] * area + i] = r->probability[k * area + i] > 0.5f;
-    return COV_OK;
-}
-
-static int slice_has_lung(const float *logit, int64_t area)
-{
-    for (int64_t i = 0; i < area; i++)
-        if (logit[i] > 0) return 1;
-    return 0;
-}
-
-/* Without one pixel that the networks call lung, a Potts CRF has nothing to spread: such slices stay empty. */
-static status run_crf(pipeline *p, const volume *v, const float *logit, uint8_t *mask)
-{
-    int64_t area = v->head.nx * v->head.ny, n = 0;
-    status s = COV_OK;
-    crf_room r = {.slices = CRF_SLICES_A_THREAD * (int64_t)p->options.backend->threads(p->device)};
-    size_t floats = sizeof(float) * (size_t)(r.slices * area);
-    r.z = malloc(sizeof *r.z * (size_t)r.slices);
-    r.logit = malloc(floats);
-    r.intensity = malloc(floats);
-    r.probability = malloc(floats);
-    if (!r.z || !r.logit || !r.intensity || !r.probability) { s = COV_FAIL(COV_NOMEM, "no memory for the CRF of %lld slices", (long long)r.slices); goto done; }
-    for (int64_t z = 0; z < v->head.nz; z++) {
-        if (slice_has_lung(logit + z * area, area)) r.z[n++] = z;
-        else memset(mask + z * area, 0, (size_t)area);
-        if (n < r.slices && !(z + 1 == v->head.nz && n)) continue;
-        COV_GO(crf_batch_run(p, v, logit, &r, n, mask));
-        n = 0;
-    }
-done:
-    crf_room_free(&r);
-    return s;
-}
-
 static void skip(study_result *out, reason why, const char *format, ...) __attribute__((format(printf, 3, 4)));
 static void skip(study_result *out, reason why, const char *format, ...)
 {
@@ -157,7 +85,7 @@ static status segment(pipeline *p, const volume *v, float *logit, study_result *
     size_t count = (size_t)(v->head.nx * v->head.ny * v->head.nz);
     COV_TRY(lung_logits(p->lung, v, v->head.nz < SAGITTAL_LEAST ? 0.0f : p->fusion, logit));
     double middle = now();
-    if (p->options.use_crf) COV_TRY(run_crf(p, v, logit, out->lung));
+    if (p->options.use_crf) COV_TRY(lungcrf_run(p->options.backend, p->device, &p->options.crf, v, logit, out->lung));
     else for (size_t i = 0; i < count; i++) out->lung[i] = logit[i] > 0;
     COV_TRY(lungpost_run(out->lung, v->head.nx, v->head.ny, v->head.nz, report));
     out->row.seconds_lung = middle - start;
