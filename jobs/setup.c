@@ -2,6 +2,7 @@
 #include "jobs/setup.h"
 
 #include "data/durable.h"
+#include "stages/lungcrf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,7 +83,7 @@ static status parse_crf(const char *text, crf_options *c)
 status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out)
 {
     setup probe = {0};
-    *out = (pipeline_options){.threads = (int)o->threads, .use_sagittal = !o->axial_only, .use_crf = !o->no_crf, .crf = crf_defaults(), .fusion_weight = (float)o->fusion};
+    *out = (pipeline_options){.threads = (int)o->threads, .use_sagittal = !o->axial_only, .use_crf = !o->no_crf, .crf = lungcrf_defaults(), .fusion_weight = (float)o->fusion};
     if (o->fusion > 1) return COV_FAIL(COV_USAGE, "--fusion %g: expected 0 to 1, or -1 for the one in the weights", o->fusion);
     COV_TRY(parse_crf(o->crf, &out->crf));
     if (*o->lung_axial) snprintf(room->axial, SETUP_PATH, "%s", o->lung_axial);

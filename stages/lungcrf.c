@@ -4,6 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+crf_options lungcrf_defaults(void)
+{
+    crf_options o = crf_defaults();
+    o.w_appearance = 0.5f;
+    o.w_smooth = 1;
+    o.theta_alpha = 40;
+    o.theta_beta = 15;
+    o.theta_gamma = 3;
+    return o;
+}
+
 typedef struct room {
     int64_t slices; /* at most this many at once */
     int64_t *z;     /* which ones */
@@ -51,14 +62,22 @@ static int has_lung(const float *logit, int64_t area)
     return 0;
 }
 
+/* A bandwidth of a 512-pixel slice on a grid of nx pixels, within what the CRF takes: 16-pixel slices are no error. */
+static float scaled_theta(float theta, int64_t nx)
+{
+    float scaled = theta * (float)nx / 512.0f;
+    scaled = scaled > (float)CRF_MIN_THETA ? scaled : (float)CRF_MIN_THETA;
+    return scaled < (float)CRF_MAX_THETA ? scaled : (float)CRF_MAX_THETA;
+}
+
 status lungcrf_run(const backend *b, device *d, const crf_options *o, const volume *v, const float *logit, uint8_t *mask)
 {
     status s;
     room r = {0};
     int64_t area = v->head.nx * v->head.ny, n = 0;
     crf_options scaled = *o;
-    scaled.theta_alpha *= (float)v->head.nx / 512.0f;
-    scaled.theta_gamma *= (float)v->head.nx / 512.0f;
+    scaled.theta_alpha = scaled_theta(o->theta_alpha, v->head.nx);
+    scaled.theta_gamma = scaled_theta(o->theta_gamma, v->head.nx);
     COV_GO(room_new(&r, 2 * (int64_t)b->threads(d), area));
     for (int64_t z = 0; z < v->head.nz; z++) {
         if (has_lung(logit + z * area, area))

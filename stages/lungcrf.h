@@ -4,6 +4,10 @@
 #include "data/volume.h"
 #include "kernels/backend.h"
 
+/* What lungs are screened with: the appearance kernel only trims edges. At the weights that the CRF's authors and peers use
+ * (10/3), consolidated lung, as bright as the body beside it, is taken out of the mask: docs/MODELS.md. */
+crf_options lungcrf_defaults(void);
+
 /* Bandwidths are pixels of a 512-pixel slice; on another grid they keep their share of the image. logit and mask (nz, ny, nx); mask
  * 0/1. A slice without one pixel that the networks call lung stays empty: a Potts CRF has nothing to spread there. */
 status lungcrf_run(const backend *b, device *d, const crf_options *o, const volume *v, const float *logit, uint8_t *mask);
