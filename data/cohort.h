@@ -48,7 +48,8 @@ typedef struct cohort_totals {
  * until the new one is complete. A part that fails its digest is renamed to "<part>.damaged", so that the same command
  * computes it again, and COV_FORMAT is returned. Room on the disk is asked for before anything is written: COV_IO. If a
  * collective write fails all the same, COV_COMM is returned, and the process must end by MPI_Abort: HDF5 can then neither
- * close the file nor be finalised, and MPI_Finalize would finalise it. */
+ * close the file nor be finalised, and MPI_Finalize would finalise it. With Open MPI, choose ROMIO before MPI_Init
+ * (OMPI_MCA_io=romio321): its OMPIO does not return a failed collective write on every rank. */
 status cohort_write(MPI_Comm comm, const char *path, const cohort_source *source, cohort_totals *totals);
 
 /* ---- reader, local and serial. k counts studies from 0. Errors name the file and the dataset. */

@@ -537,7 +537,7 @@ static status write_table(writer *w, int slices)
     void *records = calloc((size_t)(total < block ? total : block) + 1, stride);
     if (!records || count > COLUMNS_LIMIT) s = COV_FAIL(COV_NOMEM, "no memory for %lld rows", (long long)block);
     COV_GO(agree(w, s));
-    COV_GO(agree(w, open_columns(w, group, columns, count, total, datasets)));
+    COV_GO(agree_written(w, open_columns(w, group, columns, count, total, datasets)));
     for (int64_t round0 = 0; round0 < total; round0 += block * w->size) {
         int64_t a = round0 + block * w->rank, b = a + block;
         a = a < total ? a : total;
@@ -600,7 +600,7 @@ static status write_masks(writer *w, int set)
     uint8_t *pixels = malloc((size_t)(batch * about->chunk * plane));
     if (!pixels) s = COV_FAIL(COV_NOMEM, "no memory for %lld mask rows", (long long)(batch * about->chunk));
     COV_GO(agree(w, s));
-    COV_GO(agree(w, open_set(w, about, &dataset)));
+    COV_GO(agree_written(w, open_set(w, about, &dataset)));
     for (int64_t done_chunks = 0; done_chunks < most; done_chunks += batch) {
         int64_t next = at + batch < end ? at + batch : end, a = at * about->chunk, b = next * about->chunk;
         COV_GO(agree(w, read_masks(w, set, a, b, &from, pixels)));
