@@ -85,7 +85,7 @@ static const op_case op_cases[] = {
     /* BATCHNORM: channels, n, h, w */
     BATCHNORM(1, 1, 5, 5), BATCHNORM(3, 2, 4, 5), BATCHNORM(16, 3, 5, 7), BATCHNORM(33, 2, 3, 1),
     BATCHNORM(64, 1, 6, 6), BATCHNORM(7, 5, 1, 1), BATCHNORM(40, 2, 9, 8),
-    BATCHNORM(16, 2, 64, 67), BATCHNORM(5, 1, 1, 1),
+    BATCHNORM(16, 2, 64, 67), BATCHNORM(5, 2, 1, 1),
     /* CONCAT: n, h, w, inputs, their channels */
     CONCAT(1, 1, 1, 1, 1), CONCAT(1, 3, 4, 2, 1, 1), CONCAT(2, 5, 3, 2, 16, 16), CONCAT(1, 7, 5, 3, 3, 16, 5),
     CONCAT(3, 2, 2, 8, 1, 2, 3, 4, 5, 6, 7, 8), CONCAT(1, 8, 8, 2, 64, 32), CONCAT(2, 1, 1, 2, 17, 3),
