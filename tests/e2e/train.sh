@@ -8,25 +8,25 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 "$COVPIPE" phantom --out chests --studies 2 --seed 3 --size 64 --slices 12 --quiet >/dev/null
 cases=chests/cases.csv
 [ -f "$cases" ] || fail "the phantoms came without cases.csv"
-train() { model=$1; shift; "$COVPIPE" train "$model" --cases "$cases" --threads 1 --precision fp32 --log-json "$@"; }
+common=(--cases "$cases" --threads 1 --precision fp32 --log-json)
+train() { "$COVPIPE" train "$@" "${common[@]}"; }
 last_loss() { grep -o '"loss":[0-9.]*' "$1" | tail -1 | cut -d: -f2; }
 
 # One rank and three, the same global batch.
 train lung-sagittal --steps 3 --batch 4 --out one.h5 2> one.log
-mpirun --oversubscribe -n 3 "$COVPIPE" train lung-sagittal --cases "$cases" --threads 1 --precision fp32 --log-json \
-    --steps 3 --batch 4 --out three.h5 2> three.log
+mpirun --oversubscribe -n 3 "$COVPIPE" train lung-sagittal "${common[@]}" --steps 3 --batch 4 --out three.h5 2> three.log
 a=$(last_loss one.log); b=$(last_loss three.log)
 awk -v a="$a" -v b="$b" 'BEGIN { d = a - b; exit !(a > 0 && d < 1e-3 && d > -1e-3) }' || fail "loss $a on one rank, $b on three"
 
 # Stopped and resumed.
-train lung-sagittal --steps 400 --out long.h5 2> long.log & pid=$!
+"$COVPIPE" train lung-sagittal "${common[@]}" --steps 400 --out long.h5 2> long.log & pid=$! # a function would get the signal itself
 for _ in $(seq 300); do grep -q '"step":' long.log && break; sleep 0.2; done
 kill -TERM $pid; code=0; wait $pid || code=$?
 [ $code = 75 ] || fail "exit code $code after SIGTERM, expected 75"
 [ -f long.h5.checkpoint ] && [ ! -e long.h5 ] || fail "a stopped training leaves its checkpoint and no result"
 code=0; train lung-sagittal --steps 401 --out long.h5 2> other.log || code=$?
 [ $code = 2 ] && grep -q 'another training' other.log || fail "another training's checkpoint was taken (exit code $code)"
-train lung-sagittal --steps 400 --out long.h5 2> more.log & pid=$!
+"$COVPIPE" train lung-sagittal "${common[@]}" --steps 400 --out long.h5 2> more.log & pid=$!
 for _ in $(seq 300); do grep -q '"step":' more.log && break; sleep 0.2; done
 kill -TERM $pid; wait $pid || true
 first=$(grep -o '"step":[0-9]*' more.log | head -1 | cut -d: -f2); before=$(grep -o '"step":[0-9]*' long.log | tail -1 | cut -d: -f2)

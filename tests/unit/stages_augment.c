@@ -46,13 +46,52 @@ static void without_augmentation_a_plane_arrives_as_it_is(void **state)
     augment_plane p = plane();
     augment_canvas to = canvas(0);
     rng r = rng_start(1, 1);
-    o.lesion_weight = 3.0f;
     augment_run(&o, &r, &p, &to);
     for (int i = 0; i < N * N; i++) {
         assert_float_equal(to.image[i], window_one(window_lung(), hu[i]), 1e-5);
         assert_true(to.target[i] == (float)lung[i]);
-        assert_true(to.weight[i] == (lesion[i] ? 3.0f : 1.0f));
     }
+}
+
+/* On a canvas of 64 columns the neighbourhood reaches one pixel. */
+static void lesions_and_their_neighbourhood_weigh_more(void **state)
+{
+    (void)state;
+    augment_options o = augment_none();
+    augment_plane p = plane();
+    augment_canvas to = canvas(0);
+    rng stream = rng_start(1, 1);
+    o.lesion_weight = 3.0f;
+    augment_run(&o, &stream, &p, &to);
+    for (int r = 1; r < N - 1; r++)
+        for (int c = 1; c < N - 1; c++) {
+            int near = 0;
+            for (int k = 0; k < 9; k++) near |= lesion[(r + k / 3 - 1) * N + c + k % 3 - 1];
+            assert_true(to.weight[r * N + c] == (near ? 3.0f : 1.0f));
+        }
+}
+
+static void gas_lies_outside_the_lung_and_only_takes_density_away(void **state)
+{
+    (void)state;
+    augment_options o = augment_none();
+    augment_plane p = plane();
+    augment_canvas plain = canvas(0), with = canvas(1);
+    int changed = 0;
+    for (uint64_t k = 0; k < 30; k++) {
+        rng r1 = rng_start(9, k), r2 = rng_start(9, k);
+        o.gas = 0.0f;
+        augment_run(&o, &r1, &p, &plain);
+        o.gas = 1.0f;
+        augment_run(&o, &r2, &p, &with);
+        for (int i = 0; i < N * N; i++) {
+            assert_true(with.target[i] == plain.target[i]);
+            if (lung[i]) assert_true(with.image[i] == plain.image[i]);
+            assert_true(with.image[i] <= plain.image[i] + 1e-6f);
+            changed += with.image[i] < plain.image[i] - 0.1f;
+        }
+    }
+    assert_true(changed > 300);
 }
 
 static void a_sample_is_a_function_of_its_stream_alone(void **state)
@@ -176,6 +215,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_augmentation_a_plane_arrives_as_it_is),
+        cmocka_unit_test(lesions_and_their_neighbourhood_weigh_more),
+        cmocka_unit_test(gas_lies_outside_the_lung_and_only_takes_density_away),
         cmocka_unit_test(a_sample_is_a_function_of_its_stream_alone),
         cmocka_unit_test(values_stay_in_their_ranges),
         cmocka_unit_test(masks_move_with_the_image),
