@@ -20,7 +20,7 @@
 /* Fewer slices than this carry no sagittal plane worth the name. */
 enum { SAGITTAL_LEAST = 8 };
 /* A chest shows at least this much lung; brighter than this it is no lung, however shaped. */
-static const double LUNG_ML_LEAST = 60, LUNG_HU_MOST = -150;
+static const double LUNG_ML_LEAST = 100, LUNG_HU_MOST = -150;
 
 struct pipeline {
     pipeline_options options;
