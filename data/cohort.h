@@ -33,7 +33,8 @@ typedef struct cohort_source {
     int extra_count;
     const cohort_extra *extras;
     int complete; /* 0: the run was cut short, studies are missing */
-    /* May be NULL. Called on every rank after every round of batches: feeds a progress line and a watchdog. */
+    /* May be NULL. Called on every rank after every part it has verified and every round of batches: feeds a progress
+     * line and a watchdog. total is 0 until the parts are known. */
     void (*progress)(void *context, int64_t done, int64_t total); /* pixels of masks */
     void *context;
 } cohort_source;
@@ -47,9 +48,9 @@ typedef struct cohort_totals {
 /* Collective over comm: all ranks get the same status, and totals (may be NULL) on success. The old file at path stays
  * until the new one is complete. A part that fails its digest is renamed to "<part>.damaged", so that the same command
  * computes it again, and COV_FORMAT is returned. Room on the disk is asked for before anything is written: COV_IO. If a
- * collective write fails all the same, COV_COMM is returned, and the process must end by MPI_Abort: HDF5 can then neither
- * close the file nor be finalised, and MPI_Finalize would finalise it. With Open MPI, choose ROMIO before MPI_Init
- * (OMPI_MCA_io=romio321): its OMPIO does not return a failed collective write on every rank. */
+ * collective write fails all the same, COV_COMM is returned, and the process must end by MPI_Abort: HDF5 can then
+ * neither close the file nor be finalised, and MPI_Finalize would finalise it. With Open MPI, choose ROMIO before
+ * MPI_Init (OMPI_MCA_io=romio321): its OMPIO does not return a failed collective write on every rank. */
 status cohort_write(MPI_Comm comm, const char *path, const cohort_source *source, cohort_totals *totals);
 
 /* ---- reader, local and serial. k counts studies from 0. Errors name the file and the dataset. */

@@ -87,6 +87,13 @@ done:
 /* A step that every rank takes, and whose failure on one rank is a failure on all. */
 #define TOGETHER(w, expr) COV_TRY(agree((w), (expr)))
 
+/* Feeds the caller's progress line and watchdog. */
+static void report(writer *w, int64_t pixels)
+{
+    w->pixels_done += pixels;
+    if (w->source->progress) w->source->progress(w->source->context, w->pixels_done, w->pixels);
+}
+
 static int64_t share(int64_t n, int rank, int size) { return n / size * rank + (n % size * rank) / size; }
 
 /* FNV-1a over a record and its index; sums of these do not depend on the order. */
@@ -137,6 +144,7 @@ static status look_at_share(writer *w, int64_t first, int64_t end, survey *mine,
     status worst = COV_OK;
     for (int64_t k = first; k < end; k++) {
         status s = look_at(w, k, &mine[k - first], path);
+        report(w, 0);
         if (s == COV_OK && k > first && strcmp(ends[1], path) >= 0)
             s = COV_FAIL(COV_USAGE, "%s: not in the order of paths: '%s' after '%s'", w->source->parts[k], path,
                          ends[1]);
@@ -450,12 +458,6 @@ done:
     return s;
 }
 
-static void report(writer *w, int64_t pixels)
-{
-    w->pixels_done += pixels;
-    if (w->source->progress) w->source->progress(w->source->context, w->pixels_done, w->pixels);
-}
-
 /* One collective write of each column; every rank has its own rows, or none. */
 static status write_block(writer *w, const char *group, const column *columns, const hid_t *datasets, int count,
                           int64_t row0, int64_t rows, const void *records, size_t stride)
@@ -662,49 +664,65 @@ done:
     return s;
 }
 
-/* All rows of both tables, and the masks of some studies evenly spread over the file. */
-static status check_file(writer *w)
+typedef struct checker {
+    cohort *file; /* rank 0 alone has it */
+    uint64_t sum;
+    int64_t slices;
+} checker;
+
+/* One study: its rows go into the sum, its places are compared, and its mask too where `deep`. */
+static status check_study(writer *w, checker *c, int64_t k, int deep)
 {
-    cohort *c = NULL;
+    const gather_record *want = &w->places[k];
+    cohort_place place;
     study_row row;
     slice_row *slices = NULL;
-    int64_t n = w->source->count, count, step = n / SAMPLES + 1, rows = 0;
-    uint64_t sum = 0;
+    int64_t count;
     status s;
-    COV_GO(cohort_open(w->temporary, &c));
-    if (cohort_count(c) != n) {
-        s = differs(w, "counts");
+    COV_GO(cohort_row(c->file, k, &row));
+    c->sum += mark((uint64_t)k, &row, sizeof row);
+    COV_GO(cohort_place_of(c->file, k, &place));
+    if (place.duplicate_of != want->duplicate_of || place.mask_row0 != want->mask_row0 ||
+        place.slice_row0 != want->slice_row0 || strcmp(place.mask_set, want->mask_set) != 0) {
+        s = differs(w, "places");
         goto done;
     }
-    for (int64_t k = 0; k < n; k++) {
-        cohort_place place;
-        COV_GO(cohort_row(c, k, &row));
-        sum += mark((uint64_t)k, &row, sizeof row);
-        COV_GO(cohort_place_of(c, k, &place));
-        if (place.duplicate_of != w->places[k].duplicate_of || place.mask_row0 != w->places[k].mask_row0 ||
-            place.slice_row0 != w->places[k].slice_row0 || strcmp(place.mask_set, w->places[k].mask_set) != 0) {
-            s = differs(w, "places");
-            goto done;
-        }
-        COV_GO(cohort_slices(c, k, &slices, &count));
-        for (int64_t z = 0; z < count; z++) sum += mark_slice((uint64_t)(rows + z), &slices[z]);
-        rows += count;
-        free(slices);
-        slices = NULL;
-        if (k % step == 0 && place.mask_set[0] && count) COV_GO(check_masks(w, c, k));
-    }
-    if (rows != w->slices || sum != w->sum) s = differs(w, "tables");
+    COV_GO(cohort_slices(c->file, k, &slices, &count));
+    for (int64_t z = 0; z < count; z++) c->sum += mark_slice((uint64_t)(c->slices + z), &slices[z]);
+    c->slices += count;
+    if (deep && place.mask_set[0] && count) COV_GO(check_masks(w, c->file, k));
 done:
     free(slices);
-    cohort_close(&c);
     return s;
 }
 
-static status finish(writer *w)
+/* Studies [a, b). The first block opens the file, the last one compares the sums. */
+static status check_block(writer *w, checker *c, int64_t a, int64_t b)
 {
-    COV_TRY(check_file(w));
-    COV_TRY(durable_commit(w->temporary, w->path));
+    int64_t n = w->source->count, step = n / SAMPLES + 1;
+    if (a == 0) COV_TRY(cohort_open(w->temporary, &c->file));
+    if (cohort_count(c->file) != n) return differs(w, "counts");
+    for (int64_t k = a; k < b; k++) COV_TRY(check_study(w, c, k, k % step == 0));
+    if (b == n && (c->slices != w->slices || c->sum != w->sum)) return differs(w, "tables");
     return COV_OK;
+}
+
+/* All rows of both tables, and the masks of some studies evenly spread over the file. Rank 0 reads; after every block
+ * the others hear that it is alive. */
+static status check_file(writer *w)
+{
+    checker c = {0};
+    int64_t n = w->source->count, a = 0;
+    status s;
+    do {
+        int64_t b = n - a > SCHEMA_STUDY_ROWS ? a + SCHEMA_STUDY_ROWS : n;
+        COV_GO(agree(w, w->rank == 0 ? check_block(w, &c, a, b) : COV_OK));
+        report(w, 0);
+        a = b;
+    } while (a < n);
+done:
+    cohort_close(&c.file);
+    return s;
 }
 
 static status count_totals(const writer *w, cohort_totals *out)
@@ -731,7 +749,8 @@ static status write_all(writer *w)
     COV_TRY(fill(w));
     MPI_GO(MPI_Allreduce(&w->sum, &all, 1, MPI_UINT64_T, MPI_SUM, w->comm));
     w->sum = all;
-    TOGETHER(w, w->rank == 0 ? finish(w) : COV_OK);
+    COV_TRY(check_file(w));
+    TOGETHER(w, w->rank == 0 ? durable_commit(w->temporary, w->path) : COV_OK);
 done:
     return s;
 }

@@ -292,6 +292,25 @@ done:
 
 /* ---------------------------------------------------------------- writing */
 
+/* Labels 0, 1, 2, and as many lung pixels in each slice as its row says. */
+static status check_mask(const part_key *key, const study_result *r)
+{
+    size_t plane = (size_t)r->row.rows * (size_t)r->row.cols;
+    for (int64_t z = 0; z < r->row.slices; z++) {
+        const uint8_t *lung = r->lung + (size_t)z * plane;
+        unsigned highest = 0, inside = 0;
+        for (size_t k = 0; k < plane; k++) {
+            highest = lung[k] > highest ? lung[k] : highest;
+            inside += lung[k] != 0;
+        }
+        if (highest > 2) return COV_FAIL(COV_BROKEN, "%s: the lung mask holds the label %u", key->path, highest);
+        if (r->slice_count && inside != (unsigned)r->slices[z].lung_px)
+            return COV_FAIL(COV_BROKEN, "%s: slice %lld has %u lung pixels, its row says %d", key->path, (long long)z,
+                            inside, r->slices[z].lung_px);
+    }
+    return COV_OK;
+}
+
 /* The head that goes with a result, and the row as it is stored. */
 static status summarise(const part_key *key, const study_result *r, part_head *out, study_row *row)
 {
@@ -313,10 +332,7 @@ static status summarise(const part_key *key, const study_result *r, part_head *o
         return COV_FAIL(
             COV_BROKEN, "%s: a result that contradicts itself: status %d, reason %d, %d x %d x %d, %lld slice rows",
             key->path, row->status, row->reason, row->slices, row->rows, row->cols, (long long)r->slice_count);
-    size_t n = r->lung ? (size_t)row->rows * (size_t)row->cols * (size_t)row->slices : 0;
-    unsigned char highest = 0;
-    for (size_t k = 0; k < n; k++) highest = r->lung[k] > highest ? r->lung[k] : highest;
-    if (highest > 2) return COV_FAIL(COV_BROKEN, "%s: the lung mask holds the label %d", key->path, highest);
+    if (r->lung) COV_TRY(check_mask(key, r));
     return COV_OK;
 }
 

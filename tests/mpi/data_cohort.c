@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { STUDIES = 29, BIG = 10 }; /* the mask of study BIG does not fit in one batch of 64 MiB */
@@ -303,6 +304,32 @@ static void a_damaged_part_fails_every_rank_and_is_set_aside(void)
     the_old_file_is_untouched();
 }
 
+/* Once all masks are written, flips bytes of the file before it is read back. */
+static void spoil(void *context, int64_t done, int64_t total)
+{
+    struct stat about;
+    char temporary[128];
+    int *spoilt = context;
+    if (rank != 0 || total == 0 || done < total || *spoilt) return;
+    snprintf(temporary, sizeof temporary, "%s.tmp", out_world);
+    CHECK(stat(temporary, &about) == 0);
+    for (int k = 5; k < 9; k++) flip(temporary, (long)(about.st_size / 10 * k));
+    *spoilt = 1;
+}
+
+static void a_file_that_reads_back_otherwise_does_not_replace_the_old_one(void)
+{
+    inputs in;
+    int spoilt = 0;
+    fill_inputs(&in);
+    in.source.progress = spoil;
+    in.source.context = &spoilt;
+    status s = cohort_write(MPI_COMM_WORLD, out_world, &in.source, NULL);
+    CHECK(s != COV_OK);
+    all_ranks_fail(s, s);
+    the_old_file_is_untouched();
+}
+
 static void an_unwritable_folder_fails_every_rank(void)
 {
     inputs in;
@@ -332,7 +359,8 @@ static void a_full_disk_fails_every_rank_and_leaves_the_old_file(void)
 int main(int argc, char **argv)
 {
     int all = 0;
-    /* As the program does: ROMIO returns a failed write on all ranks, where OMPIO leaves them waiting for each other. */
+    /* As the program does: ROMIO returns a failed write on all ranks, where OMPIO leaves them waiting for each other.
+     */
     setenv("OMPI_MCA_io", "romio321", 0);
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -347,6 +375,7 @@ int main(int argc, char **argv)
     a_cohort_of_nothing_is_a_sound_file();
     bad_requests_fail_on_every_rank_and_leave_the_old_file();
     a_damaged_part_fails_every_rank_and_is_set_aside();
+    a_file_that_reads_back_otherwise_does_not_replace_the_old_one();
     an_unwritable_folder_fails_every_rank();
     a_full_disk_fails_every_rank_and_leaves_the_old_file();
     MPI_Reduce(&failures, &all, 1, MPI_INT, MPI_SUM, 0, MPI_COMM_WORLD);

@@ -197,6 +197,9 @@ static void a_result_that_contradicts_itself_is_refused_and_leaves_nothing(void 
     r.slice_count = 2;
     assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
     r.slice_count = 3;
+    r.slices[1].lung_px++;
+    assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
+    r.slices[1].lung_px--;
     r.lung[17] = 3;
     assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
     r.lung[17] = 2;
