@@ -19,8 +19,8 @@
 
 /* Fewer slices than this carry no sagittal plane worth the name. */
 enum { SAGITTAL_LEAST = 8 };
-/* A chest shows at least this much lung; brighter than this it is no lung, however shaped. */
-static const double LUNG_ML_LEAST = 100, LUNG_HU_MOST = -150;
+/* A chest shows at least this much lung; darker it is air around a body, brighter no lung, however shaped. */
+static const double LUNG_ML_LEAST = 100, LUNG_HU_LEAST = -950, LUNG_HU_MOST = -150;
 
 struct pipeline {
     pipeline_options options;
@@ -107,9 +107,9 @@ status pipeline_run(pipeline *p, const volume *v, const volume_stats *stats, stu
     if (!logit || !out->lung) { s = COV_FAIL(COV_NOMEM, "no memory for %zu voxels", count); goto done; }
     COV_GO(segment(p, v, logit, out, &report));
     COV_GO(burden_lung(v, out->lung, out));
-    if (out->row.lung_ml < LUNG_ML_LEAST || out->row.lung_mean_hu > LUNG_HU_MOST)
-        skip(out, REASON_NO_LUNG, "%.0f ml look like lung, of %.0f HU on average; expected at least %.0f ml below %.0f HU",
-             out->row.lung_ml, report.voxels ? out->row.lung_mean_hu : 0.0, LUNG_ML_LEAST, LUNG_HU_MOST);
+    if (out->row.lung_ml < LUNG_ML_LEAST || out->row.lung_mean_hu < LUNG_HU_LEAST || out->row.lung_mean_hu > LUNG_HU_MOST)
+        skip(out, REASON_NO_LUNG, "%.0f ml look like lung, of %.0f HU on average; expected at least %.0f ml of %.0f to %.0f HU",
+             out->row.lung_ml, report.voxels ? out->row.lung_mean_hu : 0.0, LUNG_ML_LEAST, LUNG_HU_LEAST, LUNG_HU_MOST);
     else qc_run(v, stats, out->lung, report.side_doubt, &out->row);
     out->row.seconds_total = now() - start;
 done:
