@@ -280,7 +280,12 @@ static status run(run_state *r, int *code)
     reduce_free(&sum);
     COV_TRY(s);
     *code = (int)told[0];
-    if (told[1] > 0) COV_TRY(gather(r));
+    if (told[1] > 0) s = gather(r);
+    if (s == COV_COMM) { /* a torn collective write: nothing collective works any more, MPI_Finalize neither */
+        jobs_fail(s);
+        world_abort(r->world, EXIT_FAILED);
+    }
+    COV_TRY(s);
     if (!first) return COV_OK;
     if (r->o->dry_run) { print_plan(r); return COV_OK; }
     return report(r, started);

@@ -182,6 +182,7 @@ static status connect(world *w)
         /* No shared file pointers are used, and this one's file lies in a session folder that a singleton lacks. */
         setenv("OMPI_MCA_sharedfp", "^sm", 0);
     }
+    setenv("OMPI_MCA_io", "romio321", 0); /* OMPIO hangs where a collective write fails; ROMIO returns the error on all ranks */
     int e = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &given);
     if (e != MPI_SUCCESS) return COV_FAIL(COV_COMM, "MPI_Init_thread failed with %d", e);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
