@@ -56,7 +56,7 @@ says "9 studies: 6 done, 1 skipped, 2 failed (8 of them by an earlier run)"
 expect 3 "$COVPIPE" --archive p/archive --list c-failures.csv --out again.h5
 says "3 studies: 0 done, 1 skipped, 2 failed"
 expect 2 "$COVPIPE" --archive p --out c.h5
-says "another archive"
+says "belongs to the archive"
 expect 0 "$COVPIPE" status c.h5
 says "9 of 9 studies"
 expect 0 "$COVPIPE" clean c.h5
