@@ -103,7 +103,7 @@ static status draw_loss(const char *weights, lungnet_view view, const char *fold
     for (const char *at = text ? strchr(text, ' ') : NULL; at && n < CURVE_POINTS; at = strchr(at + 1, ' ')) loss[n++] = strtof(at, NULL);
     if (n < 2) goto done;
     COV_GO(draw_new(CURVE_WIDTH, CURVE_HEIGHT, (draw_colour){255, 255, 255}, &d));
-    snprintf(path, sizeof path, "%s: CROSS-ENTROPY + DICE LOSS, LOGARITHMIC", lungnet_model(view));
+    snprintf(path, sizeof path, "%s: loss, log", lungnet_model(view));
     draw_curve(d, CURVE_MARGIN, CURVE_MARGIN, CURVE_WIDTH - 2 * CURVE_MARGIN, CURVE_HEIGHT - 2 * CURVE_MARGIN, loss, n, 1, (draw_colour){30, 80, 170}, path);
     snprintf(path, sizeof path, "%s/loss-%s-%s.png", folder, lungnet_model(view), w->preset);
     COV_GO(image_write_rgb(path, (int32_t)d->height, (int32_t)d->width, d->rgb));
