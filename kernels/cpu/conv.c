@@ -7,6 +7,7 @@
  * it, and sum its gradient, ourselves. Scratch: oneDNN's own scratchpad first, then masked dy, dw, db. */
 #include "kernels/cpu/dnn.h"
 #include "kernels/cpu/vec.h"
+#include "kernels/cpu/wino.h"
 #include <string.h>
 
 typedef union conv_desc {
@@ -29,6 +30,7 @@ typedef struct conv_plan {
     cpu_prim weights; /* backward by weights and bias */
     cpu_prim unpack;  /* dw += */
     cpu_pack pack;
+    wino *wino;       /* in place of main and pack, where it is faster */
     size_t at_dy, at_dw, at_db; /* in the scratch area */
     size_t y_count;
 } conv_plan;
@@ -128,6 +130,9 @@ static status conv_forward_run(plan *base, const op_args *a)
 {
     conv_plan *p = (conv_plan *)base;
     void *w;
+    if (p->wino != NULL)
+        return wino_run(base->d, p->wino, &a->p[0], base->o.bias ? a->p[1].data : NULL, base->o.relu, a->x[0].data,
+                        a->y.data);
     COV_TRY(cpu_pack_get(base->d, &p->pack, &a->p[0], &w));
     void *const data[] = {a->x[0].data, w, a->y.data, a->p[1].data};
     COV_TRY(cpu_prim_run(base->d, &p->main, data));
@@ -142,10 +147,11 @@ static status conv_forward_new(conv_plan *p, const conv_mds *m)
     device *d = p->base.d;
     const op *o = &p->base.o;
     conv_desc desc;
+    p->base.run = conv_forward_run;
+    if (wino_fits(d, o, &p->base.s)) return wino_new(d, &p->base.s, 0, &p->wino);
     COV_TRY(conv_forward_desc(o, &p->base.s, m, 0, &desc));
     const int fused = o->relu && (!o->bias || conv_dnn_bias(o));
     COV_TRY(cpu_prim_new(d, &desc, fused, NULL, args, conv_dnn_bias(o) ? 4 : 3, &p->main));
-    p->base.run = conv_forward_run;
     return cpu_pack_new(d, &m->w, dnnl_primitive_desc_query_md(p->main.desc, dnnl_query_exec_arg_md, DNNL_ARG_WEIGHTS),
                         &p->pack);
 }
@@ -160,7 +166,9 @@ static status conv_backward_run(plan *base, const op_args *a)
         dy = scratch + p->at_dy;
         vec_mask(d, base->s.y.type, p->y_count, a->y.data, a->dy.data, dy);
     }
-    if (a->dx[0].data != NULL) {
+    if (a->dx[0].data != NULL && p->wino != NULL) {
+        COV_TRY(wino_run(d, p->wino, &a->p[0], NULL, 0, dy, a->dx[0].data));
+    } else if (a->dx[0].data != NULL) {
         COV_TRY(cpu_pack_get(d, &p->pack, &a->p[0], &w));
         void *const data[] = {dy, w, a->dx[0].data};
         COV_TRY(cpu_prim_run(d, &p->main, data));
@@ -181,7 +189,7 @@ static status conv_backward_run(plan *base, const op_args *a)
 static status conv_backward_room(conv_plan *p, const dnnl_memory_desc_t *dw)
 {
     const op *o = &p->base.o;
-    size_t bytes, at = p->main.scratch_bytes;
+    size_t bytes, at = p->wino != NULL ? wino_scratch(p->base.d, p->wino) : p->main.scratch_bytes;
     if (p->weights.scratch_bytes > at) at = p->weights.scratch_bytes;
     if (p->unpack.scratch_bytes > at) at = p->unpack.scratch_bytes;
     COV_TRY(tensor_count(p->base.s.y, &p->y_count));
@@ -192,31 +200,43 @@ static status conv_backward_room(conv_plan *p, const dnnl_memory_desc_t *dw)
     return cpu_reserve(p->base.d, p->at_db + (size_t)p->base.s.y.c * sizeof(float) + 64);
 }
 
-static status conv_backward_new(conv_plan *p, const conv_mds *m)
+/* What makes dx. */
+static status conv_backward_data_new(conv_plan *p, const conv_mds *m, const_dnnl_primitive_desc_t hint)
 {
-    const int data_args[] = {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC};
-    const int weight_args[] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS};
+    const int args[] = {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC};
     device *d = p->base.d;
-    const op *o = &p->base.o;
-    const op_shapes *s = &p->base.s;
     conv_desc desc;
-    dnnl_primitive_desc_t hint = NULL;
-    status r;
-    COV_TRY(conv_forward_desc(o, s, m, 1, &desc));
-    CPU_DNN(dnnl_primitive_desc_create(&hint, &desc, NULL, d->engine, NULL));
-    r = conv_data_desc(o, s, m, &desc);
-    if (r == COV_OK) r = cpu_prim_new(d, &desc, 0, hint, data_args, 3, &p->main);
-    if (r == COV_OK) r = conv_weights_desc(o, s, m, &desc);
-    if (r == COV_OK) r = cpu_prim_new(d, &desc, 0, hint, weight_args, conv_dnn_bias(o) ? 4 : 3, &p->weights);
-    dnnl_primitive_desc_destroy(hint);
-    COV_TRY(r);
-    COV_TRY(cpu_pack_new(d, &m->w, dnnl_primitive_desc_query_md(p->main.desc, dnnl_query_exec_arg_md, DNNL_ARG_WEIGHTS),
-                         &p->pack));
+    if (wino_fits(d, &p->base.o, &p->base.s)) return wino_new(d, &p->base.s, 1, &p->wino);
+    COV_TRY(conv_data_desc(&p->base.o, &p->base.s, m, &desc));
+    COV_TRY(cpu_prim_new(d, &desc, 0, hint, args, 3, &p->main));
+    return cpu_pack_new(d, &m->w, dnnl_primitive_desc_query_md(p->main.desc, dnnl_query_exec_arg_md, DNNL_ARG_WEIGHTS),
+                        &p->pack);
+}
+
+/* What makes dw and db, and the reorder that adds dw to dp. */
+static status conv_backward_weights_new(conv_plan *p, const conv_mds *m, const_dnnl_primitive_desc_t hint)
+{
+    const int args[] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS};
+    conv_desc desc;
+    COV_TRY(conv_weights_desc(&p->base.o, &p->base.s, m, &desc));
+    COV_TRY(cpu_prim_new(p->base.d, &desc, 0, hint, args, conv_dnn_bias(&p->base.o) ? 4 : 3, &p->weights));
     const dnnl_memory_desc_t *dw = dnnl_primitive_desc_query_md(p->weights.desc, dnnl_query_exec_arg_md,
                                                                 DNNL_ARG_DIFF_WEIGHTS);
-    COV_TRY(cpu_reorder_new(d, dw, &m->w, 1, &p->unpack));
-    p->base.run = conv_backward_run;
+    COV_TRY(cpu_reorder_new(p->base.d, dw, &m->w, 1, &p->unpack));
     return conv_backward_room(p, dw);
+}
+
+static status conv_backward_new(conv_plan *p, const conv_mds *m)
+{
+    conv_desc desc;
+    dnnl_primitive_desc_t hint = NULL;
+    p->base.run = conv_backward_run;
+    COV_TRY(conv_forward_desc(&p->base.o, &p->base.s, m, 1, &desc));
+    CPU_DNN(dnnl_primitive_desc_create(&hint, &desc, NULL, p->base.d->engine, NULL));
+    status r = conv_backward_data_new(p, m, hint);
+    if (r == COV_OK) r = conv_backward_weights_new(p, m, hint);
+    dnnl_primitive_desc_destroy(hint);
+    return r;
 }
 
 static void conv_free(plan *base)
@@ -226,6 +246,7 @@ static void conv_free(plan *base)
     cpu_prim_free(&p->weights);
     cpu_prim_free(&p->unpack);
     cpu_pack_free(&p->pack);
+    wino_free(&p->wino);
 }
 
 status cpu_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)

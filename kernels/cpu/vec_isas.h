@@ -1,8 +1,6 @@
 /* vec_isas: compiles VEC_BODY, a file of loops, once for each instruction set; see vec.h. No include guard: a file
  * includes it once, after defining VEC_BODY. The plain version is for correctness on old processors: its steps are
  * not inlined, which keeps it small. */
-#include <immintrin.h>
-
 #define VEC_LEAF VEC_TARGET static
 
 #define VEC(f) f##_plain
@@ -15,20 +13,19 @@
 #undef VEC_TARGET
 #undef VEC_STEP
 
-#define VEC_STEP VEC_TARGET __attribute__((always_inline, unused)) static inline
 #define VEC(f) f##_avx2
+#define VEC_STEP VEC_TARGET __attribute__((always_inline, unused)) static inline
 #define VEC_TARGET __attribute__((target("avx2,fma")))
 #include "kernels/cpu/vec_body.h"
 #include VEC_BODY
 #undef VEC
 #undef VEC_TARGET
+#undef VEC_STEP
 #undef VEC_HAS_BF16
 
-#define VEC(f) f##_avx512
-#define VEC_TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
-#define VEC_HAS_BF16 1
-#include "kernels/cpu/vec_body.h"
+#include "kernels/cpu/vec_avx512.h"
 #include VEC_BODY
 #undef VEC
 #undef VEC_TARGET
+#undef VEC_STEP
 #undef VEC_HAS_BF16
