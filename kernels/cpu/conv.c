@@ -4,10 +4,12 @@
  * (co,ci,kh,kw) with the strides of op.h, packs the weights as it likes (to bf16 in a bf16 net) and fuses bias
  * and ReLU. Backward masks dy by y > 0 where a ReLU was fused; weight gradients come out in F32 and are added to dp
  * by the reorder that unpacks them. oneDNN adds the bias of a transposed convolution in a scalar loop, so there we add
- * it, and sum its gradient, ourselves. Scratch: oneDNN's own scratchpad first, then masked dy, dw, db. */
+ * it, and sum its gradient, ourselves. Eight outputs or fewer fill half a register: forward, such a convolution
+ * is made one of stride `fold` that gives `fold` neighbouring pixels at once, 16 channels in all: in memory the same. Scratch: oneDNN's own scratchpad first, then masked dy, dw, db. */
 #include "kernels/cpu/dnn.h"
 #include "kernels/cpu/vec.h"
 #include "kernels/cpu/wino.h"
+#include <stdlib.h>
 #include <string.h>
 
 typedef union conv_desc {
@@ -31,6 +33,9 @@ typedef struct conv_plan {
     cpu_prim unpack;  /* dw += */
     cpu_pack pack;
     wino *wino;       /* in place of main and pack, where it is faster */
+    float *wide;      /* folded: the wider filter, and behind it the repeated bias; owned */
+    const void *wide_source;
+    uint64_t wide_version;
     size_t at_dy, at_dw, at_db; /* in the scratch area */
     size_t y_count;
 } conv_plan;
@@ -126,6 +131,79 @@ static status conv_weights_desc(const op *o, const op_shapes *s, const conv_mds 
     return COV_OK;
 }
 
+/* Output pixels that one folded pixel stands for; 1: not folded. */
+static int64_t conv_fold(const device *d, const op *o, const op_shapes *s)
+{
+    const int64_t co = s->y.c;
+    if (d->isa < 2 || o->kind != OP_CONV || o->stride != 1 || o->kernel < 3 || o->kernel % 2 == 0 ||
+        o->pad != o->kernel / 2 || co > 8 || 16 % co != 0 || s->x[0].w % (16 / co) != 0)
+        return 1;
+    return 16 / co;
+}
+
+/* Floats of the folded filter: 16 outputs, k rows of k + fold - 1. */
+static int64_t conv_wide_count(const op *o, const op_shapes *s, int64_t fold)
+{
+    return 16 * o->kernel * (o->kernel + fold - 1) * s->x[0].c;
+}
+
+/* Output j*co + c of a folded pixel is output c of its pixel j, whose window begins j columns further right. */
+static void conv_widen(const op *o, const op_shapes *s, int64_t fold, const float *w, float *wide)
+{
+    const int64_t k = o->kernel, kw = k + fold - 1, ci = s->x[0].c, co = s->y.c;
+    memset(wide, 0, (size_t)conv_wide_count(o, s, fold) * sizeof *wide);
+    for (int64_t j = 0; j < fold; j++)
+        for (int64_t c = 0; c < co; c++)
+            for (int64_t y = 0; y < k; y++)
+                memcpy(wide + (((j * co + c) * k + y) * kw + j) * ci, w + (c * k + y) * k * ci,
+                       (size_t)(k * ci) * sizeof *wide);
+}
+
+/* The folded layer's descriptors, and its primitive. */
+static status conv_fold_new(conv_plan *p, int64_t fold)
+{
+    const int args[] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
+    const op *o = &p->base.o;
+    const op_shapes *s = &p->base.s;
+    const int64_t k = o->kernel, kw = k + fold - 1, ci = s->x[0].c;
+    const dnnl_dims_t w = {16, ci, k, kw}, ohwi = {k * kw * ci, 1, kw * ci, ci}, bias = {16};
+    const dnnl_dims_t stride = {1, fold}, pad = {o->pad, o->pad};
+    const tensor_shape y = tensor_shape_of(s->y.n, s->y.h, s->y.w / fold, 16, s->y.type);
+    conv_mds m;
+    dnnl_convolution_desc_t desc;
+    COV_TRY(cpu_md_nhwc(&s->x[0], &m.x));
+    COV_TRY(cpu_md_nhwc(&y, &m.y));
+    CPU_DNN(dnnl_memory_desc_init_by_strides(&m.w, 4, w, dnnl_f32, ohwi));
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m.w_any, 4, w, cpu_dnn_type(s->y.type), dnnl_format_tag_any));
+    CPU_DNN(dnnl_memory_desc_init_by_tag(&m.b, 1, bias, dnnl_f32, dnnl_x));
+    CPU_DNN(dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, dnnl_convolution_direct, &m.x, &m.w_any,
+                                               o->bias ? &m.b : NULL, &m.y, stride, pad, pad));
+    COV_TRY(cpu_prim_new(p->base.d, &desc, o->relu, NULL, args, o->bias ? 4 : 3, &p->main));
+    COV_TRY(cpu_memory_new((size_t)(conv_wide_count(o, s, fold) + 16) * sizeof(float), (void **)&p->wide));
+    return cpu_pack_new(p->base.d, &m.w,
+                        dnnl_primitive_desc_query_md(p->main.desc, dnnl_query_exec_arg_md, DNNL_ARG_WEIGHTS), &p->pack);
+}
+
+static status conv_fold_run(conv_plan *p, const op_args *a)
+{
+    const op *o = &p->base.o;
+    const tensor *w = &a->p[0];
+    const int64_t fold = conv_fold(p->base.d, o, &p->base.s);
+    const tensor wide = {.data = p->wide, .version = w->version};
+    void *packed;
+    if (w->version == 0 || p->wide_source != w->data || p->wide_version != w->version) {
+        conv_widen(o, &p->base.s, fold, w->data, p->wide);
+        p->pack.source = NULL; /* the same address, but new contents */
+        p->wide_source = w->data;
+        p->wide_version = w->version;
+    }
+    COV_TRY(cpu_pack_get(p->base.d, &p->pack, &wide, &packed));
+    float *bias = p->wide + conv_wide_count(o, &p->base.s, fold);
+    for (int64_t c = 0; o->bias && c < 16; c++) bias[c] = ((const float *)a->p[1].data)[c % p->base.s.y.c];
+    void *const data[] = {a->x[0].data, packed, a->y.data, bias};
+    return cpu_prim_run(p->base.d, &p->main, data);
+}
+
 static status conv_forward_run(plan *base, const op_args *a)
 {
     conv_plan *p = (conv_plan *)base;
@@ -133,6 +211,7 @@ static status conv_forward_run(plan *base, const op_args *a)
     if (p->wino != NULL)
         return wino_run(base->d, p->wino, &a->p[0], base->o.bias ? a->p[1].data : NULL, base->o.relu, a->x[0].data,
                         a->y.data);
+    if (p->wide != NULL) return conv_fold_run(p, a);
     COV_TRY(cpu_pack_get(base->d, &p->pack, &a->p[0], &w));
     void *const data[] = {a->x[0].data, w, a->y.data, a->p[1].data};
     COV_TRY(cpu_prim_run(base->d, &p->main, data));
@@ -149,6 +228,7 @@ static status conv_forward_new(conv_plan *p, const conv_mds *m)
     conv_desc desc;
     p->base.run = conv_forward_run;
     if (wino_fits(d, o, &p->base.s)) return wino_new(d, &p->base.s, 0, &p->wino);
+    if (conv_fold(d, o, &p->base.s) > 1) return conv_fold_new(p, conv_fold(d, o, &p->base.s));
     COV_TRY(conv_forward_desc(o, &p->base.s, m, 0, &desc));
     const int fused = o->relu && (!o->bias || conv_dnn_bias(o));
     COV_TRY(cpu_prim_new(d, &desc, fused, NULL, args, conv_dnn_bias(o) ? 4 : 3, &p->main));
@@ -247,6 +327,7 @@ static void conv_free(plan *base)
     cpu_prim_free(&p->unpack);
     cpu_pack_free(&p->pack);
     wino_free(&p->wino);
+    free(p->wide);
 }
 
 status cpu_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)
