@@ -10,7 +10,7 @@ covpipe=$PWD/build/covpipe
 mkdir -p demo
 [ -e demo/phantoms/cases.csv ] || "$covpipe" phantom --out demo/phantoms --studies 6 --seed 7 --odd --quiet
 
-run=(mpirun -n 2 --oversubscribe --bind-to none)
+run=(mpirun --quiet -n 2 --oversubscribe --bind-to none)
 [ "$(id -u)" -eq 0 ] && run+=(--allow-run-as-root)
 echo "screening demo/phantoms/archive with 2 ranks ..."
 status=0
