@@ -6,6 +6,7 @@
 #include "mpi/shell.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -114,6 +115,7 @@ status farm_run(world *w, spawner *s, const farm_options *given, farm_report *ou
 {
     farm f = {.world = w};
     farm_options o = with_defaults(given);
+    char text[1024];
     status done;
     *out = (farm_report){0};
     done = shell_new(w, s, &o, &f.shell);
@@ -123,9 +125,11 @@ status farm_run(world *w, spawner *s, const farm_options *given, farm_report *ou
     if (f.shell) out->stopped = shell_stopped(f.shell);
     if (done == COV_OK) flush(&f);
     else if (f.shell) end_badly(&f, done, out);
+    /* Tidying up may fail too, and then what it says of itself must not stand where the reason stood. */
+    snprintf(text, sizeof text, "%s", status_message());
     dealer_free(&f.dealer);
     shell_free(&f.shell);
-    return done;
+    return done == COV_OK ? COV_OK : COV_FAIL(done, "%s", text);
 }
 
 void farm_report_free(farm_report *r)
