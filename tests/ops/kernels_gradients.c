@@ -102,7 +102,8 @@ static int check_case(device *d, const op_case *c, int *compared)
     return bad;
 }
 
-/* The norm of two values knows only their order: a step is as large as what they differ by, and says nothing of the slope. */
+/* The norm of two values knows only their order: a step is as large as what they differ by, and says nothing of the
+ * slope. */
 static int has_differences(const op_case *c)
 {
     return !(c->o.kind == OP_BATCHNORM && c->o.training && c->n * c->h * c->w <= 2);
@@ -115,7 +116,8 @@ static void gradients_are_those_of_finite_differences(void **state)
     device *d = NULL;
     MUST(backend_at(0)->open(&(device_options){0}, &d));
     for (int i = 0; i < OP_CASES; i++)
-        if (op_cases[i].o.kind == kind && has_differences(&op_cases[i])) cases++, bad += check_case(d, &op_cases[i], &compared);
+        if (op_cases[i].o.kind == kind && has_differences(&op_cases[i]))
+            cases++, bad += check_case(d, &op_cases[i], &compared);
     backend_at(0)->close(&d);
     if (!cases || compared < 20)
         fail_msg("%s: only %d gradients in %d cases were compared", op_name(kind), compared, cases);
