@@ -15,7 +15,7 @@ augment_options augment_none(void)
 augment_options augment_defaults(void)
 {
     return (augment_options){.shift = 0.08f, .scale_low = 0.75f, .scale_high = 1.25f, .stretch = 0.12f, .rotate = 0.14f,
-                             .opacity = 0.5f, .gas = 0.3f, .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f,
+                             .opacity = 0.5f, .dense = 0.16f, .gas = 0.3f, .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f,
                              .lesion_weight = 3.0f};
 }
 
@@ -127,14 +127,13 @@ static void walk_to_edge(rng *r, const augment_canvas *to, int64_t *row, int64_t
 
 enum { PATCH_PLEURAL, PATCH_DENSE, PATCH_GLASS };
 
-/* Dense patches stay small enough for the chest to show where the lung must be: larger ones teach to see lung in any soft
- * tissue. At the pleura they hide the lung's edge, which must then be known from the chest's shape: the hard case, and so
+/* At the pleura dense patches hide the lung's edge, which must then be known from the chest's shape: the hard case, and so
  * the most frequent one. */
-static patch draw_patch(rng *r, const augment_canvas *to, int64_t row, int64_t col)
+static patch draw_patch(const augment_options *o, rng *r, const augment_canvas *to, int64_t row, int64_t col)
 {
     float u = rng_unit(r), size = (float)to->cols;
     int kind = u < 0.45f ? PATCH_PLEURAL : u < 0.65f ? PATCH_DENSE : PATCH_GLASS;
-    float radius = size * expf(rng_range(r, logf(kind == PATCH_PLEURAL ? 0.04f : 0.02f), logf(kind == PATCH_GLASS ? 0.28f : 0.16f)));
+    float radius = size * expf(rng_range(r, logf(kind == PATCH_PLEURAL ? 0.04f : 0.02f), logf(kind == PATCH_GLASS ? 0.28f : o->dense)));
     float shape = expf(rng_range(r, -0.6f, 0.6f));
     if (kind == PATCH_PLEURAL) walk_to_edge(r, to, &row, &col);
     return (patch){.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape,
@@ -169,12 +168,12 @@ static void add_patch(const patch *p, rng *r, const augment_canvas *to, int insi
         }
 }
 
-static void add_opacities(rng *r, const augment_canvas *to)
+static void add_opacities(const augment_options *o, rng *r, const augment_canvas *to)
 {
     int64_t row, col;
     uint64_t count = 1 + rng_below(r, 4);
     for (uint64_t k = 0; k < count && find_place(r, to, 1, &row, &col); k++) {
-        patch p = draw_patch(r, to, row, col);
+        patch p = draw_patch(o, r, to, row, col);
         add_patch(&p, r, to, 1);
     }
 }
@@ -271,7 +270,7 @@ void augment_run(const augment_options *o, rng *r, const augment_plane *from, co
     size_t n = (size_t)(to->rows * to->cols);
     affine a = draw_affine(o, r, from, to);
     resample(&a, from, to);
-    if (rng_chance(r, o->opacity)) add_opacities(r, to);
+    if (rng_chance(r, o->opacity)) add_opacities(o, r, to);
     if (rng_chance(r, o->gas)) add_gas(r, to);
     spread_weight(o, to);
     window_and_tone(o, r, n, to->image);

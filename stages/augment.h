@@ -20,6 +20,8 @@ typedef struct augment_options {
     float stretch;               /* rows by exp(+- stretch) */
     float rotate;                /* +- radians */
     float opacity;               /* probability that opacities are added */
+    float dense;                 /* largest dense opacity's radius, share of the canvas: where the plane shows little else of the chest,
+                                    larger ones teach to see lung in any soft tissue */
     float gas;                   /* probability that pockets of air are added outside the lung, as in bowel and stomach */
     float level, width;          /* window level +- HU, width by exp(+- width) */
     float tone;                  /* probability of gamma, gain and bias */

@@ -35,10 +35,11 @@ struct sampler {
 
 sampler_options sampler_defaults(lungnet_view view)
 {
-    sampler_options o = {.view = view, .seed = 1, .augment = augment_defaults(), .slices = 0.35f, .lesions = 0.35f, .empty = 0.12f};
+    sampler_options o = {.view = view, .seed = 1, .augment = augment_defaults(), .slices = 0.25f, .lesions = 0.35f, .empty = 0.12f};
     if (view == LUNGNET_SAGITTAL) {
         o.augment.stretch = 0.4f; /* slice spacing is often nominal: the same chest comes in many heights */
-        o.augment.opacity = 0.6f; /* no isolated slices with consolidation to learn from here */
+        o.augment.opacity = 0.7f; /* no isolated slices with consolidation to learn from here */
+        o.augment.dense = 0.28f;
         o.augment.rotate = 0.2f;
     }
     return o;
