@@ -48,6 +48,7 @@ net_t net_resize_like(net *n, net_t x, net_t like, int nearest); /* to like's h 
 net_t net_maxpool(net *n, net_t x, int kernel, int stride, int pad);
 net_t net_avgpool(net *n, net_t x);
 net_t net_concat(net *n, const net_t *x, int count);
+net_t net_concat_pixels(net *n, const net_t *x, int count); /* (n, sum of h*w, 1, c) */
 net_t net_add(net *n, net_t a, net_t b, int relu);
 net_t net_relu(net *n, net_t x);
 net_t net_sigmoid(net *n, net_t x);
@@ -56,6 +57,8 @@ net_t net_loss_bce(net *n, net_t logits, net_t target, net_t weight); /* weight 
 net_t net_loss_dice(net *n, net_t logits, net_t target);
 net_t net_loss_ce(net *n, net_t logits, net_t label);
 net_t net_loss_l1s(net *n, net_t prediction, net_t target, net_t weight, float beta);
+/* The op that made `like`, with its very parameters, on another x: a head shared by the levels of a pyramid. Ops of one input. */
+net_t net_again(net *n, net_t like, net_t x);
 net_t net_output(net *n, const char *name, net_t x); /* kept to the end and readable; F32 for the reader */
 tensor_shape net_shape(const net *n, net_t x);       /* as inferred; zeros after an error */
 /* Parameters built from now on are (not) frozen; where nothing before them trains either, there is no backward. */

@@ -186,7 +186,8 @@ static status infer_node(net *n, net_node *v)
     return COV_OK;
 }
 
-static net_t add_node(net *n, const char *name, op o, const net_t *x, int nx, net_t like)
+/* as: the node whose parameters it takes; -1: it gets its own. */
+static net_t add_node_as(net *n, int as, const char *name, op o, const net_t *x, int nx, net_t like)
 {
     char made[48];
     snprintf(made, sizeof made, "%s#%d", op_name(o.kind), n->node_count);
@@ -210,8 +211,12 @@ static net_t add_node(net *n, const char *name, op o, const net_t *x, int nx, ne
     if (s != COV_OK) return fail(n, s, name);
     if (!grow((void **)&n->nodes, n->node_count, &n->node_room, sizeof *n->nodes) || !(v.name = strdup(name)))
         return fail(n, COV_FAIL(COV_NOMEM, "no memory for the graph"), name);
-    for (int k = 0; k < v.shapes.np && s == COV_OK; k++) s = add_param(n, &v, k, v.shapes.p[k]);
+    for (int k = 0; k < v.shapes.np && s == COV_OK; k++) {
+        if (as < 0) s = add_param(n, &v, k, v.shapes.p[k]);
+        else v.p[k] = n->nodes[as].p[k];
+    }
     v.np = v.shapes.np;
+    if (as >= 0) s = infer_node(n, &v); /* the parameters must fit */
     net_value y = {.kind = NET_VALUE_NODE, .node = n->node_count, .shape = v.shapes.y};
     v.y = s == COV_OK ? add_value(n, NULL, y) : -1;
     if (v.y < 0) {
@@ -221,6 +226,11 @@ static net_t add_node(net *n, const char *name, op o, const net_t *x, int nx, ne
     }
     n->nodes[n->node_count++] = v;
     return v.y;
+}
+
+static net_t add_node(net *n, const char *name, op o, const net_t *x, int nx, net_t like)
+{
+    return add_node_as(n, -1, name, o, x, nx, like);
 }
 
 static net_t add_window(net *n, const char *name, op o, net_t x, int kernel, int stride, int pad)
@@ -281,6 +291,12 @@ net_t net_maxpool(net *n, net_t x, int kernel, int stride, int pad)
 
 net_t net_avgpool(net *n, net_t x) { return add_node(n, NULL, (op){.kind = OP_AVGPOOL}, &x, 1, -1); }
 net_t net_concat(net *n, const net_t *x, int count) { return add_node(n, NULL, (op){.kind = OP_CONCAT}, x, count, -1); }
+
+net_t net_concat_pixels(net *n, const net_t *x, int count)
+{
+    return add_node(n, NULL, (op){.kind = OP_CONCAT, .pixels = 1}, x, count, -1);
+}
+
 net_t net_relu(net *n, net_t x) { return add_node(n, NULL, (op){.kind = OP_RELU}, &x, 1, -1); }
 net_t net_sigmoid(net *n, net_t x) { return add_node(n, NULL, (op){.kind = OP_SIGMOID}, &x, 1, -1); }
 net_t net_softmax(net *n, net_t x) { return add_node(n, NULL, (op){.kind = OP_SOFTMAX}, &x, 1, -1); }
@@ -314,6 +330,15 @@ net_t net_loss_l1s(net *n, net_t prediction, net_t target, net_t weight, float b
 {
     net_t in[3] = {prediction, target, weight};
     return add_node(n, NULL, (op){.kind = OP_LOSS_L1S, .beta = beta}, in, 3, -1);
+}
+
+net_t net_again(net *n, net_t like, net_t x)
+{
+    if (n->failed != COV_OK || !known(n, "again", like)) return -1;
+    int as = n->values[like].node;
+    if (as < 0 || n->nodes[as].nx != 1)
+        return fail(n, COV_FAIL(COV_BROKEN, "tensor %d was not made by an op of one input", like), "again");
+    return add_node_as(n, as, NULL, n->nodes[as].o, &x, 1, -1);
 }
 
 net_t net_output(net *n, const char *name, net_t x)

@@ -134,13 +134,23 @@ static status infer_concat(const op *o, op_shapes *s)
 {
     COV_TRY(need_inputs(o, s, 1, OP_MAX_X));
     s->y = s->x[0];
+    if (o->pixels) {
+        s->y.h *= s->y.w;
+        s->y.w = 1;
+    }
     for (int k = 1; k < s->nx; k++) {
         tensor_shape joined = s->x[k];
-        joined.c = s->x[0].c;
+        if (o->pixels) {
+            joined.h = s->x[0].h;
+            joined.w = s->x[0].w;
+            s->y.h += s->x[k].h * s->x[k].w;
+        } else {
+            joined.c = s->x[0].c;
+            s->y.c += s->x[k].c;
+        }
         if (!tensor_same_shape(joined, s->x[0]))
-            return COV_FAIL(COV_BROKEN, "concat: %s does not fit %s (all but channels must agree)", show(s->x[k]).s,
-                            show(s->x[0]).s);
-        s->y.c += s->x[k].c;
+            return COV_FAIL(COV_BROKEN, "concat: %s does not fit %s (all but %s must agree)", show(s->x[k]).s,
+                            show(s->x[0]).s, o->pixels ? "rows and columns" : "channels");
     }
     return COV_OK;
 }

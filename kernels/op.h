@@ -17,6 +17,7 @@
  *                training: statistics of the batch, and p mean/var move by `momentum` (biased var in, unbiased into p, as PyTorch);
  *                frozen: statistics are p mean/var. dp has gamma and beta only. Folding into OP_CONV is net's work at compile.
  * OP_CONCAT      x0 .. xk (same n,h,w)  -                        channels joined         -
+ *                pixels: x0 .. xk (same n,c)                     (n, sum of h*w, 1, c): each image's pixels one input after the other
  * OP_ADD         a, b                   -                        a + b                   -            relu
  * OP_RELU OP_SIGMOID  x                 -                        as x                    -
  * OP_SOFTMAX     x                      -                        as x, over channels     -
@@ -58,6 +59,7 @@ typedef struct op {
     int training;             /* BATCHNORM: batch statistics */
     int64_t out_h, out_w;     /* RESIZE */
     int nearest;              /* RESIZE */
+    int pixels;               /* CONCAT */
     float beta;               /* LOSS_L1S */
 } op;
 

@@ -176,14 +176,19 @@ static void pointwise_rows(const device *d, int64_t rows, size_t bytes, const ch
     }
 }
 
+/* Bytes of one input that lie together in y: the channels of a pixel, or all pixels of an image. */
+static size_t concat_bytes(const plan *p, tensor_shape s)
+{
+    return vec_bytes(s.type == TENSOR_BF16, (size_t)(p->o.pixels ? s.h * s.w * s.c : s.c));
+}
+
 static status concat_run(plan *base, const op_args *a)
 {
     pointwise_plan *p = (pointwise_plan *)base;
-    const int bf16 = base->s.y.type == TENSOR_BF16;
-    const size_t whole = vec_bytes(bf16, (size_t)base->s.y.c);
+    const size_t whole = concat_bytes(base, base->s.y);
     size_t at = 0;
     for (int k = 0; k < base->s.nx; k++) {
-        const size_t part = vec_bytes(bf16, (size_t)base->s.x[k].c);
+        const size_t part = concat_bytes(base, base->s.x[k]);
         if (base->pass == OP_FORWARD)
             pointwise_rows(base->d, p->rows, part, a->x[k].data, part, (char *)a->y.data + at, whole);
         else if (a->dx[k].data != NULL)
@@ -231,7 +236,7 @@ status cpu_pointwise_plan(device *d, const op *o, const op_shapes *s, op_pass pa
     COV_TRY(cpu_plan_alloc(d, o, s, pass, sizeof(pointwise_plan), out));
     pointwise_plan *p = (pointwise_plan *)*out;
     COV_TRY(tensor_count(s->y, &p->count));
-    p->rows = s->y.n * s->y.h * s->y.w;
+    p->rows = o->pixels ? s->y.n : s->y.n * s->y.h * s->y.w;
     if (o->kind == OP_CONCAT) p->base.run = concat_run;
     else if (o->kind == OP_SOFTMAX) p->base.run = softmax_run;
     else p->base.run = pass == OP_FORWARD ? pointwise_binary_run : pointwise_back_run;

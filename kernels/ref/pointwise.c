@@ -5,10 +5,16 @@
 #include <math.h>
 #include <string.h>
 
-/* Copies the rows of input k to (forward) or from (backward) its place among the joined channels. */
+/* What of one input lies together in y: the channels of a pixel, or all pixels of an image. */
+static int64_t concat_run(const ref_run *r, tensor_shape s)
+{
+    return r->o->pixels ? s.h * s.w * s.c : s.c;
+}
+
+/* Copies the runs of input k to (forward) or from (backward) its place among the joined ones. */
 static void concat_copy(const ref_run *r, int k, int64_t offset, int backward)
 {
-    int64_t c = r->s->x[k].c, wide = r->s->y.c, rows = ref_count(r->s->y) / wide;
+    int64_t c = concat_run(r, r->s->x[k]), wide = concat_run(r, r->s->y), rows = ref_count(r->s->y) / wide;
     for (int64_t i = 0; i < rows; i++) {
         if (backward) memcpy(r->dx[k] + i * c, r->dy + i * wide + offset, (size_t)c * sizeof(float));
         else memcpy(r->y + i * wide + offset, r->x[k] + i * c, (size_t)c * sizeof(float));
@@ -18,13 +24,13 @@ static void concat_copy(const ref_run *r, int k, int64_t offset, int backward)
 void ref_concat_forward(const ref_run *r)
 {
     int64_t offset = 0;
-    for (int k = 0; k < r->s->nx; offset += r->s->x[k].c, k++) concat_copy(r, k, offset, 0);
+    for (int k = 0; k < r->s->nx; offset += concat_run(r, r->s->x[k]), k++) concat_copy(r, k, offset, 0);
 }
 
 void ref_concat_backward(const ref_run *r)
 {
     int64_t offset = 0;
-    for (int k = 0; k < r->s->nx; offset += r->s->x[k].c, k++)
+    for (int k = 0; k < r->s->nx; offset += concat_run(r, r->s->x[k]), k++)
         if (r->dx[k]) concat_copy(r, k, offset, 1);
 }
 

@@ -297,6 +297,7 @@ static void pointwise_ops_follow_their_formulas(void **state)
     must_give(&(example){
         PLAIN(OP_SOFTMAX, 1, 2, 1, 1, 2), {V(0, 0, 1000, 1000 + logf(3))}, {0}, V(0.5f, 0.5f, 0.25f, 0.75f), 2e-5f});
     must_give(&(example){PLAIN(OP_RELU, 1, 1, 1, 1, 3), {V(-1, 0, 2)}, {0}, V(0, 0, 2), 0});
+    must_give(&(example){PIXELS(2, 1, 1, 2, 1, 2), {V(1, 2), V(3, 4, 5, 6)}, {0}, V(1, 3, 4, 2, 5, 6), 0});
     must_give(&(example){CONCAT(1, 1, 2, 2, 1, 2), {V(1, 2), V(3, 4, 5, 6)}, {0}, V(1, 3, 4, 2, 5, 6), 0});
 }
 

@@ -10,7 +10,7 @@
 typedef struct op_case {
     op o;
     int nx;
-    int64_t n, h, w, c[OP_MAX_X]; /* inputs; c[k] is given for CONCAT, else all inputs are as the first */
+    int64_t n, h, w, c[OP_MAX_X]; /* inputs; c[k] is given for CONCAT, else all inputs are as the first; CONCAT pixels: c[k] is h, h is c */
 } op_case;
 
 /* clang-format off */
@@ -41,6 +41,8 @@ typedef struct op_case {
 #define GROUPNORM(c_, groups_, ...) NORM(OP_GROUPNORM, groups_, 0, c_, __VA_ARGS__)
 #define BATCHNORM(...) NORM(OP_BATCHNORM, 0, 0, __VA_ARGS__), NORM(OP_BATCHNORM, 0, 1, __VA_ARGS__)
 #define CONCAT(n_, h_, w_, inputs, ...) {.o = {.kind = OP_CONCAT}, SIZES(inputs, n_, h_, w_), .c = {__VA_ARGS__}}
+#define PIXELS(n_, w_, c_, inputs, ...)                                                                                \
+    {.o = {.kind = OP_CONCAT, .pixels = 1}, SIZES(inputs, n_, c_, w_), .c = {__VA_ARGS__}}
 #define PLAIN(k_, inputs, c_, ...) {.o = {.kind = k_}, SIZES(inputs, __VA_ARGS__), .c = {c_}}
 #define ADD(c_, ...)                                                                                                   \
     PLAIN(OP_ADD, 2, c_, __VA_ARGS__), {.o = {.kind = OP_ADD, .relu = 1}, SIZES(2, __VA_ARGS__), .c = {c_}}
@@ -90,6 +92,8 @@ static const op_case op_cases[] = {
     CONCAT(1, 1, 1, 1, 1), CONCAT(1, 3, 4, 2, 1, 1), CONCAT(2, 5, 3, 2, 16, 16), CONCAT(1, 7, 5, 3, 3, 16, 5),
     CONCAT(3, 2, 2, 8, 1, 2, 3, 4, 5, 6, 7, 8), CONCAT(1, 8, 8, 2, 64, 32), CONCAT(2, 1, 1, 2, 17, 3),
     CONCAT(1, 40, 41, 2, 16, 8),
+    /* PIXELS: n, w, channels, inputs, their h */
+    PIXELS(1, 1, 1, 1, 1), PIXELS(2, 3, 5, 3, 4, 2, 1), PIXELS(3, 7, 18, 5, 32, 16, 8, 4, 2),
     /* ADD: channels, n, h, w */
     ADD(1, 1, 1, 1), ADD(3, 2, 5, 7), ADD(16, 1, 8, 8), ADD(33, 2, 3, 3), ADD(8, 1, 1, 1), ADD(16, 1, 40, 41),
     /* PLAIN: kind, inputs, channels, n, h, w */
@@ -119,6 +123,7 @@ static inline status op_case_shapes(const op_case *c, tensor_type type, op_shape
     for (int k = 0; k < c->nx; k++) {
         int64_t channels = c->o.kind == OP_CONCAT ? c->c[k] : c->c[0];
         s->x[k] = tensor_shape_of(c->n, c->h, c->w, channels, op_is_loss(c->o.kind) && k ? TENSOR_F32 : type);
+        if (c->o.pixels) s->x[k] = tensor_shape_of(c->n, c->c[k], c->w, c->h, type);
     }
     if (c->o.kind == OP_LOSS_CE) s->x[1] = tensor_shape_of(c->n, c->h, c->w, 1, TENSOR_I32);
     return op_infer(&c->o, s);

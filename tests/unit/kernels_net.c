@@ -111,6 +111,47 @@ static void an_op_may_read_the_same_tensor_several_times(void **state)
     assert_true(fabsf(sums[0] - sums[1]) <= 1e-6f);
 }
 
+static void a_layer_used_again_has_one_set_of_parameters_and_gradients_from_both_uses(void **state)
+{
+    (void)state;
+    float sums[3], halves[2][16];
+    dice_state = 5;
+    for (int i = 0; i < 32; i++) halves[i / 16][i % 16] = spread();
+    for (int way = 0; way < 3; way++) { /* the gradient over both halves is the mean of the gradients over each */
+        net *n = fresh();
+        net_t x = net_input(n, "x", f32(1, 4, 4, 1)), z = net_input(n, "z", f32(1, 2, 8, 1));
+        net_t t = net_constant(n, "t", f32(1, way ? 16 : 32, 1, 1)), y[2];
+        float zeros[32] = {0};
+        y[0] = net_conv(n, "conv", x, 1, 1, 1, 0, 1, 0);
+        y[1] = net_again(n, y[0], z);
+        net_t loss = net_loss_bce(n, net_concat_pixels(n, way == 2 ? y + 1 : y, way ? 1 : 2), t, -1);
+        ok(net_compile(n, NET_TRAIN, NET_FP32, &loss, NULL, 1));
+        assert_int_equal(net_param_count(n), 2);
+        ok(net_set_input(n, x, halves[0]));
+        ok(net_set_input(n, z, halves[1]));
+        ok(net_set_input(n, t, zeros));
+        ok(net_forward(n));
+        ok(net_backward(n));
+        sums[way] = net_param_at(n, 0)->grad[0];
+        net_free(&n);
+    }
+    assert_true(fabsf(sums[1]) > 1e-3f && fabsf(sums[2]) > 1e-3f);
+    assert_true(fabsf(sums[0] - (sums[1] + sums[2]) / 2) <= 1e-6f);
+}
+
+static void a_layer_is_not_used_again_on_other_channels_or_made_of_an_input(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        net *n = fresh();
+        net_t x = net_input(n, "x", f32(1, 4, 4, 1)), wide = net_input(n, "wide", f32(1, 4, 4, 2));
+        net_t y = net_conv(n, "conv", x, 1, 3, 1, 1, 1, 0);
+        assert_int_equal(way ? net_again(n, x, wide) : net_again(n, y, wide), -1);
+        assert_int_equal(net_compile(n, NET_INFER, NET_FP32, NULL, NULL, 0), COV_BROKEN);
+        net_free(&n);
+    }
+}
+
 static void a_loss_weight_scales_its_gradient_and_a_loss_given_twice_counts_twice(void **state)
 {
     (void)state;
@@ -490,6 +531,8 @@ int main(void)
         TEST(a_gradient_is_the_same_however_often_it_is_computed),
         TEST(gradients_that_meet_at_a_fork_are_summed),
         TEST(an_op_may_read_the_same_tensor_several_times),
+        TEST(a_layer_used_again_has_one_set_of_parameters_and_gradients_from_both_uses),
+        TEST(a_layer_is_not_used_again_on_other_channels_or_made_of_an_input),
         TEST(a_loss_weight_scales_its_gradient_and_a_loss_given_twice_counts_twice),
         TEST(a_frozen_trunk_costs_no_backward_and_a_frozen_layer_passes_gradients),
         TEST(the_first_error_of_a_graph_is_the_one_that_compile_reports),

@@ -114,6 +114,8 @@ static void concat_joins_channels_and_add_keeps_the_shape(void **state)
     (void)state;
     tensor_shape x[3] = {f32(2, 4, 4, 6), f32(2, 4, 4, 1), f32(2, 4, 4, 2)}, a[2] = {f32(2, 4, 4, 6), f32(2, 4, 4, 6)};
     assert_shape(of((op){.kind = OP_CONCAT}, 3, x).y, 2, 4, 4, 9, TENSOR_F32);
+    tensor_shape levels[2] = {f32(2, 8, 6, 3), f32(2, 4, 3, 3)};
+    assert_shape(of((op){.kind = OP_CONCAT, .pixels = 1}, 2, levels).y, 2, 60, 1, 3, TENSOR_F32);
     assert_shape(of((op){.kind = OP_ADD, .relu = 1}, 2, a).y, 2, 4, 4, 6, TENSOR_F32);
 }
 
