@@ -5,6 +5,7 @@
 
 #include "stages/lungio.h"
 #include "stages/lungplane.h"
+#include "stages/netio.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,7 @@ static status load_view(lung *l, lungnet_view v, const char *path)
     COV_GO(net_new(l->backend, l->device, 0, &n->net));
     COV_GO(lungnet_build(n->net, n->preset, n->batch, n->rows, n->cols, false, &n->graph));
     COV_GO(net_compile(n->net, NET_INFER, l->precision, NULL, NULL, 0));
-    COV_GO(lungio_to_net(w, n->net));
+    COV_GO(netio_load(w, n->net));
     if (v == LUNGNET_SAGITTAL) l->fusion = lungio_fusion(w, 0.5f);
     size_t used = strlen(l->digest);
     snprintf(l->digest + used, sizeof l->digest - used, "%s%s", used ? "+" : "", w->sha256);

@@ -2,30 +2,16 @@
  * fraction for each output row and column), the same half-pixel convention as net_resize. */
 #include "stages/lungplane.h"
 #include "base/size.h"
+#include "stages/tap.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { AXIAL_SIZE = 512, SAGITTAL_SIZE = 256, ROWS_MOST = 1024 };
 
-typedef struct tap {
-    int64_t a, b;   /* neighbours */
-    float fraction; /* of b */
-} tap;
-
 static int64_t padded(int64_t n)
 {
     return (n + LUNGNET_STRIDE - 1) / LUNGNET_STRIDE * LUNGNET_STRIDE;
-}
-
-/* Where sample `to` of `to_n` lies among `from_n` samples that cover the same length. */
-static tap tap_at(int64_t to, int64_t to_n, int64_t from_n)
-{
-    double at = ((double)to + 0.5) * (double)from_n / (double)to_n - 0.5;
-    at = at < 0.0 ? 0.0 : at;
-    at = at > (double)(from_n - 1) ? (double)(from_n - 1) : at;
-    int64_t a = (int64_t)at;
-    return (tap){.a = a, .b = a + 1 < from_n ? a + 1 : a, .fraction = (float)(at - (double)a)};
 }
 
 status lungplane_of(lungnet_view view, const volume_header *h, lungplane *out)

@@ -2,6 +2,7 @@
  * checkpoints, one step, the clock, the loop. */
 #include "stages/train.h"
 #include "stages/lungio.h"
+#include "stages/netio.h"
 #include "stages/prefetch.h"
 #include <math.h>
 #include <stdio.h>
@@ -106,7 +107,7 @@ static status save(training *t, const char *path, int complete)
     float *moments = NULL;
     COV_GO(weights_new(lungnet_model(t->o.view), t->o.preset, &w));
     w->store = complete ? WEIGHTS_BF16 : WEIGHTS_F32;
-    COV_GO(lungio_from_net(t->n, w));
+    COV_GO(netio_save(t->n, w));
     COV_GO(weights_put_text(w, "training", t->text));
     if (t->o.licence) COV_GO(weights_put_text(w, "licence", t->o.licence));
     COV_GO(curve_text(t, w));
@@ -173,7 +174,7 @@ static status load_numbers(training *t, weights_file *w, int64_t numbers[2], flo
     memcpy(numbers, n, 2 * sizeof *n);
     memcpy(m, from_m, t->count * sizeof *m);
     memcpy(v, from_v, t->count * sizeof *v);
-    return lungio_to_net(w, t->n);
+    return netio_load(w, t->n);
 }
 
 static status make_optimiser(training *t)

@@ -2,6 +2,7 @@
 #include "stages/lungio.h"
 #include "stages/lungnet.h"
 #include "stages/lungplane.h"
+#include "stages/netio.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -99,11 +100,11 @@ static void weights_of_another_preset_or_model_are_refused_by_name(void **state)
     close(fd);
     net *small = built("compact", 1, 16, 16, &g), *large = built("paper", 1, 16, 16, &g);
     assert_int_equal(weights_new("lung-axial", "compact", &w), COV_OK);
-    assert_int_equal(lungio_from_net(small, w), COV_OK);
+    assert_int_equal(netio_save(small, w), COV_OK);
     assert_int_equal(weights_save(path, w), COV_OK);
     assert_int_equal(lungio_open(path, LUNGNET_AXIAL, "compact", &back), COV_OK);
-    assert_int_equal(lungio_to_net(back, small), COV_OK);
-    assert_int_equal(lungio_to_net(back, large), COV_FORMAT);
+    assert_int_equal(netio_load(back, small), COV_OK);
+    assert_int_equal(netio_load(back, large), COV_FORMAT);
     weights_free(&back);
     assert_int_equal(lungio_open(path, LUNGNET_SAGITTAL, NULL, &back), COV_USAGE);
     assert_non_null(strstr(status_message(), "lung-sagittal"));

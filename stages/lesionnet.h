@@ -1,0 +1,78 @@
+/* lesionnet: the table of the lesion networks, and their graphs for training and for inference, built with net.h.
+ *
+ *   spatial    ResNet50 encoder to stride 16 and decoder: the key slice's lesion mask                      (stages/resolver)
+ *   temporal   the same, the frozen spatial encoder's features entering level by level; and the period     (stages/resolver)
+ *   st, sp     encoders without decoders -> detector: RPN, boxes, masks; st: both fused, sp: spatial alone (stages/detector)
+ *   maskrcnn   Mask R-CNN, ResNet50 + FPN                                                                   (stages/baselines)
+ *   unet       U-Net, ResNet50 encoder                                                                      (stages/baselines)
+ *
+ * Every model is trained on the same inputs; parameters that two models share have the same names in both. Encoders of st and sp are
+ * frozen [a preset's choice, `tune`]. Rows and columns are multiples of LESIONNET_STRIDE and fixed: another size is another net
+ * with the same parameters (stages/netio between them). Sampling of anchors and regions is a pure function of the seed and the
+ * sample's image and boxes. Local. */
+#ifndef COV_STAGES_LESIONNET_H
+#define COV_STAGES_LESIONNET_H
+#include "kernels/net.h"
+
+enum { LESIONNET_STRIDE = 32, LESIONNET_BOXES = 64, LESIONNET_LOSSES = 8, LESIONNET_MAPS = 4, LESIONNET_PERIODS = 4, LESIONNET_STEPS = 8 };
+
+typedef enum lesionnet_model {
+    LESIONNET_SPATIAL,
+    LESIONNET_TEMPORAL,
+    LESIONNET_ST,
+    LESIONNET_SP,
+    LESIONNET_MASKRCNN,
+    LESIONNET_UNET,
+    LESIONNET_COUNT
+} lesionnet_model;
+
+const char *lesionnet_name(lesionnet_model m);                      /* "spatial" "temporal" "st" "sp" "maskrcnn" "unet" */
+status lesionnet_named(const char *name, lesionnet_model *out);     /* COV_USAGE names those there are */
+/* Which model's file a training starts from: temporal and sp: spatial; st: temporal (its file holds the spatial encoder too); else -1.
+ * Such a training takes the parameters of the same name (netio_take), and leaves the decoders behind. */
+int lesionnet_starts_from(lesionnet_model m);
+int lesionnet_detects(lesionnet_model m);    /* 1: st, sp, maskrcnn: boxes and masks; 0: a probability for each pixel */
+int lesionnet_has_period(lesionnet_model m); /* temporal, st */
+
+/* A preset: widths and sizes, one row of the table in docs/METHOD.md. */
+typedef struct lesionnet_spec {
+    const char *name;
+    int width;     /* ResNet50's; the paper's 64 */
+    int features;  /* channels after docking, and of the FPN; 256 */
+    int fine;      /* channels of the stride 4 map that joins the ROI features */
+    int hidden;    /* of the box branch's two linear layers */
+    int tiny;      /* widths tiny, 2 tiny, 4 tiny, 8 tiny of the tiny U-Net in the mask branch */
+    int tune;      /* 1: encoders of st and sp are trained with the detector */
+    int anchors;   /* sampled an image for the RPN's losses */
+    int regions;   /* sampled an image for the box branch, a quarter of them lesions at most */
+    int masks;     /* regions an image for the mask branch */
+    int proposals; /* an image, into the box branch, in inference */
+    int found;     /* findings an image at most */
+} lesionnet_spec;
+status lesionnet_preset(const char *name, const lesionnet_spec **out); /* "compact", "paper"; COV_USAGE names them */
+
+/* What a training step is given; every model has the same inputs and uses what it needs. */
+typedef struct lesionnet_inputs {
+    net_t image;     /* (n,h,w,3) F32 in [0,1]: slices z-1, z, z+1; outside the lung 0 */
+    net_t target;    /* (n,h,w,1) F32 0/1: the key slice's lesion */
+    net_t period;    /* (n,1,1,1) I32: 0 healthy, 1 early, 2 advanced, 3 severe, -1 no label */
+    net_t instances; /* (n,h,w,1) I32: the region (8-connected) of each lesion pixel, from 1, row k-1 of boxes; 0 none */
+    net_t boxes;     /* (n,LESIONNET_BOXES,1,5) F32: y0 x0 y1 x1 (half-open, pixels of the input) and 1; zeros where there are fewer; largest first */
+} lesionnet_inputs;
+
+typedef struct lesionnet_steps lesionnet_steps; /* what host steps of a graph need; private */
+
+typedef struct lesionnet {
+    lesionnet_inputs in;
+    int losses;
+    net_t loss[LESIONNET_LOSSES];
+    float weight[LESIONNET_LOSSES];
+    const char *loss_name[LESIONNET_LOSSES]; /* "dice" "bce" "period" "objectness" "proposal" "class" "box" "mask"; static */
+    lesionnet_steps *steps;                  /* owned: lesionnet_free after net_free */
+} lesionnet;
+
+/* Adds the graph of a training of model m to n (a fresh net); the caller compiles it with the losses. */
+status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols, uint64_t seed,
+                                lesionnet *out);
+void lesionnet_free(lesionnet *g); /* what *g owns, not g; accepts a zeroed one */
+#endif
