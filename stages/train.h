@@ -74,7 +74,7 @@ typedef struct train_report {
 
 typedef struct train_options {
     const char *out;    /* weights file */
-    const char *start;  /* weights of an earlier stage: parameters of the same name and shape are taken over; NULL: none */
+    const char *start;  /* weights of an earlier stage: parameters of the same name are taken over; NULL: none */
     const char *record; /* text for the weights' record "training": command, cases, fold; part of what must agree on resume */
     const char *licence; /* text for the record "licence"; may be NULL */
     int64_t rows, cols; /* network input; 0: the model's own, as everywhere below */
