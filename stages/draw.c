@@ -118,6 +118,14 @@ void draw_line(draw *d, int64_t x0, int64_t y0, int64_t x1, int64_t y1, draw_col
     }
 }
 
+void draw_box(draw *d, int64_t x0, int64_t y0, int64_t x1, int64_t y1, draw_colour colour)
+{
+    draw_line(d, x0, y0, x1, y0, colour);
+    draw_line(d, x0, y1, x1, y1, colour);
+    draw_line(d, x0, y0, x0, y1, colour);
+    draw_line(d, x1, y0, x1, y1, colour);
+}
+
 static const uint8_t *glyph_of(char c)
 {
     for (size_t k = 0; k < sizeof font / sizeof font[0]; k++)
@@ -165,4 +173,52 @@ void draw_curve(draw *d, int64_t x, int64_t y, int64_t w, int64_t h, const float
     snprintf(text, sizeof text, "%.3g", logarithmic ? pow(10, low) : low);
     draw_text(d, x + 4, y + h - 10, 1, ink, text);
     draw_text(d, x + w / 3, y, 2, ink, label);
+}
+
+enum { TICKS = 5, SAMPLES = 4 };
+
+static void draw_ticks(draw *d, const draw_axes *a)
+{
+    const draw_colour frame = {120, 120, 120}, faint = {225, 225, 225}, ink = {40, 40, 40};
+    char text[24];
+    for (int k = 0; k <= TICKS; k++) {
+        int64_t px = a->x + k * a->w / TICKS, py = a->y + a->h - k * a->h / TICKS;
+        draw_line(d, px, a->y, px, a->y + a->h, faint);
+        draw_line(d, a->x, py, a->x + a->w, py, faint);
+        snprintf(text, sizeof text, "%.3g", a->x0 + k * (a->x1 - a->x0) / TICKS);
+        draw_text(d, px - 6, a->y + a->h + 5, 1, ink, text);
+        snprintf(text, sizeof text, "%.3g", a->y0 + k * (a->y1 - a->y0) / TICKS);
+        draw_text(d, a->x - 30, py - 3, 1, ink, text);
+    }
+    draw_box(d, a->x, a->y, a->x + a->w, a->y + a->h, frame);
+    draw_text(d, a->x + a->w / 3, a->y + a->h + 18, 1, ink, a->x_name);
+    draw_text(d, a->x - 30, a->y - 14, 1, ink, a->y_name);
+}
+
+/* One segment, point by point, so that what leaves the frame is cut and not bent. */
+static void draw_segment(draw *d, const draw_axes *a, const draw_series *s, int64_t k)
+{
+    double fx[2], fy[2];
+    for (int e = 0; e < 2; e++) {
+        fx[e] = (s->x[k - 1 + e] - a->x0) / (a->x1 - a->x0) * (double)a->w;
+        fy[e] = (s->y[k - 1 + e] - a->y0) / (a->y1 - a->y0) * (double)a->h;
+        if (!isfinite(fx[e]) || !isfinite(fy[e])) return;
+    }
+    double length = fmin(fmax(fabs(fx[1] - fx[0]), fabs(fy[1] - fy[0])), 1e6);
+    int64_t steps = SAMPLES * (int64_t)(length + 1) / 2;
+    for (int64_t i = 0; i <= steps; i++) {
+        double f = (double)i / (double)steps, px = fx[0] + f * (fx[1] - fx[0]), py = fy[0] + f * (fy[1] - fy[0]);
+        if (px < 0 || py < 0 || px > (double)a->w || py > (double)a->h) continue;
+        dot(d, a->x + (int64_t)lrint(px), a->y + a->h - (int64_t)lrint(py), s->colour);
+        dot(d, a->x + (int64_t)lrint(px), a->y + a->h - (int64_t)lrint(py) - 1, s->colour);
+    }
+}
+
+void draw_plot(draw *d, const draw_axes *a, const draw_series *series, int count)
+{
+    draw_ticks(d, a);
+    for (int c = 0; c < count; c++) {
+        for (int64_t k = 1; k < series[c].n; k++) draw_segment(d, a, &series[c], k);
+        draw_text(d, a->x + a->w + 12, a->y + 4 + 14 * c, 1, series[c].colour, series[c].name);
+    }
 }

@@ -80,12 +80,28 @@ static void a_picture_without_pixels_is_refused(void **state)
     assert_null(d);
 }
 
+static void a_plot_keeps_its_curves_inside_the_frame(void **state)
+{
+    (void)state;
+    draw *d;
+    const double x[4] = {0, 1, 2, 3}, y[4] = {0, 0.5, 5, NAN};
+    const draw_axes a = {30, 20, 100, 100, 0, 2, 0, 1, "", ""};
+    assert_int_equal(draw_new(200, 150, BLACK, &d), COV_OK);
+    draw_plot(d, &a, &(draw_series){x, y, 4, RED, ""}, 1);
+    assert_true(red_at(d, 30, 120));      /* (0, 0) */
+    assert_true(red_at(d, 30 + 50, 70));  /* (1, 0.5) */
+    for (int px = 0; px < 200; px++) {
+        for (int py = 0; py < 19; py++) assert_false(red_at(d, px, py) && d->rgb[3 * (py * 200 + px) + 1] == 0);
+    }
+    draw_free(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_contour_is_one_pixel_wide_at_every_scale), cmocka_unit_test(a_slice_is_windowed_and_keeps_its_corners),
         cmocka_unit_test(what_lies_outside_is_clipped), cmocka_unit_test(letters_are_drawn_and_unknown_ones_are_blanks),
-        cmocka_unit_test(a_picture_without_pixels_is_refused),
+        cmocka_unit_test(a_picture_without_pixels_is_refused), cmocka_unit_test(a_plot_keeps_its_curves_inside_the_frame),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
