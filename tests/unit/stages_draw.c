@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <math.h>
 #include <string.h>
 
 static const draw_colour BLACK = {0, 0, 0}, RED = {255, 0, 0};
