@@ -20,6 +20,21 @@ const char *op_name(op_kind k)
 
 int op_is_loss(op_kind k) { return k == OP_LOSS_BCE || k == OP_LOSS_DICE || k == OP_LOSS_CE || k == OP_LOSS_L1S; }
 
+int op_differentiable(op_kind kind, int k, int nx)
+{
+    if (kind == OP_ROIALIGN) return k < nx - 1;
+    return k == 0 || !op_is_loss(kind);
+}
+
+int op_roi_level(const float roi[4], int levels)
+{
+    int level = 0;
+    if (!(roi[2] > roi[0] && roi[3] > roi[1])) return -1;
+    float area = (roi[2] - roi[0]) * (roi[3] - roi[1]);
+    for (float side = 2.0f * OP_ROI_BASE; level < levels - 1 && area >= side * side; side *= 2) level++;
+    return level;
+}
+
 static const char *type_name(tensor_type t)
 {
     return t == TENSOR_F32 ? "f32" : t == TENSOR_BF16 ? "bf16" : t == TENSOR_I32 ? "i32" : t == TENSOR_U8 ? "u8" : "?";
@@ -155,6 +170,29 @@ static status infer_concat(const op *o, op_shapes *s)
     return COV_OK;
 }
 
+static status infer_roialign(const op *o, op_shapes *s)
+{
+    COV_TRY(need_inputs(o, s, 2, OP_ROI_LEVELS + 1));
+    tensor_shape x = s->x[0], rois = s->x[s->nx - 1];
+    if (o->stride < 1 || o->stride > WINDOW_MAX || o->size < 1 || o->size > OP_ROI_SIZE || o->samples < 1 ||
+        o->samples > OP_ROI_SAMPLES)
+        return COV_FAIL(COV_BROKEN, "roialign: stride %d, size %d, samples %d: expected 1 to %d, 1 to %d and 1 to %d",
+                        o->stride, o->size, o->samples, WINDOW_MAX, OP_ROI_SIZE, OP_ROI_SAMPLES);
+    for (int k = 1; k < s->nx - 1; k++) {
+        tensor_shape level = s->x[k];
+        level.h = x.h;
+        level.w = x.w;
+        if (!tensor_same_shape(level, x))
+            return COV_FAIL(COV_BROKEN, "roialign: level %s does not fit %s (all but height and width must agree)",
+                            show(s->x[k]).s, show(x).s);
+    }
+    if (!tensor_same_shape(rois, tensor_shape_of(x.n, rois.h, 1, 4, TENSOR_F32)))
+        return COV_FAIL(COV_BROKEN, "roialign: rois %s do not fit %s, expected (n,r,1,4) f32", show(rois).s, show(x).s);
+    if (rois.h > INT32_MAX / x.n) return COV_FAIL(COV_BROKEN, "roialign: rois %s are too many", show(rois).s);
+    s->y = tensor_shape_of(x.n * rois.h, o->size, o->size, x.c, x.type);
+    return COV_OK;
+}
+
 static status infer_loss(const op *o, op_shapes *s)
 {
     tensor_shape target = s->x[0];
@@ -192,6 +230,8 @@ static status infer_kind(const op *o, op_shapes *s)
         return infer_norm(o, s);
     case OP_CONCAT:
         return infer_concat(o, s);
+    case OP_ROIALIGN:
+        return infer_roialign(o, s);
     case OP_LOSS_BCE:
     case OP_LOSS_DICE:
     case OP_LOSS_CE:

@@ -129,7 +129,7 @@ static cpu_planner *const cpu_planners[OP_KIND_COUNT] = {
     [OP_GROUPNORM] = cpu_norm_plan,    [OP_BATCHNORM] = cpu_norm_plan,   [OP_CONCAT] = cpu_pointwise_plan,
     [OP_ADD] = cpu_pointwise_plan,     [OP_RELU] = cpu_pointwise_plan,   [OP_SIGMOID] = cpu_pointwise_plan,
     [OP_SOFTMAX] = cpu_pointwise_plan, [OP_LOSS_BCE] = cpu_loss_plan,    [OP_LOSS_DICE] = cpu_loss_plan,
-    [OP_LOSS_CE] = cpu_loss_plan,      [OP_LOSS_L1S] = cpu_loss_plan,
+    [OP_LOSS_CE] = cpu_loss_plan,      [OP_LOSS_L1S] = cpu_loss_plan,    [OP_ROIALIGN] = cpu_roialign_plan,
 };
 
 static status cpu_plan_new(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)

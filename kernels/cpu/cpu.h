@@ -49,6 +49,7 @@ status cpu_norm_plan(device *d, const op *o, const op_shapes *s, op_pass pass, p
 status cpu_pool_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
 status cpu_resize_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
 status cpu_pointwise_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cpu_roialign_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
 status cpu_loss_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
 
 /* The rest of the table that has a file of its own. */

@@ -47,6 +47,8 @@ void ref_sigmoid_forward(const ref_run *r);
 void ref_sigmoid_backward(const ref_run *r);
 void ref_softmax_forward(const ref_run *r);
 void ref_softmax_backward(const ref_run *r);
+void ref_roialign_forward(const ref_run *r);
+void ref_roialign_backward(const ref_run *r);
 void ref_loss_bce_forward(const ref_run *r);
 void ref_loss_bce_backward(const ref_run *r);
 void ref_loss_dice_forward(const ref_run *r);

@@ -32,6 +32,7 @@ static const ref_kind kinds[OP_KIND_COUNT] = {
     [OP_RELU] = {ref_relu_forward, ref_relu_backward},
     [OP_SIGMOID] = {ref_sigmoid_forward, ref_sigmoid_backward},
     [OP_SOFTMAX] = {ref_softmax_forward, ref_softmax_backward},
+    [OP_ROIALIGN] = {ref_roialign_forward, ref_roialign_backward},
     [OP_LOSS_BCE] = {ref_loss_bce_forward, ref_loss_bce_backward},
     [OP_LOSS_DICE] = {ref_loss_dice_forward, ref_loss_dice_backward},
     [OP_LOSS_CE] = {ref_loss_ce_forward, ref_loss_ce_backward},

@@ -10,7 +10,9 @@
 typedef struct op_case {
     op o;
     int nx;
-    int64_t n, h, w, c[OP_MAX_X]; /* inputs; c[k] is given for CONCAT, else all inputs are as the first; CONCAT pixels: c[k] is h, h is c */
+    /* Inputs; c[k] is given for CONCAT, else all inputs are as the first. CONCAT pixels: c[k] is h, h is c. ROIALIGN:
+     * each level is half of the one before, c[1] rois an image. */
+    int64_t n, h, w, c[OP_MAX_X];
 } op_case;
 
 /* clang-format off */
@@ -48,6 +50,9 @@ typedef struct op_case {
     PLAIN(OP_ADD, 2, c_, __VA_ARGS__), {.o = {.kind = OP_ADD, .relu = 1}, SIZES(2, __VA_ARGS__), .c = {c_}}
 #define DICE(...) {.o = {.kind = OP_LOSS_DICE, .eps = 1}, SIZES(2, __VA_ARGS__), .c = {1}}
 #define L1S(beta_, c_, ...) {.o = {.kind = OP_LOSS_L1S, .beta = beta_}, SIZES(3, __VA_ARGS__), .c = {c_}}
+#define ROIALIGN(c_, levels_, rois_, stride_, size_, samples_, ...)                                                    \
+    {.o = {.kind = OP_ROIALIGN, .stride = stride_, .size = size_, .samples = samples_},                                \
+     SIZES(levels_ + 1, __VA_ARGS__), .c = {c_, rois_}}
 
 static const op_case op_cases[] = {
     /* CONV: channels in, out, kernel, stride, pad, n, h, w */
@@ -103,6 +108,10 @@ static const op_case op_cases[] = {
     PLAIN(OP_SIGMOID, 1, 1, 1, 13, 17), PLAIN(OP_SIGMOID, 1, 1, 1, 129, 131),
     PLAIN(OP_SOFTMAX, 1, 1, 1, 2, 2), PLAIN(OP_SOFTMAX, 1, 2, 2, 5, 7), PLAIN(OP_SOFTMAX, 1, 4, 1, 1, 1),
     PLAIN(OP_SOFTMAX, 1, 17, 3, 3, 3), PLAIN(OP_SOFTMAX, 1, 100, 1, 2, 3), PLAIN(OP_SOFTMAX, 1, 4, 1, 65, 67),
+    /* ROIALIGN: channels, levels, rois, stride, size, samples, n, h, w */
+    ROIALIGN(1, 1, 1, 1, 1, 1, 1, 1, 1), ROIALIGN(3, 1, 6, 4, 5, 2, 2, 7, 9), ROIALIGN(16, 1, 7, 16, 8, 2, 1, 8, 8),
+    ROIALIGN(33, 1, 5, 2, 3, 3, 1, 11, 6), ROIALIGN(8, 4, 12, 4, 7, 2, 2, 37, 45), ROIALIGN(24, 2, 9, 8, 2, 1, 3, 9, 7),
+    ROIALIGN(40, 3, 11, 16, 4, 4, 1, 19, 20), ROIALIGN(17, 1, 6, 16, 32, 2, 1, 6, 5), ROIALIGN(64, 1, 3, 4, 64, 2, 1, 3, 4),
     PLAIN(OP_LOSS_BCE, 2, 1, 1, 1, 1), PLAIN(OP_LOSS_BCE, 2, 1, 2, 9, 7), PLAIN(OP_LOSS_BCE, 3, 1, 2, 9, 7),
     PLAIN(OP_LOSS_BCE, 3, 5, 3, 4, 4), PLAIN(OP_LOSS_BCE, 2, 1, 1, 64, 67), PLAIN(OP_LOSS_BCE, 3, 2, 1, 100, 99),
     /* DICE: n, h, w */
@@ -125,6 +134,11 @@ static inline status op_case_shapes(const op_case *c, tensor_type type, op_shape
         s->x[k] = tensor_shape_of(c->n, c->h, c->w, channels, op_is_loss(c->o.kind) && k ? TENSOR_F32 : type);
         if (c->o.pixels) s->x[k] = tensor_shape_of(c->n, c->c[k], c->w, c->h, type);
     }
+    if (c->o.kind == OP_ROIALIGN) {
+        for (int k = 1; k < c->nx; k++)
+            s->x[k] = tensor_shape_of(c->n, (c->h - 1) / (1 << k) + 1, (c->w - 1) / (1 << k) + 1, c->c[0], type);
+        s->x[c->nx - 1] = tensor_shape_of(c->n, c->c[1], 1, 4, TENSOR_F32);
+    }
     if (c->o.kind == OP_LOSS_CE) s->x[1] = tensor_shape_of(c->n, c->h, c->w, 1, TENSOR_I32);
     return op_infer(&c->o, s);
 }
@@ -140,6 +154,7 @@ static inline void op_case_text(const op_case *c, tensor_type type, char *text, 
     PUT(o->channels, " co %d", o->channels);
     PUT(o->kernel, " kernel %d stride %d pad %d", o->kernel, o->stride, o->pad);
     PUT(o->groups, " groups %d", o->groups);
+    PUT(o->size, " %d rois, stride %d size %d samples %d", (int)c->c[1], o->stride, o->size, o->samples);
     PUT(o->kind == OP_BATCHNORM, o->training ? " training" : " frozen");
     PUT(o->kind == OP_RESIZE, " to %d x %d %s", (int)o->out_h, (int)o->out_w, o->nearest ? "nearest" : "bilinear");
     PUT(o->bias, " bias");

@@ -61,7 +61,7 @@ static inline bool bench_shape(const op *o, const op_shapes *s, int slot, tensor
 {
     int k = slot >= SLOT_DP ? slot - SLOT_DP : slot >= SLOT_DX ? slot - SLOT_DX : 0;
     if (slot >= SLOT_DP) return *out = s->p[k], k < (o->kind == OP_BATCHNORM ? 2 : s->np);
-    if (slot >= SLOT_DX) return *out = s->x[k], k < (op_is_loss(o->kind) ? 1 : s->nx);
+    if (slot >= SLOT_DX) return *out = s->x[k], k < s->nx && op_differentiable(o->kind, k, s->nx);
     if (slot == SLOT_DY || slot == SLOT_Y) return *out = s->y, true;
     if (slot >= SLOT_SAVED) return *out = s->saved[slot - SLOT_SAVED], slot - SLOT_SAVED < s->nsaved;
     if (slot >= SLOT_P) return *out = s->p[slot - SLOT_P], slot - SLOT_P < s->np;
@@ -209,6 +209,15 @@ static inline float pool_value(tensor_shape s, size_t i)
     return (float)(((y % 8 * 8 + x % 8) * 37 + c * 11) % 64 - 40) / 32;
 }
 
+/* Coordinate i of the rois: corners of an image of `side` pixels and a little beyond, the second after the first but
+ * for every fifth roi, which has no area. */
+static inline float roi_value(const op *o, tensor_shape level, const float *before, size_t i, float v)
+{
+    float side = (float)(o->stride * (i % 2 ? level.w : level.h));
+    if (i % 4 < 2) return side * (0.45f + 0.55f * v);
+    return i / 4 % 5 == 4 ? before[-2] : before[-2] + side * (0.5f + 0.45f * v);
+}
+
 /* Fills x, p, dy and dp: constants of losses, labels and variances get values that make sense for them. */
 static inline void bench_fill(bench *t, uint64_t seed)
 {
@@ -222,6 +231,7 @@ static inline void bench_fill(bench *t, uint64_t seed)
             float v = draw(&seed);
             if (kind == OP_MAXPOOL && slot == SLOT_X) v = pool_value(t->s.x[0], i);
             if (kind == OP_BATCHNORM && slot == SLOT_P + 3) v = v * v + 0.25f;
+            if (kind == OP_ROIALIGN && slot == SLOT_X + t->s.nx - 1) v = roi_value(&t->o, t->s.x[0], x + i, i, v);
             if (op_is_loss(kind) && slot == SLOT_X) v *= 3;
             if ((kind == OP_LOSS_BCE || kind == OP_LOSS_DICE) && slot == SLOT_X + 1) v = v > 0.2f;
             if ((kind == OP_LOSS_BCE || kind == OP_LOSS_L1S) && slot == SLOT_X + 2) v = v > -0.3f ? fabsf(v) : 0;

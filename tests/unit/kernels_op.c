@@ -3,6 +3,7 @@
 #include "kernels/backend.h"
 #include "kernels/op.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -131,6 +132,43 @@ static void losses_are_one_f32_and_take_bf16_predictions(void **state)
     assert_shape(of((op){.kind = OP_LOSS_CE}, 2, classes).y, 1, 1, 1, 1, TENSOR_F32);
 }
 
+static void roi_align_gives_one_small_image_a_roi(void **state)
+{
+    (void)state;
+    op o = {.kind = OP_ROIALIGN, .stride = 4, .size = 7, .samples = 2};
+    tensor_shape x[] = {f32(2, 32, 24, 5), f32(2, 16, 12, 5), f32(2, 9, 1, 4), f32(2, 9, 1, 5), f32(1, 9, 1, 4)};
+    op_shapes s = of(o, 3, x);
+    assert_shape(s.y, 18, 7, 7, 5, TENSOR_F32);
+    assert_int_equal(s.np + s.nsaved, 0);
+    assert_true(op_flops(&o, &s) == 0);
+    x[0].type = x[1].type = TENSOR_BF16;
+    assert_shape(of(o, 3, x).y, 18, 7, 7, 5, TENSOR_BF16);
+    x[2].type = TENSOR_BF16;
+    refused(o, 3, x, "rois (2,9,1,4) bf16", "f32");
+    x[0].type = x[1].type = x[2].type = TENSOR_F32;
+    refused(o, 2, (tensor_shape[]){x[0], x[3]}, "rois", "(2,9,1,5)");
+    refused(o, 2, (tensor_shape[]){x[0], x[4]}, "rois", "(1,9,1,4)");
+    refused(o, 3, (tensor_shape[]){x[0], f32(2, 16, 12, 6), x[2]}, "level", "(2,16,12,6)");
+    refused(o, 6, (tensor_shape[]){x[0], x[0], x[0], x[0], x[0], x[2]}, "roialign", "6 inputs");
+    refused((op){.kind = OP_ROIALIGN, .stride = 4, .size = 65, .samples = 2}, 3, x, "size 65", "64");
+    refused((op){.kind = OP_ROIALIGN, .stride = 0, .size = 7, .samples = 2}, 3, x, "stride 0", "1 to");
+}
+
+static void rois_are_read_from_the_level_that_fits_their_size(void **state)
+{
+    (void)state;
+    const float nan = (float)NAN;
+    const struct {
+        float roi[4];
+        int levels, level;
+    } cases[] = {{{0, 0, 10, 10}, 4, 0},     {{5, 5, 117, 116.9f}, 4, 0}, {{5, 5, 117, 117}, 4, 1},
+                 {{0, 0, 56, 224}, 4, 1},    {{0, 0, 224, 224}, 4, 2},    {{-9, -9, 439, 439}, 4, 3},
+                 {{0, 0, 2000, 2000}, 4, 3}, {{0, 0, 2000, 2000}, 1, 0},  {{0, 0, 2000, 2000}, 2, 1},
+                 {{3, 3, 3, 9}, 4, -1},      {{3, 9, 8, 3}, 4, -1},       {{3, 3, nan, 9}, 4, -1}};
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++)
+        assert_int_equal(op_roi_level(cases[k].roi, cases[k].levels), cases[k].level);
+}
+
 static void windows_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -217,6 +255,8 @@ int main(void)
         cmocka_unit_test(norms_have_their_parameters_and_statistics),
         cmocka_unit_test(concat_joins_channels_and_add_keeps_the_shape),
         cmocka_unit_test(losses_are_one_f32_and_take_bf16_predictions),
+        cmocka_unit_test(roi_align_gives_one_small_image_a_roi),
+        cmocka_unit_test(rois_are_read_from_the_level_that_fits_their_size),
         cmocka_unit_test(windows_that_do_not_fit_are_refused),
         cmocka_unit_test(inputs_that_do_not_fit_each_other_are_refused),
         cmocka_unit_test(types_and_flags_an_op_has_not_are_refused),
