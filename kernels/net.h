@@ -22,7 +22,7 @@ typedef struct net_param {
     const char *name; /* borrowed */
     tensor_shape shape;
     int frozen;    /* no gradient, no update */
-    int statistic; /* BatchNorm's running mean and variance: kept with the weights, moved by forward */
+    int statistic; /* BatchNorm's running mean and variance: kept with the weights, moved by forward unless built frozen */
     int decay;     /* weight decay applies (weights yes; norms and biases no) */
     /* Device memory inside two flat arrays, see net_gradients; value NULL before the first compile, net_param_set or
      * net_param_get (after which nothing can be built); grad NULL if frozen or inference. */
@@ -57,12 +57,27 @@ net_t net_loss_bce(net *n, net_t logits, net_t target, net_t weight); /* weight 
 net_t net_loss_dice(net *n, net_t logits, net_t target);
 net_t net_loss_ce(net *n, net_t logits, net_t label);
 net_t net_loss_l1s(net *n, net_t prediction, net_t target, net_t weight, float beta);
-/* The op that made `like`, with its very parameters, on another x: a head shared by the levels of a pyramid. Ops of one input. */
+/* The op that made `like`, with its very parameters, on another x: a head shared by the levels of a pyramid. Ops of one
+ * input. */
 net_t net_again(net *n, net_t like, net_t x);
+/* levels[0..count-1] finest first, level k of stride `stride << k`; rois F32 (n,r,1,4), a constant or of a host step,
+ * without gradient: see OP_ROIALIGN. Gives (n*r,size,size,c). */
+net_t net_roialign(net *n, const net_t *levels, int count, net_t rois, int stride, int size, int samples);
 net_t net_output(net *n, const char *name, net_t x); /* kept to the end and readable; F32 for the reader */
 tensor_shape net_shape(const net *n, net_t x);       /* as inferred; zeros after an error */
-/* Parameters built from now on are (not) frozen; where nothing before them trains either, there is no backward. */
+/* Parameters built from now on are (not) frozen. A BatchNorm built frozen uses its running statistics in training too,
+ * and does not move them. Where nothing before trains either, there is no backward, and norms fold as in inference. */
 void net_freeze(net *n, bool frozen);
+
+/* A step of the forward pass that runs on the host: proposals, training targets. fn gets x (nx, up to NET_HOST_MAX) in
+ * dense host memory, activations as F32 whatever the precision, constants in their own type, and fills y (ny, up to
+ * NET_HOST_MAX; F32 or I32, of the given shapes, which no reshape changes), which comes zeroed. It must depend on its
+ * inputs (and a constant *ctx, borrowed) alone. No gradient flows through it. y[k] become tensors of the graph that keep
+ * their type in every precision, -1 after an error. A failure of fn is net_forward's. */
+enum { NET_HOST_MAX = 16 };
+typedef status (*net_host_fn)(void *ctx, const tensor *x, int nx, tensor *y, int ny);
+void net_host(net *n, const char *name, const net_t *x, int nx, const tensor_shape *shape, int ny, net_host_fn fn,
+              void *ctx, net_t *y);
 
 /* Another size or batch for an input or constant; the type stays, parameters are kept, the net must be compiled again
  * (which reports sizes that do not fit). A net_resize keeps the ratio of its output to its input. */
@@ -76,9 +91,12 @@ status net_compile(net *n, net_mode mode, net_precision precision, const net_t *
                    int count);
 /* Dense, F32 (input) or its own type (constant); kept until set again or compiled again. */
 status net_set_input(net *n, net_t input, const void *host);
+/* The same from an output of another net on the same device, without a way through the host: both F32 (or an input's
+ * bf16), of one shape. */
+status net_set_input_from(net *n, net_t input, const net *from, net_t output);
 status net_forward(net *n);
 status net_backward(net *n);                     /* once after each net_forward; gradients are zeroed first */
-status net_get(net *n, net_t output, void *host); /* an output or a loss, as F32, dense */
+status net_get(net *n, net_t output, void *host); /* an output or a loss, dense, as F32; I32 of a host step as I32 */
 status net_sync(net *n);
 
 /* ---- parameters */
@@ -90,7 +108,9 @@ status net_param_get(net *n, int k, float *host);
  * parameter starts at a multiple of 64 floats; the gaps are zero in both arrays. *grads is NULL where the net is not
  * compiled for training. */
 status net_gradients(net *n, float **grads, float **values, size_t *count);
-void net_touch(net *n); /* parameters were changed through net_gradients() */
+/* The same for the running statistics that training moves (not those of frozen norms): for averaging over ranks. */
+status net_statistics(net *n, float **values, size_t *count);
+void net_touch(net *n); /* parameters were changed through net_gradients(), or statistics through net_statistics() */
 size_t net_activation_bytes(const net *n);
 double net_flops(const net *n); /* one forward pass */
 const backend *net_backend(const net *n);

@@ -38,7 +38,7 @@ status net_new(const backend *b, device *d, uint64_t seed, net **out)
     n->d = d;
     n->seed = seed;
     n->version = 1;
-    n->reuse = 1;
+    n->reuse = n->fold = 1;
     *out = n;
     return COV_OK;
 }
@@ -54,7 +54,10 @@ void net_free(net **n)
         free(g->values[k].name);
         free(g->values[k].output);
     }
-    for (int k = 0; k < g->node_count; k++) free(g->nodes[k].name);
+    for (int k = 0; k < g->node_count; k++) {
+        free(g->nodes[k].name);
+        free(g->nodes[k].host);
+    }
     for (int k = 0; k < g->param_count; k++) free(g->params[k].name);
     free(g->values);
     free(g->nodes);
@@ -151,6 +154,7 @@ static status add_param(net *n, net_node *v, int k, tensor_shape shape)
     p.public.shape = shape;
     p.public.statistic = norm && k >= 2;
     p.public.frozen = n->freeze || p.public.statistic;
+    p.moves = p.public.statistic && !n->freeze;
     p.public.decay = !norm && k == 0;
     p.spread = p.public.decay ? he_spread(&v->o, shape) : 0;
     p.start = norm && (k == 0 || k == 3) ? 1 : 0; /* gamma and var */
@@ -162,9 +166,11 @@ static status add_param(net *n, net_node *v, int k, tensor_shape shape)
 /* The shapes of node v from those of its inputs in values[].run. */
 static status infer_node(net *n, net_node *v)
 {
+    v->run = v->o;
+    for (int k = 0; v->host && k < v->host->ny; k++) n->values[v->host->y[k]].run = v->host->shape[k];
+    if (v->host) return COV_OK;
     v->shapes.nx = v->nx;
     for (int k = 0; k < v->nx; k++) v->shapes.x[k] = n->values[v->x[k]].run;
-    v->run = v->o;
     if (v->o.kind == OP_RESIZE && v->like >= 0) {
         v->run.out_h = n->values[v->like].run.h;
         v->run.out_w = n->values[v->like].run.w;
@@ -186,6 +192,25 @@ static status infer_node(net *n, net_node *v)
     return COV_OK;
 }
 
+/* Takes x as the inputs of a node that is being built. */
+static int take_inputs(net *n, const char *name, net_node *v, const net_t *x, int nx, int most)
+{
+    v->nx = nx;
+    if (nx < 1 || nx > most) {
+        fail(n, COV_FAIL(COV_BROKEN, "%d inputs, expected 1 to %d", nx, most), name);
+        return 0;
+    }
+    for (int k = 0; k < nx; k++) {
+        if (!known(n, name, v->x[k] = x[k])) return 0;
+        net_value *from = &n->values[x[k]];
+        from->run = from->shape;
+        if (from->node < 0 || !op_is_loss(n->nodes[from->node].o.kind)) continue;
+        fail(n, COV_FAIL(COV_BROKEN, "reads the loss %s; a loss ends the graph", n->nodes[from->node].name), name);
+        return 0;
+    }
+    return 1;
+}
+
 /* as: the node whose parameters it takes; -1: it gets its own. */
 static net_t add_node_as(net *n, int as, const char *name, op o, const net_t *x, int nx, net_t like)
 {
@@ -193,17 +218,8 @@ static net_t add_node_as(net *n, int as, const char *name, op o, const net_t *x,
     snprintf(made, sizeof made, "%s#%d", op_name(o.kind), n->node_count);
     if (!name) name = made;
     if (!may_build(n, name)) return -1;
-    net_node v = {.o = o, .nx = nx, .like = like, .fold = -1};
-    if (nx < 1 || nx > OP_MAX_X)
-        return fail(n, COV_FAIL(COV_BROKEN, "%d inputs, expected 1 to %d", nx, OP_MAX_X), name);
-    for (int k = 0; k < nx; k++) {
-        if (!known(n, name, v.x[k] = x[k])) return -1;
-        net_value *from = &n->values[x[k]];
-        from->run = from->shape;
-        if (from->node >= 0 && op_is_loss(n->nodes[from->node].o.kind))
-            return fail(n, COV_FAIL(COV_BROKEN, "reads the loss %s; a loss ends the graph", n->nodes[from->node].name),
-                        name);
-    }
+    net_node v = {.o = o, .like = like, .fold = -1};
+    if (!take_inputs(n, name, &v, x, nx, OP_MAX_X)) return -1;
     if (like >= 0) n->values[like].run = n->values[like].shape;
     v.from_h = n->values[x[0]].shape.h;
     v.from_w = n->values[x[0]].shape.w;
@@ -307,6 +323,17 @@ net_t net_add(net *n, net_t a, net_t b, int relu)
     return add_node(n, NULL, (op){.kind = OP_ADD, .relu = relu}, in, 2, -1);
 }
 
+net_t net_roialign(net *n, const net_t *levels, int count, net_t rois, int stride, int size, int samples)
+{
+    net_t in[OP_ROI_LEVELS + 1];
+    if (count < 1 || count > OP_ROI_LEVELS)
+        return fail(n, COV_FAIL(COV_BROKEN, "%d levels, expected 1 to %d", count, OP_ROI_LEVELS), "roialign");
+    for (int k = 0; k < count; k++) in[k] = levels[k];
+    in[count] = rois;
+    return add_node(n, NULL, (op){.kind = OP_ROIALIGN, .stride = stride, .size = size, .samples = samples}, in,
+                    count + 1, -1);
+}
+
 net_t net_loss_bce(net *n, net_t logits, net_t target, net_t weight)
 {
     net_t in[3] = {logits, target, weight};
@@ -336,7 +363,7 @@ net_t net_again(net *n, net_t like, net_t x)
 {
     if (n->failed != COV_OK || !known(n, "again", like)) return -1;
     int as = n->values[like].node;
-    if (as < 0 || n->nodes[as].nx != 1)
+    if (as < 0 || n->nodes[as].nx != 1 || n->nodes[as].host)
         return fail(n, COV_FAIL(COV_BROKEN, "tensor %d was not made by an op of one input", like), "again");
     return add_node_as(n, as, NULL, n->nodes[as].o, &x, 1, -1);
 }
@@ -349,6 +376,51 @@ net_t net_output(net *n, const char *name, net_t x)
     if (v->kind == NET_VALUE_CONSTANT) return fail(n, COV_FAIL(COV_BROKEN, "a constant is no output"), name);
     if (!(v->output = strdup(name))) return fail(n, COV_FAIL(COV_NOMEM, "no memory for the graph"), name);
     return x;
+}
+
+/* The outputs of a host step whose inputs are fine. */
+static status add_host(net *n, const char *name, net_node *v, const tensor_shape *shape, net_t *y)
+{
+    size_t bytes;
+    for (int k = 0; k < v->host->ny; k++) {
+        COV_TRY(tensor_bytes(shape[k], &bytes));
+        if (shape[k].type != TENSOR_F32 && shape[k].type != TENSOR_I32)
+            return COV_FAIL(COV_BROKEN, "output %d of a host step is neither f32 nor i32", k);
+        v->host->shape[k] = shape[k];
+    }
+    if (!grow((void **)&n->nodes, n->node_count, &n->node_room, sizeof *n->nodes) || !(v->name = strdup(name)))
+        return COV_FAIL(COV_NOMEM, "no memory for the graph");
+    for (int k = 0; k < v->host->ny; k++) {
+        y[k] = add_value(n, NULL, (net_value){.kind = NET_VALUE_NODE, .node = n->node_count, .shape = shape[k]});
+        if (y[k] < 0) return n->failed;
+        v->host->y[k] = y[k];
+    }
+    v->y = y[0];
+    n->nodes[n->node_count++] = *v;
+    return COV_OK;
+}
+
+void net_host(net *n, const char *name, const net_t *x, int nx, const tensor_shape *shape, int ny, net_host_fn fn,
+              void *ctx, net_t *y)
+{
+    net_node v = {.o = {.kind = OP_KIND_COUNT}, .like = -1, .fold = -1};
+    status s = COV_OK;
+    for (int k = 0; k < ny; k++) y[k] = -1;
+    if (!may_build(n, name) || !take_inputs(n, name, &v, x, nx, NET_HOST_MAX)) return;
+    if (ny < 1 || ny > NET_HOST_MAX) {
+        fail(n, COV_FAIL(COV_BROKEN, "%d outputs, expected 1 to %d", ny, NET_HOST_MAX), name);
+        return;
+    }
+    if (!(v.host = malloc(sizeof *v.host))) s = COV_FAIL(COV_NOMEM, "no memory for the graph");
+    else {
+        *v.host = (net_step){.fn = fn, .ctx = ctx, .ny = ny};
+        s = add_host(n, name, &v, shape, y);
+    }
+    if (s == COV_OK) return;
+    fail(n, s, name);
+    for (int k = 0; k < ny; k++) y[k] = -1;
+    free(v.name);
+    free(v.host);
 }
 
 tensor_shape net_shape(const net *n, net_t x)
@@ -374,7 +446,7 @@ status net_infer(net *n, tensor_type type)
             snprintf(text, sizeof text, "%s", status_message());
             return COV_FAIL(s, "%s: %s", v->name, text);
         }
-        n->values[v->y].run = v->shapes.y;
+        if (!v->host) n->values[v->y].run = v->shapes.y;
     }
     return COV_OK;
 }

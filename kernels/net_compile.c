@@ -18,12 +18,14 @@ void net_uncompile(net *n)
     n->b->release(n->d, n->staging);
     n->b->release(n->d, n->folded);
     free(n->folds);
+    free(n->desk);
+    n->desk = NULL;
     n->arena = NULL;
     n->staging = NULL;
     n->folded = NULL;
     n->folds = NULL;
     n->fold_count = n->slot_count = n->compiled = n->ran = 0;
-    n->arena_bytes = n->folded_count = 0;
+    n->arena_bytes = 0;
 }
 
 static status mark_losses(net *n, const net_t *losses, const float *weights, int count)
@@ -31,7 +33,7 @@ static status mark_losses(net *n, const net_t *losses, const float *weights, int
     for (int k = 0; k < n->value_count; k++) {
         net_value *v = &n->values[k];
         v->needed = v->output != NULL;
-        v->loss = v->trains = v->reaches = 0;
+        v->loss = v->trains = v->reaches = v->visits = 0;
         v->weight = 0;
         v->slot = v->grad = -1;
     }
@@ -45,8 +47,7 @@ static status mark_losses(net *n, const net_t *losses, const float *weights, int
     return COV_OK;
 }
 
-/* A prediction is differentiated; targets, labels and weights of a loss are constants. */
-static int differentiable(const net_node *v, int k) { return k == 0 || !op_is_loss(v->o.kind); }
+static int differentiable(const net_node *v, int k) { return !v->host && op_differentiable(v->o.kind, k, v->nx); }
 
 static int own_trainable(const net *n, const net_node *v)
 {
@@ -60,8 +61,10 @@ static void mark_needed(net *n)
     for (int k = n->node_count - 1; k >= 0; k--) {
         net_node *v = &n->nodes[k];
         v->needed = n->values[v->y].needed;
+        for (int j = 0; v->host && j < v->host->ny; j++) v->needed |= n->values[v->host->y[j]].needed;
         v->backward = 0;
         for (int j = 0; j < v->nx && v->needed; j++) n->values[v->x[j]].needed = 1;
+        for (int j = 0; j < v->nx && v->needed && v->host; j++) n->values[v->x[j]].visits = 1;
     }
 }
 
@@ -70,6 +73,7 @@ static void mark_backward(net *n)
 {
     for (int k = 0; k < n->node_count; k++) {
         net_node *v = &n->nodes[k];
+        if (v->host) continue;
         int trains = own_trainable(n, v);
         for (int j = 0; j < v->nx; j++) trains |= differentiable(v, j) && n->values[v->x[j]].trains;
         n->values[v->y].trains = trains;
@@ -78,7 +82,7 @@ static void mark_backward(net *n)
         net_node *v = &n->nodes[k];
         net_value *y = &n->values[v->y];
         y->reaches |= y->loss;
-        v->backward = y->reaches && y->trains;
+        v->backward = !v->host && y->reaches && y->trains;
         for (int j = 0; j < v->nx && v->backward; j++)
             if (differentiable(v, j)) n->values[v->x[j]].reaches = 1;
     }
@@ -109,8 +113,8 @@ static status slots_of_values(net *n)
     }
     for (int k = 0; k < n->node_count; k++) {
         const net_node *v = &n->nodes[k];
-        int last = v->backward ? end - 1 - k : k;
-        for (int j = 0; j < v->shapes.nx && v->needed; j++) {
+        int last = v->backward ? end - 1 - k : k, nx = v->host ? v->nx : v->shapes.nx;
+        for (int j = 0; j < nx && v->needed; j++) {
             net_t x = v->fold >= 0 ? n->nodes[n->folds[v->fold].conv].x[j] : v->x[j];
             net_slot *s = &n->slots[n->values[x].slot];
             if (last > s->last) s->last = last;
@@ -173,6 +177,7 @@ static tensor view(const net *n, tensor_shape shape, int slot)
     return (tensor){.shape = shape, .data = slot >= 0 ? n->arena + n->slots[slot].offset : NULL};
 }
 
+/* Nothing of a host step goes through arguments: see net_host_run. */
 static void set_args(net *n, net_node *v)
 {
     const int *x = v->fold >= 0 ? n->nodes[n->folds[v->fold].conv].x : v->x;
@@ -210,7 +215,8 @@ static status make_memory(net *n)
         const net_value *v = &n->values[k];
         size_t bytes;
         COV_TRY(tensor_bytes(v->shape, &bytes));
-        if (v->needed && v->run.type == TENSOR_BF16 && (v->output || v->node < 0) && bytes > staging) staging = bytes;
+        if (v->needed && v->run.type == TENSOR_BF16 && (v->output || v->node < 0 || v->visits) && bytes > staging)
+            staging = bytes;
     }
     if (staging) {
         COV_TRY(n->b->alloc(n->d, staging, &memory));
@@ -228,7 +234,7 @@ static status make_plans(net *n)
 {
     for (int k = 0; k < n->node_count; k++) {
         net_node *v = &n->nodes[k];
-        if (!v->needed) continue;
+        if (!v->needed || v->host) continue;
         set_args(n, v);
         COV_TRY(n->b->plan_new(n->d, &v->run, &v->shapes, OP_FORWARD, &v->forward_plan));
         if (v->backward) COV_TRY(n->b->plan_new(n->d, &v->run, &v->shapes, OP_BACKWARD, &v->backward_plan));
@@ -248,10 +254,11 @@ static status compile(net *n, const net_t *losses, const float *weights, int cou
     }
     if (!live) return COV_FAIL(COV_BROKEN, "the net has no output and no loss: nothing to compute");
     if (train) mark_backward(n);
-    else COV_TRY(net_fold_find(n));
+    COV_TRY(net_fold_find(n));
     COV_TRY(net_grads_ready(n, train));
     COV_TRY(make_slots(n));
     COV_TRY(make_memory(n));
+    COV_TRY(net_host_ready(n));
     COV_TRY(make_plans(n));
     return COV_OK;
 }

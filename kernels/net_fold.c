@@ -18,11 +18,13 @@ static int readers(const net *n, net_t x)
 /* The convolution that norm `v` folds into, or -1. */
 static int foldable(const net *n, const net_node *v)
 {
-    if (!v->needed || v->run.kind != OP_BATCHNORM || v->run.training || v->run.residual) return -1;
+    if (!n->fold || !v->needed || v->run.kind != OP_BATCHNORM || v->run.training || v->run.residual || v->backward)
+        return -1;
     const net_value *x = &n->values[v->x[0]];
     if (x->node < 0 || x->output || readers(n, v->x[0]) != 1) return -1;
     const net_node *c = &n->nodes[x->node];
-    return c->o.kind == OP_CONV && !c->o.relu ? x->node : -1; /* o: a norm that runs as a conv is none */
+    /* o: a norm that runs as a conv is none */
+    return c->o.kind == OP_CONV && !c->o.relu && !c->backward ? x->node : -1;
 }
 
 /* The norm's node runs as the convolution, on the convolution's input; the convolution's node is no longer needed. */
@@ -62,7 +64,6 @@ status net_fold_find(net *n)
     if (!size_mul(end, sizeof(float), &bytes)) return COV_FAIL(COV_NOMEM, "folded weights do not fit in memory");
     COV_TRY(n->b->alloc(n->d, bytes, &memory));
     n->folded = memory;
-    n->folded_count = end;
     n->folded_version = 0;
     return COV_OK;
 }
@@ -80,7 +81,19 @@ static void fold_values(const net_fold *f, double eps, float *host)
     }
 }
 
-static status fold_one(net *n, const net_fold *f, float *host)
+/* Of the newest parameter that a fold is made of. */
+static uint64_t version_of(const net *n, const net_fold *f)
+{
+    const net_node *c = &n->nodes[f->conv], *v = &n->nodes[f->norm];
+    uint64_t version = 0;
+    for (int k = 0; k < c->np + v->np; k++) {
+        uint64_t one = n->params[k < c->np ? c->p[k] : v->p[k - c->np]].version;
+        if (one > version) version = one;
+    }
+    return version;
+}
+
+static status fold_one(net *n, net_fold *f, float *host)
 {
     const net_node *c = &n->nodes[f->conv], *v = &n->nodes[f->norm];
     float *at = host + f->weights + f->channels;
@@ -91,9 +104,11 @@ static status fold_one(net *n, const net_fold *f, float *host)
     fold_values(f, v->o.eps, host);
     COV_TRY(n->b->upload(n->d, n->folded + f->offset, host, f->weights * sizeof(float)));
     COV_TRY(n->b->upload(n->d, n->folded + f->offset + f->bias, host + f->weights, f->channels * sizeof(float)));
+    f->version = version_of(n, f);
     return COV_OK;
 }
 
+/* A training step changes some parameters, but none of a frozen part: only folds that are stale are made again. */
 status net_fold_update(net *n)
 {
     size_t most = 0;
@@ -101,11 +116,12 @@ status net_fold_update(net *n)
     if (!n->fold_count || n->folded_version == n->version) return COV_OK;
     for (int k = 0; k < n->fold_count; k++) {
         size_t need = n->folds[k].weights + 5 * n->folds[k].channels;
-        if (need > most) most = need;
+        if (n->folds[k].version != version_of(n, &n->folds[k]) && need > most) most = need;
     }
-    float *host = malloc(most * sizeof *host);
-    if (!host) return COV_FAIL(COV_NOMEM, "no memory to fold norms");
-    for (int k = 0; k < n->fold_count; k++) COV_GO(fold_one(n, &n->folds[k], host));
+    float *host = most ? malloc(most * sizeof *host) : NULL;
+    if (most && !host) return COV_FAIL(COV_NOMEM, "no memory to fold norms");
+    for (int k = 0; k < n->fold_count; k++)
+        if (n->folds[k].version != version_of(n, &n->folds[k])) COV_GO(fold_one(n, &n->folds[k], host));
     n->folded_version = n->version;
 done:
     free(host);

@@ -1,7 +1,7 @@
 /* net_internal: the graph as net_build.c makes it, net_compile.c plans it and net_run.c runs it. Private to
  * net_*.c and their tests.
  *
- * A value is a tensor of the graph: an input, a constant or the one result of a node. Nodes stand in build order,
+ * A value is a tensor of the graph: an input, a constant or the result of a node (a host step has several). Nodes stand in build order,
  * which is a topological one. Time, for the memory plan, counts steps: node i runs forward at i and backward at
  * 2*nodes-1-i. Every piece of memory is a slot with the first and last step at which it must hold its contents;
  * slots whose steps meet never share bytes. */
@@ -27,17 +27,28 @@ typedef struct net_value {
     /* compiled: */
     tensor_shape run; /* with the activations' precision */
     int needed, loss; /* somebody reads it; it is one of the losses compiled for */
+    int visits;       /* a host step reads it */
     int trains;       /* a trainable parameter lies at or before it */
     int reaches;      /* a loss differentiates through it */
     float weight;     /* of the loss */
     int slot, grad;   /* into slots; -1: none */
 } net_value;
 
+/* A step on the host instead of an op. */
+typedef struct net_step {
+    net_host_fn fn;
+    void *ctx; /* borrowed */
+    int ny;
+    net_t y[NET_HOST_MAX];
+    tensor_shape shape[NET_HOST_MAX];
+} net_step;
+
 typedef struct net_node {
-    op o;       /* as built */
+    op o;       /* as built; of a host step: OP_KIND_COUNT */
     char *name; /* owned; given, or made of kind and number */
     int nx, np;
-    net_t x[OP_MAX_X], y;
+    net_t x[NET_HOST_MAX], y; /* y: of a host step its first */
+    net_step *host;           /* owned; NULL: an op */
     int p[OP_MAX_P];        /* parameters */
     net_t like;             /* RESIZE: whose h and w it takes; -1: it keeps the ratio it was built with */
     int64_t from_h, from_w; /* RESIZE: input's size when built */
@@ -54,6 +65,7 @@ typedef struct net_node {
 typedef struct net_parameter {
     net_param public;     /* first: net_param_at hands out its address */
     char *name;           /* owned */
+    int moves;            /* a statistic that training moves */
     size_t count, offset; /* floats; offset into values, and into grads if trainable */
     float spread;         /* initial standard deviation, or 0 */
     float start;          /* initial value where spread is 0 */
@@ -65,6 +77,7 @@ typedef struct net_fold {
     int conv, norm;                   /* nodes */
     size_t offset, weights, channels; /* floats in folded: weights first, then `channels` biases at bias */
     size_t bias;
+    uint64_t version; /* of the newest parameter in it, when it was made; 0: not yet */
 } net_fold;
 
 struct net {
@@ -82,10 +95,11 @@ struct net {
     net_parameter *params;
     int param_count, param_room;
 
-    float *weights, *grads;  /* device: trainable, frozen, statistics; and gradients of the first */
-    size_t trainable, total; /* floats, with each parameter padded to NET_ALIGN bytes */
+    float *weights, *grads; /* device: trainable, frozen, statistics that move; and gradients of the first */
+    size_t trainable, statistics, total; /* floats, each parameter padded to NET_ALIGN bytes; ends of first and all parts,
+                                            start of the last */
 
-    int reuse;         /* 1; tests set 0 to see that the memory plan changes nothing */
+    int reuse, fold;   /* 1; tests set 0 to see that the memory plan, or folding, changes nothing */
     int compiled, ran; /* ran: net_forward was called since, so net_backward may be */
     net_mode mode;
     net_precision precision;
@@ -94,11 +108,11 @@ struct net {
     char *arena; /* device: all slots */
     size_t arena_bytes;
     float *staging; /* device: F32 copies of bf16 inputs and outputs on their way; NULL in fp32 */
+    char *desk;     /* host: where a host step finds its inputs and puts its outputs; NULL without host steps */
     net_fold *folds;
     int fold_count;
     float *folded; /* device */
-    size_t folded_count;
-    uint64_t folded_version; /* net's version when folded was made */
+    uint64_t folded_version; /* net's version when folded was last looked through */
 };
 
 /* net_build.c: shapes of all nodes with activations of `type`, into nodes[].shapes and values[].run. */
@@ -108,6 +122,9 @@ status net_params_ready(net *n);
 status net_grads_ready(net *n, int wanted);
 /* net_memory.c: chooses offsets; *total: bytes of all. Host work only. */
 status net_place(net_slot *slots, int count, int reuse, size_t *total);
+/* net_host.c */
+status net_host_ready(net *n); /* at compile: room on the host for the largest step */
+status net_host_run(net *n, const net_node *v);
 /* net_fold.c */
 status net_fold_find(net *n);
 status net_fold_update(net *n); /* nothing to do while no parameter changed */

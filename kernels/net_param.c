@@ -1,4 +1,4 @@
-/* net_param: the parameters of a net: one flat device array of values [trainable | frozen | statistics], each part in
+/* net_param: the parameters of a net: one flat device array of values [trainable | frozen | moving statistics], each part in
  * build order, and one of gradients beside the first part. Every parameter starts at a multiple of NET_ALIGN bytes;
  * the gap after it is zero in both arrays and stays so. Initial values depend on seed and name alone, so that a net
  * built in another order, or with other parts beside, starts the same. */
@@ -41,8 +41,8 @@ static void initialise(const net *n, const net_parameter *p, float *value)
     }
 }
 
-/* 0: trainable, 1: frozen, 2: statistics. */
-static int part_of(const net_parameter *p) { return p->public.statistic ? 2 : p->public.frozen; }
+/* 0: trainable, 1: frozen, 2: statistics that move. */
+static int part_of(const net_parameter *p) { return p->moves ? 2 : p->public.frozen; }
 
 static status lay_out(net *n)
 {
@@ -56,6 +56,7 @@ static status lay_out(net *n)
                 return COV_FAIL(COV_NOMEM, "the net's parameters do not fit in memory");
         }
         if (part == 0) n->trainable = end;
+        if (part == 1) n->statistics = end;
     }
     n->total = end;
     return COV_OK;
@@ -146,9 +147,19 @@ status net_gradients(net *n, float **grads, float **values, size_t *count)
     return COV_OK;
 }
 
+status net_statistics(net *n, float **values, size_t *count)
+{
+    *values = NULL;
+    *count = 0;
+    COV_TRY(net_params_ready(n));
+    *values = n->weights + n->statistics;
+    *count = n->total - n->statistics;
+    return COV_OK;
+}
+
 void net_touch(net *n)
 {
     n->version++;
     for (int k = 0; k < n->param_count; k++)
-        if (part_of(&n->params[k]) == 0) n->params[k].version = n->version;
+        if (part_of(&n->params[k]) != 1) n->params[k].version = n->version;
 }

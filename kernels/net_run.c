@@ -29,10 +29,30 @@ status net_set_input(net *n, net_t input, const void *host)
     return COV_OK;
 }
 
+status net_set_input_from(net *n, net_t input, const net *from, net_t output)
+{
+    size_t count;
+    COV_TRY(need_compiled(n));
+    COV_TRY(need_compiled(from));
+    if (n->b != from->b || n->d != from->d) return COV_FAIL(COV_BROKEN, "the nets are not on one device");
+    if (input < 0 || input >= n->value_count || n->values[input].node >= 0)
+        return COV_FAIL(COV_BROKEN, "tensor %d is no input of this net", input);
+    if (output < 0 || output >= from->value_count || !from->values[output].output)
+        return COV_FAIL(COV_BROKEN, "tensor %d is no output of the other net", output);
+    const net_value *v = &n->values[input], *x = &from->values[output];
+    if (x->shape.type != TENSOR_F32 || !tensor_same_shape(v->shape, x->shape))
+        return COV_FAIL(COV_BROKEN, "input '%s' is not of the type and shape of the output '%s'", v->name, x->output);
+    if (!v->needed) return COV_OK;
+    COV_TRY(tensor_count(v->shape, &count));
+    COV_TRY(n->b->convert(n->d, count, x->run.type, from->arena + from->slots[x->slot].offset, v->run.type,
+                          n->arena + n->slots[v->slot].offset));
+    return COV_OK;
+}
+
 static void set_versions(const net *n, const net_node *v, op_args *a)
 {
     for (int j = 0; j < v->shapes.np; j++)
-        a->p[j].version = v->fold >= 0 ? n->folded_version : n->params[v->p[j]].version;
+        a->p[j].version = v->fold >= 0 ? n->folds[v->fold].version : n->params[v->p[j]].version;
 }
 
 status net_forward(net *n)
@@ -43,6 +63,10 @@ status net_forward(net *n)
     for (int k = 0; k < n->node_count; k++) {
         net_node *v = &n->nodes[k];
         if (!v->needed) continue;
+        if (v->host) {
+            COV_TRY(net_host_run(n, v));
+            continue;
+        }
         set_versions(n, v, &v->args);
         COV_TRY(n->b->plan_run(v->forward_plan, &v->args));
         if (v->run.kind != OP_BATCHNORM || !v->run.training) continue;
