@@ -26,8 +26,8 @@ typedef struct extra {
 struct cohort {
     char *file; /* owned */
     hid_t root;
-    int64_t count, slices;
-    hid_t study[COLUMNS_LIMIT], gather[COLUMNS_LIMIT], slice[COLUMNS_LIMIT];
+    int64_t count, slices, lesions;
+    hid_t study[COLUMNS_LIMIT], gather[COLUMNS_LIMIT], slice[COLUMNS_LIMIT], lesion[COLUMNS_LIMIT];
     int attribute_count, extra_count;
     attribute *attributes; /* owned */
     extra *extras;         /* owned */
@@ -177,21 +177,29 @@ done:
 static status open_all(cohort *c)
 {
     char conventions[COHORT_NAME];
+    int64_t version;
     int count;
     const column *columns;
     COV_TRY(h5_open_file(c->file, H5F_ACC_RDONLY, &c->root));
     COV_TRY(h5_get_text_into(c->root, c->file, "Conventions", conventions, sizeof conventions));
     if (strcmp(conventions, SCHEMA_NAME) != 0)
         return COV_FAIL(COV_FORMAT, "%s: Conventions '%s', expected '" SCHEMA_NAME "'", c->file, conventions);
+    COV_TRY(h5_get_int(c->root, c->file, "schema_version", &version));
+    if (version != SCHEMA_VERSION)
+        return COV_FAIL(COV_FORMAT, "%s: schema_version %lld, expected %d: made by another version of covpipe", c->file,
+                        (long long)version, SCHEMA_VERSION);
     COV_TRY(read_attributes(c));
     COV_TRY(rows_of(c, "study/id", &c->count));
     COV_TRY(rows_of(c, "slice/study", &c->slices));
+    COV_TRY(rows_of(c, "lesion/study", &c->lesions));
     columns = columns_study(&count);
     COV_TRY(open_table(c, "study", columns, count, c->count, c->study));
     columns = columns_gather(&count);
     COV_TRY(open_table(c, "study", columns, count, c->count, c->gather));
     columns = columns_slice(&count);
     COV_TRY(open_table(c, "slice", columns, count, c->slices, c->slice));
+    columns = columns_lesion(&count);
+    COV_TRY(open_table(c, "lesion", columns, count, c->lesions, c->lesion));
     COV_TRY(find_extras(c));
     c->rows = calloc(SCHEMA_STUDY_ROWS, sizeof *c->rows);
     c->places = calloc(SCHEMA_STUDY_ROWS, sizeof *c->places);
@@ -206,7 +214,8 @@ status cohort_open(const char *path, cohort **out)
     cohort *c = calloc(1, sizeof *c);
     if (!c) return COV_FAIL(COV_NOMEM, "%s: no memory", path);
     c->root = H5I_INVALID_HID;
-    for (int k = 0; k < COLUMNS_LIMIT; k++) c->study[k] = c->gather[k] = c->slice[k] = H5I_INVALID_HID;
+    for (int k = 0; k < COLUMNS_LIMIT; k++)
+        c->study[k] = c->gather[k] = c->slice[k] = c->lesion[k] = H5I_INVALID_HID;
     c->file = strdup(path);
     status s = c->file ? open_all(c) : COV_FAIL(COV_NOMEM, "%s: no memory", path);
     if (s != COV_OK) {
@@ -225,6 +234,7 @@ void cohort_close(cohort **at)
         h5_close(&c->study[k]);
         h5_close(&c->gather[k]);
         h5_close(&c->slice[k]);
+        h5_close(&c->lesion[k]);
     }
     for (int k = 0; k < c->extra_count; k++) {
         h5_close(&c->extras[k].dataset);
@@ -311,7 +321,9 @@ static status check_row(cohort *c, int64_t k)
                         row->rows, row->cols);
     if (place->duplicate_of < -1 || place->duplicate_of >= k || place->mask_row0 < -1 || place->slice_row0 < -1 ||
         place->slice_row0 > c->slices || (place->slice_row0 >= 0 && row->slices > c->slices - place->slice_row0) ||
-        (place->mask_row0 >= 0) != (place->mask_set[0] != 0))
+        (place->mask_row0 >= 0) != (place->mask_set[0] != 0) || place->lesion_row0 < -1 ||
+        place->lesion_rows < 0 || place->lesion_rows > c->lesions ||
+        (place->lesion_row0 >= 0) != (place->lesion_rows > 0) || place->lesion_row0 > c->lesions - place->lesion_rows)
         return COV_FAIL(COV_FORMAT, "%s: study %lld: its places in other tables are outside them", c->file,
                         (long long)k);
     return COV_OK;
@@ -333,7 +345,9 @@ status cohort_place_of(cohort *c, int64_t k, cohort_place *out)
     *out = (cohort_place){.duplicate_of = g->duplicate_of,
                           .mask_row0 = g->mask_row0,
                           .slice_row0 = g->slice_row0,
-                          .slice_count = g->slice_row0 < 0 ? 0 : c->rows[k - c->block0].slices};
+                          .slice_count = g->slice_row0 < 0 ? 0 : c->rows[k - c->block0].slices,
+                          .lesion_row0 = g->lesion_row0,
+                          .lesion_rows = g->lesion_rows};
     memcpy(out->mask_set, g->mask_set, sizeof out->mask_set);
     return COV_OK;
 }
@@ -374,61 +388,81 @@ status cohort_extra_cell(cohort *c, int i, int64_t k, char out[COHORT_CELL])
 
 /* ---------------------------------------------------------------- slices and masks */
 
+/* `rows` rows from row0 on into zeroed records, caller frees; NULL for none. */
+static status read_children(cohort *c, const column *columns, int count, const hid_t *datasets, int64_t row0,
+                            int64_t rows, size_t stride, void **out)
+{
+    *out = NULL;
+    if (rows == 0) return COV_OK;
+    if (!(*out = calloc((size_t)rows, stride)))
+        return COV_FAIL(COV_NOMEM, "%s: no memory for %lld rows", c->file, (long long)rows);
+    status s = read_table(c, columns, count, datasets, row0, rows, *out, stride);
+    if (s == COV_OK) return COV_OK;
+    free(*out);
+    *out = NULL;
+    return status_relay(s, __FILE__, __LINE__);
+}
+
+static status astray(cohort *c, const char *group, int64_t row, int study, int64_t k)
+{
+    return COV_FAIL(COV_FORMAT, "%s: %s: row %lld is of study %d, not %lld", c->file, group, (long long)row, study,
+                    (long long)k);
+}
+
 status cohort_slices(cohort *c, int64_t k, slice_row **out, int64_t *count)
 {
     int columns_count;
     const column *columns = columns_slice(&columns_count);
     cohort_place place;
-    slice_record *records = NULL;
-    status s;
+    status s = COV_OK;
     *out = NULL;
     *count = 0;
-    COV_GO(cohort_place_of(c, k, &place));
-    size_t n = (size_t)place.slice_count;
-    if (n == 0) return COV_OK;
-    records = calloc(n, sizeof *records);
-    *out = calloc(n, sizeof **out);
-    if (!records || !*out) {
-        s = COV_FAIL(COV_NOMEM, "%s: no memory for %zu slices", c->file, n);
-        goto done;
-    }
-    COV_GO(
-        read_table(c, columns, columns_count, c->slice, place.slice_row0, place.slice_count, records, sizeof *records));
-    for (size_t z = 0; z < n; z++) {
-        if (records[z].study != k) {
-            s = COV_FAIL(COV_FORMAT, "%s: slice: row %lld is of study %d, not %lld", c->file,
-                         (long long)place.slice_row0 + (long long)z, records[z].study, (long long)k);
-            goto done;
-        }
-        (*out)[z] = (slice_row){records[z].z, records[z].position_mm, records[z].lung_px};
-    }
-    *count = place.slice_count;
-done:
-    free(records);
-    if (s != COV_OK) {
-        free(*out);
-        *out = NULL;
-    }
+    COV_TRY(cohort_place_of(c, k, &place));
+    COV_TRY(read_children(c, columns, columns_count, c->slice, place.slice_row0, place.slice_count, sizeof **out,
+                          (void **)out));
+    for (int64_t i = 0; s == COV_OK && i < place.slice_count; i++)
+        if ((*out)[i].study != k) s = astray(c, "slice", place.slice_row0 + i, (*out)[i].study, k);
+    if (s == COV_OK) *count = place.slice_count;
+    else free(*out), *out = NULL;
+    return s;
+}
+
+status cohort_lesions(cohort *c, int64_t k, lesion_row **out, int64_t *count)
+{
+    int columns_count;
+    const column *columns = columns_lesion(&columns_count);
+    cohort_place place;
+    status s = COV_OK;
+    *out = NULL;
+    *count = 0;
+    COV_TRY(cohort_place_of(c, k, &place));
+    COV_TRY(read_children(c, columns, columns_count, c->lesion, place.lesion_row0, place.lesion_rows, sizeof **out,
+                          (void **)out));
+    for (int64_t i = 0; s == COV_OK && i < place.lesion_rows; i++)
+        if ((*out)[i].study != k) s = astray(c, "lesion", place.lesion_row0 + i, (*out)[i].study, k);
+    if (s == COV_OK) *count = place.lesion_rows;
+    else free(*out), *out = NULL;
     return s;
 }
 
 /* A mask cannot be larger than what deflate could unpack from the bytes that are there. */
-static status open_mask(cohort *c, int64_t k, const study_row *row, const cohort_place *place, hid_t *out,
+static status open_mask(cohort *c, int64_t k, study_mask m, const study_row *row, const cohort_place *place, hid_t *out,
                         size_t *bytes)
 {
     char name[COHORT_SET + 16];
     h5_layout layout;
     status s;
-    snprintf(name, sizeof name, "mask/%s/lung", place->mask_set);
+    snprintf(name, sizeof name, "mask/%s/%s", place->mask_set, columns_mask_name(m));
     COV_GO(h5_open_dataset(c->root, c->file, name, out, &layout));
-    COV_GO(h5_check_type(*out, c->file, name, H5T_STD_U8LE));
+    COV_GO(h5_check_type(*out, c->file, name, columns_mask_type(m)));
     if (layout.rank != 3 || layout.dims[1] != (hsize_t)row->rows || layout.dims[2] != (hsize_t)row->cols ||
         (hsize_t)place->mask_row0 > layout.dims[0] ||
         (hsize_t)row->slices > layout.dims[0] - (hsize_t)place->mask_row0) {
         s = COV_FAIL(COV_FORMAT, "%s: %s: too small, or of another size, for study %lld", c->file, name, (long long)k);
         goto done;
     }
-    *bytes = (size_t)row->rows * (size_t)row->cols * (size_t)row->slices; /* bounded: check_row */
+    /* bounded: check_row */
+    *bytes = (size_t)row->rows * (size_t)row->cols * (size_t)row->slices * columns_mask_bytes(m);
     if (*bytes / PACKING_LIMIT > H5Dget_storage_size(*out) + SMALL)
         s = COV_FAIL(COV_FORMAT, "%s: %s: says it holds far more than its bytes can", c->file, name);
 done:
@@ -436,28 +470,33 @@ done:
     return s;
 }
 
-status cohort_mask(cohort *c, int64_t k, uint8_t **lung)
+static status read_mask(cohort *c, int64_t k, study_mask m, void **out)
 {
     hid_t dataset = H5I_INVALID_HID;
     study_row row;
     cohort_place place;
     size_t bytes = 0;
     status s;
-    *lung = NULL;
+    *out = NULL;
     COV_GO(cohort_row(c, k, &row));
     COV_GO(cohort_place_of(c, k, &place));
-    if (place.mask_row0 < 0) return COV_FAIL(COV_USAGE, "%s: study %lld has no mask", c->file, (long long)k);
-    COV_GO(open_mask(c, k, &row, &place, &dataset, &bytes));
-    if (!(*lung = malloc(bytes ? bytes : 1))) {
+    if (place.mask_row0 < 0 || (m == STUDY_LESION && row.lesion_count < 0))
+        return COV_FAIL(COV_USAGE, "%s: study %lld has no %s mask", c->file, (long long)k, columns_mask_name(m));
+    COV_GO(open_mask(c, k, m, &row, &place, &dataset, &bytes));
+    if (!(*out = malloc(bytes ? bytes : 1))) {
         s = COV_FAIL(COV_NOMEM, "%s: no memory for a mask of %zu bytes", c->file, bytes);
         goto done;
     }
-    COV_GO(h5_rows_read(dataset, c->file, "mask", H5T_STD_U8LE, (hsize_t)place.mask_row0, (hsize_t)row.slices, *lung));
+    COV_GO(h5_rows_read(dataset, c->file, "mask", columns_mask_type(m), (hsize_t)place.mask_row0, (hsize_t)row.slices,
+                        *out));
 done:
     h5_close(&dataset);
     if (s != COV_OK) {
-        free(*lung);
-        *lung = NULL;
+        free(*out);
+        *out = NULL;
     }
     return s;
 }
+
+status cohort_lung(cohort *c, int64_t k, uint8_t **lung) { return read_mask(c, k, STUDY_LUNG, (void **)lung); }
+status cohort_lesion(cohort *c, int64_t k, uint16_t **lesion) { return read_mask(c, k, STUDY_LESION, (void **)lesion); }

@@ -42,7 +42,8 @@ typedef struct cohort_source {
 typedef struct cohort_totals {
     int64_t studies, outcome[3]; /* by outcome */
     int64_t reasons[REASON_COUNT];
-    int64_t slices, mask_bytes, file_bytes;
+    int64_t slices, lesions; /* rows of the tables */
+    int64_t mask_pixels, file_bytes;
 } cohort_totals;
 
 /* Collective over comm: all ranks get the same status, and totals (may be NULL) on success. The old file at path stays
@@ -63,6 +64,8 @@ typedef struct cohort_place {
     int64_t mask_row0;         /* first row in that group's datasets; -1 without a mask */
     int64_t slice_row0;        /* first row in /slice; -1 without */
     int64_t slice_count;
+    int64_t lesion_row0; /* first row in /lesion; -1 without */
+    int64_t lesion_rows;
 } cohort_place;
 
 /* Checks the schema and the shape and type of every column against each other. COV_FORMAT otherwise. */
@@ -83,6 +86,9 @@ const char *cohort_extra_name(const cohort *c, int i); /* borrowed */
 status cohort_extra_cell(cohort *c, int i, int64_t k, char out[COHORT_CELL]);
 /* Caller frees. *count 0 and *out NULL for a study without slices. */
 status cohort_slices(cohort *c, int64_t k, slice_row **out, int64_t *count);
-/* (slices, rows, cols); caller frees. COV_USAGE for a study without a mask. */
-status cohort_mask(cohort *c, int64_t k, uint8_t **lung);
+/* By z. Caller frees. *count 0 and *out NULL for a study in which no lesion was found, or none were looked for. */
+status cohort_lesions(cohort *c, int64_t k, lesion_row **out, int64_t *count);
+/* (slices, rows, cols); caller frees. COV_USAGE for a study without such a mask. */
+status cohort_lung(cohort *c, int64_t k, uint8_t **lung);
+status cohort_lesion(cohort *c, int64_t k, uint16_t **lesion);
 #endif

@@ -36,10 +36,13 @@ enum { BATCH_BYTES = 64 << 20, MESSAGE = 1024, SAMPLES = 64, COLUMNS_LIMIT = 64 
 
 /* What all ranks must know of a study; sent as bytes between equal hosts. */
 typedef struct survey {
-    int32_t status, reason, rows, cols, slices, has_lung;
-    int64_t slice_count, bytes; /* bytes: of the part file */
+    int32_t status, reason, rows, cols, slices, has_lung, has_lesion;
+    int64_t slice_count, lesion_rows, bytes; /* bytes: of the part file */
     char input_sha256[SHA256_HEX];
 } survey;
+
+/* Rows of /slice and /lesion belong to a study, and lie together. */
+typedef enum table { TABLE_STUDY, TABLE_SLICE, TABLE_LESION, TABLES } table;
 
 typedef struct writer {
     MPI_Comm comm;
@@ -53,7 +56,7 @@ typedef struct writer {
     schema_set *sets;      /* owned */
     int set_count;
     int *extra_bytes; /* owned */
-    int64_t slices;   /* rows of /slice */
+    int64_t rows[TABLES];
     int64_t pixels, pixels_done;
     uint64_t sum; /* of what this rank wrote, then of all ranks */
     int torn;     /* a collective write failed somewhere: HDF5 cannot be asked to close the file any more */
@@ -104,13 +107,10 @@ static uint64_t mark(uint64_t index, const void *bytes, size_t n)
     return h;
 }
 
-static uint64_t mark_slice(uint64_t index, const slice_row *row)
+/* Rows are read column by column into zeroed records, so that the bytes between their fields are equal too. */
+static uint64_t mark_row(table t, int64_t index, const void *row, size_t bytes)
 {
-    struct {
-        int64_t z, lung_px;
-        double position_mm;
-    } plain = {row->z, row->lung_px, row->position_mm};
-    return mark(~index, &plain, sizeof plain);
+    return mark((uint64_t)index * TABLES + (uint64_t)t, row, bytes);
 }
 
 /* ---------------------------------------------------------------- survey */
@@ -131,7 +131,9 @@ static status look_at(writer *w, int64_t k, survey *out, char *path)
     if (strcmp(h.key.unit, PART_WHOLE_STUDY) != 0)
         return COV_FAIL(COV_USAGE, "%s: the part holds '%s', not a study", file, h.key.unit);
     if (stat(file, &about) != 0) return COV_FAIL(COV_IO, "%s: cannot stat: %s", file, strerror(errno));
-    *out = (survey){h.status, h.reason, h.rows, h.cols, h.slices, h.has_lung, h.slice_count, about.st_size, ""};
+    *out = (survey){.status = h.status, .reason = h.reason, .rows = h.rows, .cols = h.cols, .slices = h.slices,
+                    .has_lung = h.has_lung, .has_lesion = h.has_lesion, .slice_count = h.slice_count,
+                    .lesion_rows = h.lesion_rows, .bytes = about.st_size};
     memcpy(out->input_sha256, h.key.input_sha256, SHA256_HEX);
     memcpy(path, h.key.path, STUDY_PATH);
     return COV_OK;
@@ -227,20 +229,24 @@ static status place_rows(writer *w)
     for (int64_t k = 0; k < w->source->count; k++) {
         const survey *study = &w->studies[k];
         gather_record *place = &w->places[k];
-        *place = (gather_record){.duplicate_of = -1, .mask_row0 = -1, .slice_row0 = -1};
+        *place = (gather_record){.duplicate_of = -1, .mask_row0 = -1, .slice_row0 = -1, .lesion_row0 = -1,
+                                 .lesion_rows = study->lesion_rows};
         w->set_of[k] = -1;
-        if (study->slice_count) {
-            place->slice_row0 = w->slices;
-            w->slices += study->slice_count;
-        }
+        if (study->slice_count) place->slice_row0 = w->rows[TABLE_SLICE];
+        if (study->lesion_rows) place->lesion_row0 = w->rows[TABLE_LESION];
+        w->rows[TABLE_SLICE] += study->slice_count;
+        w->rows[TABLE_LESION] += study->lesion_rows;
         if (!study->has_lung) continue;
         COV_TRY(find_set(w, study, &w->set_of[k]));
         schema_set *set = &w->sets[w->set_of[k]];
         memcpy(place->mask_set, set->name, sizeof place->mask_set);
         place->mask_row0 = set->slices;
         set->slices += (study->slices + set->chunk - 1) / set->chunk * set->chunk;
+        set->lesion |= study->has_lesion;
     }
-    for (int k = 0; k < w->set_count; k++) w->pixels += w->sets[k].slices * w->sets[k].rows * w->sets[k].cols;
+    w->rows[TABLE_STUDY] = w->source->count;
+    for (int k = 0; k < w->set_count; k++)
+        w->pixels += w->sets[k].slices * w->sets[k].rows * w->sets[k].cols * (w->sets[k].lesion ? STUDY_MASKS : 1);
     return COV_OK;
 }
 
@@ -387,7 +393,8 @@ static status create_file(writer *w)
     const cohort_source *from = w->source;
     hid_t root = H5I_INVALID_HID;
     schema what = {.studies = from->count,
-                   .slices = w->slices,
+                   .slices = w->rows[TABLE_SLICE],
+                   .lesions = w->rows[TABLE_LESION],
                    .set_count = w->set_count,
                    .sets = w->sets,
                    .extra_count = from->extra_count,
@@ -471,48 +478,62 @@ static status write_block(writer *w, const char *group, const column *columns, c
     return COV_OK;
 }
 
-static status read_rows(writer *w, int64_t row0, int64_t rows, study_row *out)
+static const struct {
+    const char *group;
+    const column *(*columns)(int *count);
+    size_t stride;
+    int64_t block; /* rows that a rank takes at a time: whole chunks */
+} tables[TABLES] = {{"study", columns_study, sizeof(study_row), SCHEMA_STUDY_ROWS},
+                    {"slice", columns_slice, sizeof(slice_row), SCHEMA_SLICE_ROWS},
+                    {"lesion", columns_lesion, sizeof(lesion_row), SCHEMA_SLICE_ROWS}};
+
+/* Where study k's rows of a table are: the first, and how many. */
+static int64_t rows_at(const writer *w, table t, int64_t k, int64_t *count)
+{
+    *count = t == TABLE_STUDY ? 1 : t == TABLE_SLICE ? w->studies[k].slice_count : w->studies[k].lesion_rows;
+    return t == TABLE_STUDY ? k : t == TABLE_SLICE ? w->places[k].slice_row0 : w->places[k].lesion_row0;
+}
+
+/* All rows of study k. The first field of a slice's and a lesion's is the study. */
+static status read_part(writer *w, table t, int64_t k, int64_t count, void *out)
 {
     part *p = NULL;
-    status s = COV_OK;
-    for (int64_t k = 0; k < rows; k++) {
-        COV_GO(part_open(w->source->parts[row0 + k], 0, &p));
-        COV_GO(part_row(p, &out[k]));
-        part_close(&p);
-        w->sum += mark((uint64_t)(row0 + k), &out[k], sizeof out[k]);
+    status s;
+    COV_GO(part_open(w->source->parts[k], 0, &p));
+    COV_GO(t == TABLE_STUDY ? part_row(p, out) : t == TABLE_SLICE ? part_slices(p, out) : part_lesions(p, out));
+    for (int64_t i = 0; i < count; i++) {
+        if (t == TABLE_SLICE) ((slice_row *)out)[i].study = (int32_t)k;
+        if (t == TABLE_LESION) ((lesion_row *)out)[i].study = (int32_t)k;
     }
 done:
     part_close(&p);
     return s;
 }
 
-/* Rows [a, b) of /slice, from the parts of all studies that have some there. */
-static status read_slices(writer *w, int64_t a, int64_t b, slice_record *out)
+/* Rows [a, b) of a table, from the parts of all studies that have some there. */
+static status read_rows(writer *w, table t, int64_t a, int64_t b, char *out)
 {
-    slice_row *rows = NULL;
-    part *p = NULL;
+    size_t stride = tables[t].stride;
+    char *rows = NULL;
     status s = COV_OK;
-    for (int64_t k = 0; k < w->source->count; k++) {
-        int64_t first = w->places[k].slice_row0, n = w->studies[k].slice_count;
+    for (int64_t k = 0, n; k < w->source->count; k++) {
+        int64_t first = rows_at(w, t, k, &n);
         if (n == 0 || first + n <= a) continue;
         if (first >= b) break;
-        if (!(rows = calloc((size_t)n, sizeof *rows))) {
-            s = COV_FAIL(COV_NOMEM, "no memory for %lld slices", (long long)n);
+        if (!(rows = calloc((size_t)n, stride))) {
+            s = COV_FAIL(COV_NOMEM, "no memory for %lld rows", (long long)n);
             goto done;
         }
-        COV_GO(part_open(w->source->parts[k], 0, &p));
-        COV_GO(part_slices(p, rows));
-        part_close(&p);
-        for (int64_t z = 0; z < n; z++) {
-            if (first + z < a || first + z >= b) continue;
-            out[first + z - a] = (slice_record){(int32_t)k, rows[z].z, rows[z].position_mm, rows[z].lung_px};
-            w->sum += mark_slice((uint64_t)(first + z), &rows[z]);
+        COV_GO(read_part(w, t, k, n, rows));
+        for (int64_t i = 0; i < n; i++) {
+            if (first + i < a || first + i >= b) continue;
+            memcpy(out + (size_t)(first + i - a) * stride, rows + (size_t)i * stride, stride);
+            w->sum += mark_row(t, first + i, rows + (size_t)i * stride, stride);
         }
         free(rows);
         rows = NULL;
     }
 done:
-    part_close(&p);
     free(rows);
     return s;
 }
@@ -526,13 +547,13 @@ static status open_columns(writer *w, const char *group, const column *columns, 
 }
 
 /* Round after round, rank r takes the r-th block of `block` rows: whole chunks. */
-static status write_table(writer *w, int slices)
+static status write_table(writer *w, table t)
 {
     int count;
-    const column *columns = slices ? columns_slice(&count) : columns_study(&count);
-    const char *group = slices ? "slice" : "study";
-    int64_t total = slices ? w->slices : w->source->count, block = slices ? SCHEMA_SLICE_ROWS : SCHEMA_STUDY_ROWS;
-    size_t stride = slices ? sizeof(slice_record) : sizeof(study_row);
+    const column *columns = tables[t].columns(&count);
+    const char *group = tables[t].group;
+    int64_t total = w->rows[t], block = tables[t].block;
+    size_t stride = tables[t].stride;
     hid_t datasets[COLUMNS_LIMIT];
     status s = COV_OK;
     for (int i = 0; i < COLUMNS_LIMIT; i++) datasets[i] = H5I_INVALID_HID;
@@ -544,7 +565,7 @@ static status write_table(writer *w, int slices)
         int64_t a = round0 + block * w->rank, b = a + block;
         a = a < total ? a : total;
         b = b < total ? b : total;
-        COV_GO(agree(w, slices ? read_slices(w, a, b, records) : read_rows(w, a, b - a, records)));
+        COV_GO(agree(w, read_rows(w, t, a, b, records)));
         COV_GO(write_block(w, group, columns, datasets, count, a, b - a, records, stride));
     }
 done:
@@ -555,21 +576,21 @@ done:
 
 /* Mask rows [a, b) of one set into `out`, zeros in the padding. `from`: the first study that may have some there;
  * advanced, because batches go upwards. */
-static status read_masks(writer *w, int set, int64_t a, int64_t b, int64_t *from, uint8_t *out)
+static status read_masks(writer *w, int set, study_mask m, int64_t a, int64_t b, int64_t *from, uint8_t *out)
 {
     const schema_set *about = &w->sets[set];
-    size_t plane = (size_t)(about->rows * about->cols);
+    size_t plane = (size_t)(about->rows * about->cols) * columns_mask_bytes(m);
     part *p = NULL;
     status s = COV_OK;
     memset(out, 0, (size_t)(b - a) * plane);
     for (int64_t k = *from; k < w->source->count; k++) {
         int64_t first = w->places[k].mask_row0, end = first + w->studies[k].slices;
-        if (w->set_of[k] != set || end <= a) continue;
+        if (w->set_of[k] != set || end <= a || (m == STUDY_LESION && !w->studies[k].has_lesion)) continue;
         if (first >= b) break;
         *from = k;
         int64_t lo = first > a ? first : a, hi = end < b ? end : b;
         COV_GO(part_open(w->source->parts[k], 0, &p));
-        COV_GO(part_lung(p, lo - first, hi - lo, out + (size_t)(lo - a) * plane));
+        COV_GO(part_mask(p, m, lo - first, hi - lo, out + (size_t)(lo - a) * plane));
         part_close(&p);
     }
 done:
@@ -577,36 +598,36 @@ done:
     return s;
 }
 
-static status open_set(writer *w, const schema_set *set, hid_t *out)
+static status open_mask(writer *w, const schema_set *set, study_mask m, hid_t *out)
 {
     char name[COHORT_SET + 16];
     h5_layout layout;
-    snprintf(name, sizeof name, "mask/%s/lung", set->name);
+    snprintf(name, sizeof name, "mask/%s/%s", set->name, columns_mask_name(m));
     COV_TRY(h5_open_dataset(w->root, w->temporary, name, out, &layout));
     return COV_OK;
 }
 
 /* Every rank has a contiguous range of chunks, and writes it in batches; the rank with most sets the number of rounds.
  */
-static status write_masks(writer *w, int set)
+static status write_masks(writer *w, int set, study_mask m)
 {
     const schema_set *about = &w->sets[set];
-    int64_t plane = about->rows * about->cols, chunks = about->slices / about->chunk;
-    int64_t batch = BATCH_BYTES / (plane * about->chunk), from = 0;
+    int64_t plane = about->rows * about->cols, bytes = plane * (int64_t)columns_mask_bytes(m);
+    int64_t chunks = about->slices / about->chunk, batch = BATCH_BYTES / (bytes * about->chunk), from = 0;
     int64_t at = share(chunks, w->rank, w->size), end = share(chunks, w->rank + 1, w->size);
     int64_t most = chunks / w->size + (chunks % w->size != 0);
     hid_t dataset = H5I_INVALID_HID;
     status s = COV_OK;
     if (batch < 1) batch = 1;
     if (batch > most) batch = most;
-    uint8_t *pixels = malloc((size_t)(batch * about->chunk * plane));
+    uint8_t *pixels = malloc((size_t)(batch * about->chunk * bytes));
     if (!pixels) s = COV_FAIL(COV_NOMEM, "no memory for %lld mask rows", (long long)(batch * about->chunk));
     COV_GO(agree(w, s));
-    COV_GO(agree_written(w, open_set(w, about, &dataset)));
+    COV_GO(agree_written(w, open_mask(w, about, m, &dataset)));
     for (int64_t done_chunks = 0; done_chunks < most; done_chunks += batch) {
         int64_t next = at + batch < end ? at + batch : end, a = at * about->chunk, b = next * about->chunk;
-        COV_GO(agree(w, read_masks(w, set, a, b, &from, pixels)));
-        COV_GO(agree_written(w, h5_rows_write(dataset, w->temporary, about->name, H5T_STD_U8LE, (hsize_t)a,
+        COV_GO(agree(w, read_masks(w, set, m, a, b, &from, pixels)));
+        COV_GO(agree_written(w, h5_rows_write(dataset, w->temporary, about->name, columns_mask_type(m), (hsize_t)a,
                                               (hsize_t)(b - a), pixels, w->transfer)));
         at = next;
         int64_t all = chunks - done_chunks * w->size, step = batch * w->size;
@@ -622,9 +643,11 @@ static status fill(writer *w)
 {
     status s;
     COV_GO(agree(w, open_together(w)));
-    COV_GO(write_table(w, 0));
-    COV_GO(write_table(w, 1));
-    for (int k = 0; k < w->set_count; k++) COV_GO(write_masks(w, k));
+    for (int t = 0; t < TABLES; t++) COV_GO(write_table(w, (table)t));
+    for (int k = 0; k < w->set_count; k++) {
+        COV_GO(write_masks(w, k, STUDY_LUNG));
+        if (w->sets[k].lesion) COV_GO(write_masks(w, k, STUDY_LESION));
+    }
 done:;
     char message[MESSAGE];
     snprintf(message, sizeof message, "%s", status_message());
@@ -640,26 +663,27 @@ static status differs(writer *w, const char *what)
     return COV_FAIL(COV_IO, "%s: read back, %s differ from what was written", w->temporary, what);
 }
 
-static status check_masks(writer *w, cohort *c, int64_t k)
+static status check_masks(writer *w, cohort *c, int64_t k, const slice_row *slices, int64_t count)
 {
     uint8_t *lung = NULL;
-    slice_row *slices = NULL;
-    int64_t count;
+    uint16_t *lesion = NULL;
     status s;
-    COV_GO(cohort_mask(c, k, &lung));
-    COV_GO(cohort_slices(c, k, &slices, &count));
+    COV_GO(cohort_lung(c, k, &lung));
+    if (w->studies[k].has_lesion) COV_GO(cohort_lesion(c, k, &lesion));
     int64_t plane = (int64_t)w->studies[k].rows * w->studies[k].cols;
     for (int64_t z = 0; z < count; z++) {
-        int64_t n = 0;
+        int64_t n = 0, m = 0;
         for (int64_t i = 0; i < plane; i++) n += lung[z * plane + i] != 0;
-        if (n != slices[z].lung_px) {
-            s = COV_FAIL(COV_IO, "%s: study %lld, slice %lld: the mask has %lld lung pixels, its row says %d",
-                         w->temporary, (long long)k, (long long)z, (long long)n, slices[z].lung_px);
+        for (int64_t i = 0; lesion && i < plane; i++) m += lesion[z * plane + i] != 0;
+        if (n != slices[z].lung_px || m != slices[z].lesion_px) {
+            s = COV_FAIL(COV_IO, "%s: study %lld, slice %lld: the masks have %lld pixels of lung and %lld of lesion, "
+                                 "its row says %d and %d", w->temporary, (long long)k, (long long)z, (long long)n,
+                         (long long)m, slices[z].lung_px, slices[z].lesion_px);
             goto done;
         }
     }
 done:
-    free(slices);
+    free(lesion);
     free(lung);
     return s;
 }
@@ -667,8 +691,14 @@ done:
 typedef struct checker {
     cohort *file; /* rank 0 alone has it */
     uint64_t sum;
-    int64_t slices;
+    int64_t rows[TABLES];
 } checker;
+
+static void add_rows(checker *c, table t, const void *rows, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        c->sum += mark_row(t, c->rows[t]++, (const char *)rows + (size_t)i * tables[t].stride, tables[t].stride);
+}
 
 /* One study: its rows go into the sum, its places are compared, and its mask too where `deep`. */
 static status check_study(writer *w, checker *c, int64_t k, int deep)
@@ -677,21 +707,25 @@ static status check_study(writer *w, checker *c, int64_t k, int deep)
     cohort_place place;
     study_row row;
     slice_row *slices = NULL;
-    int64_t count;
+    lesion_row *lesions = NULL;
+    int64_t count, lesion_count;
     status s;
     COV_GO(cohort_row(c->file, k, &row));
-    c->sum += mark((uint64_t)k, &row, sizeof row);
+    add_rows(c, TABLE_STUDY, &row, 1);
     COV_GO(cohort_place_of(c->file, k, &place));
     if (place.duplicate_of != want->duplicate_of || place.mask_row0 != want->mask_row0 ||
-        place.slice_row0 != want->slice_row0 || strcmp(place.mask_set, want->mask_set) != 0) {
+        place.slice_row0 != want->slice_row0 || place.lesion_row0 != want->lesion_row0 ||
+        place.lesion_rows != want->lesion_rows || strcmp(place.mask_set, want->mask_set) != 0) {
         s = differs(w, "places");
         goto done;
     }
     COV_GO(cohort_slices(c->file, k, &slices, &count));
-    for (int64_t z = 0; z < count; z++) c->sum += mark_slice((uint64_t)(c->slices + z), &slices[z]);
-    c->slices += count;
-    if (deep && place.mask_set[0] && count) COV_GO(check_masks(w, c->file, k));
+    COV_GO(cohort_lesions(c->file, k, &lesions, &lesion_count));
+    add_rows(c, TABLE_SLICE, slices, count);
+    add_rows(c, TABLE_LESION, lesions, lesion_count);
+    if (deep && place.mask_set[0] && count) COV_GO(check_masks(w, c->file, k, slices, count));
 done:
+    free(lesions);
     free(slices);
     return s;
 }
@@ -703,11 +737,11 @@ static status check_block(writer *w, checker *c, int64_t a, int64_t b)
     if (a == 0) COV_TRY(cohort_open(w->temporary, &c->file));
     if (cohort_count(c->file) != n) return differs(w, "counts");
     for (int64_t k = a; k < b; k++) COV_TRY(check_study(w, c, k, k % step == 0));
-    if (b == n && (c->slices != w->slices || c->sum != w->sum)) return differs(w, "tables");
+    if (b == n && (memcmp(c->rows, w->rows, sizeof c->rows) != 0 || c->sum != w->sum)) return differs(w, "tables");
     return COV_OK;
 }
 
-/* All rows of both tables, and the masks of some studies evenly spread over the file. Rank 0 reads; after every block
+/* All rows of all tables, and the masks of some studies evenly spread over the file. Rank 0 reads; after every block
  * the others hear that it is alive. */
 static status check_file(writer *w)
 {
@@ -731,7 +765,8 @@ static status count_totals(const writer *w, cohort_totals *out)
     if (!out) return COV_OK;
     if (stat(w->path, &about) != 0) return COV_FAIL(COV_IO, "%s: cannot stat: %s", w->path, strerror(errno));
     *out = (cohort_totals){
-        .studies = w->source->count, .slices = w->slices, .mask_bytes = w->pixels, .file_bytes = about.st_size};
+        .studies = w->source->count, .slices = w->rows[TABLE_SLICE], .lesions = w->rows[TABLE_LESION],
+        .mask_pixels = w->pixels, .file_bytes = about.st_size};
     for (int64_t k = 0; k < w->source->count; k++) {
         out->outcome[w->studies[k].status]++;
         out->reasons[w->studies[k].reason]++;

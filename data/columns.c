@@ -12,8 +12,12 @@
 static const column study_table[] = {STUDY_COLUMNS(X)};
 #undef X
 #define X(field, kind, extent, units, long_name)                                                                       \
-    {#field, COLUMN_##kind, (extent), (units), (long_name), offsetof(slice_record, field)},
+    {#field, COLUMN_##kind, (extent), (units), (long_name), offsetof(slice_row, field)},
 static const column slice_table[] = {SLICE_COLUMNS(X)};
+#undef X
+#define X(field, kind, extent, units, long_name)                                                                       \
+    {#field, COLUMN_##kind, (extent), (units), (long_name), offsetof(lesion_row, field)},
+static const column lesion_table[] = {LESION_COLUMNS(X)};
 #undef X
 #define X(field, kind, extent, units, long_name)                                                                       \
     {#field, COLUMN_##kind, (extent), (units), (long_name), offsetof(gather_record, field)},
@@ -32,11 +36,21 @@ const column *columns_slice(int *count)
     return slice_table;
 }
 
+const column *columns_lesion(int *count)
+{
+    *count = sizeof lesion_table / sizeof lesion_table[0];
+    return lesion_table;
+}
+
 const column *columns_gather(int *count)
 {
     *count = sizeof gather_table / sizeof gather_table[0];
     return gather_table;
 }
+
+const char *columns_mask_name(study_mask m) { return m == STUDY_LESION ? "lesion" : "lung"; }
+hid_t columns_mask_type(study_mask m) { return m == STUDY_LESION ? H5T_STD_U16LE : H5T_STD_U8LE; }
+size_t columns_mask_bytes(study_mask m) { return m == STUDY_LESION ? sizeof(uint16_t) : sizeof(uint8_t); }
 
 size_t column_bytes(const column *c)
 {

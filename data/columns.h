@@ -16,21 +16,21 @@ typedef struct column {
     size_t offset; /* in the record */
 } column;
 
-typedef struct slice_record {
-    int32_t study, z;
-    double position_mm;
-    int32_t lung_px;
-} slice_record;
-
 typedef struct gather_record {
     int64_t duplicate_of;
     char mask_set[32];
-    int64_t mask_row0, slice_row0;
+    int64_t mask_row0, slice_row0, lesion_row0, lesion_rows;
 } gather_record;
 
 const column *columns_study(int *count);  /* of study_row */
-const column *columns_slice(int *count);  /* of slice_record */
+const column *columns_slice(int *count);  /* of slice_row */
+const column *columns_lesion(int *count); /* of lesion_row */
 const column *columns_gather(int *count); /* of gather_record */
+
+/* A mask's dataset: "lung" uint8, "lesion" uint16. The type is one of HDF5's own: not to be closed. */
+const char *columns_mask_name(study_mask m);
+hid_t columns_mask_type(study_mask m);
+size_t columns_mask_bytes(study_mask m);
 
 size_t column_bytes(const column *c); /* a row's */
 /* The type on disk and, hosts being little-endian, in memory. Caller closes with h5_close. */

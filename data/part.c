@@ -59,7 +59,9 @@ static const field head_fields[] = {
     NUMBER_FIELD("cols", I32, cols),
     NUMBER_FIELD("slices", I32, slices),
     NUMBER_FIELD("slice_count", I64, slice_count),
+    NUMBER_FIELD("lesion_rows", I64, lesion_rows),
     NUMBER_FIELD("has_lung", I32, has_lung),
+    NUMBER_FIELD("has_lesion", I32, has_lesion),
 };
 enum { HEAD_FIELDS = sizeof head_fields / sizeof head_fields[0] };
 
@@ -185,6 +187,8 @@ static int head_is_sound(const part_head *h)
     if ((int64_t)h->rows * h->cols > PART_PLANE_LIMIT) return 0;
     if (h->slice_count != 0 && h->slice_count != h->slices) return 0;
     if (h->has_lung != 0 && (h->has_lung != 1 || !h->rows || !h->cols || !h->slices)) return 0;
+    if (h->has_lesion != 0 && (h->has_lesion != 1 || !h->has_lung || !h->slice_count)) return 0;
+    if (h->lesion_rows < 0 || h->lesion_rows > PART_LESIONS_LIMIT || (h->lesion_rows && !h->has_lesion)) return 0;
     return h->key.path[0] != 0 && h->key.unit[0] != 0;
 }
 
@@ -311,6 +315,33 @@ static status check_mask(const part_key *key, const study_result *r)
     return COV_OK;
 }
 
+/* Rows of /lesion by z, and as many pixels of lesion in each slice, all within the lung, as its row and as they say. */
+static status check_lesions(const part_key *key, const study_result *r)
+{
+    size_t plane = (size_t)r->row.rows * (size_t)r->row.cols;
+    int64_t at = 0;
+    if ((r->row.lesion_count >= 0) != (r->lesion != NULL) || (r->lesion_rows != 0) != (r->row.lesion_count > 0))
+        return COV_FAIL(COV_BROKEN, "%s: %d lesions, %lld rows of them, %s mask", key->path, r->row.lesion_count,
+                        (long long)r->lesion_rows, r->lesion ? "a" : "no");
+    for (int64_t z = 0; r->lesion && z < r->row.slices; z++) {
+        const uint16_t *lesion = r->lesion + (size_t)z * plane;
+        const uint8_t *lung = r->lung + (size_t)z * plane;
+        int64_t inside = 0, outside = 0, said = 0;
+        for (size_t k = 0; k < plane; k++) {
+            inside += lesion[k] != 0;
+            outside += lesion[k] != 0 && (!lung[k] || lesion[k] > r->row.lesion_count);
+        }
+        for (; at < r->lesion_rows && r->lesions[at].z == z; at++) said += r->lesions[at].area_px;
+        if (outside || inside != said || inside != r->slices[z].lesion_px)
+            return COV_FAIL(COV_BROKEN, "%s: slice %lld has %lld lesion pixels (%lld of them astray), its row says %d, "
+                                        "rows of its lesions %lld", key->path, (long long)z, (long long)inside,
+                            (long long)outside, r->slices[z].lesion_px, (long long)said);
+    }
+    if (at != r->lesion_rows)
+        return COV_FAIL(COV_BROKEN, "%s: row %lld of the lesions is out of order", key->path, (long long)at);
+    return COV_OK;
+}
+
 /* The head that goes with a result, and the row as it is stored. */
 static status summarise(const part_key *key, const study_result *r, part_head *out, study_row *row)
 {
@@ -322,7 +353,9 @@ static status summarise(const part_key *key, const study_result *r, part_head *o
                        .cols = row->cols,
                        .slices = row->slices,
                        .slice_count = r->slice_count,
-                       .has_lung = r->lung != NULL};
+                       .lesion_rows = r->lesion_rows,
+                       .has_lung = r->lung != NULL,
+                       .has_lesion = r->lesion != NULL};
     char *key_sha = out->key.input_sha256;
     if (!key_sha[0]) memcpy(key_sha, row->input_sha256, SHA256_HEX);
     if (!row->input_sha256[0]) memcpy(row->input_sha256, key_sha, SHA256_HEX);
@@ -333,6 +366,7 @@ static status summarise(const part_key *key, const study_result *r, part_head *o
             COV_BROKEN, "%s: a result that contradicts itself: status %d, reason %d, %d x %d x %d, %lld slice rows",
             key->path, row->status, row->reason, row->slices, row->rows, row->cols, (long long)r->slice_count);
     if (r->lung) COV_TRY(check_mask(key, r));
+    COV_TRY(check_lesions(key, r));
     return COV_OK;
 }
 
@@ -357,53 +391,47 @@ done:
     return s;
 }
 
-static void lung_name(const part_head *h, char out[64]) { snprintf(out, 64, "mask/%dx%d/lung", h->rows, h->cols); }
+static void mask_name(const part_head *h, study_mask m, char out[64])
+{
+    snprintf(out, 64, "mask/%dx%d/%s", h->rows, h->cols, columns_mask_name(m));
+}
 
-static status write_lung(hid_t root, const char *file, const part_head *h, const uint8_t *lung)
+static status write_mask(hid_t root, const char *file, const part_head *h, study_mask m, const void *mask)
 {
     char name[64];
     hid_t dataset = H5I_INVALID_HID;
     int64_t deep = part_chunk_slices(h->rows, h->cols);
     h5_layout layout = {
-        .rank = 3, .dims = {(hsize_t)h->slices, (hsize_t)h->rows, (hsize_t)h->cols}, .deflate = DEFLATE};
+        .rank = 3, .dims = {(hsize_t)h->slices, (hsize_t)h->rows, (hsize_t)h->cols}, .deflate = DEFLATE,
+        .shuffle = columns_mask_bytes(m) > 1};
     status s;
     memcpy(layout.chunk, layout.dims, sizeof layout.chunk);
     if (deep < h->slices) layout.chunk[0] = (hsize_t)deep;
-    lung_name(h, name);
-    COV_GO(h5_create_dataset(root, file, name, H5T_STD_U8LE, &layout, &dataset));
-    COV_GO(h5_rows_write(dataset, file, name, H5T_STD_U8LE, 0, layout.dims[0], lung, H5P_DEFAULT));
+    mask_name(h, m, name);
+    COV_GO(h5_create_dataset(root, file, name, columns_mask_type(m), &layout, &dataset));
+    COV_GO(h5_rows_write(dataset, file, name, columns_mask_type(m), 0, layout.dims[0], mask, H5P_DEFAULT));
 done:
     h5_close(&dataset);
     return s;
 }
 
-static status write_slices(hid_t root, const char *file, const study_result *r)
-{
-    int count;
-    const column *columns = columns_slice(&count);
-    slice_record *records = calloc((size_t)r->slice_count, sizeof *records);
-    if (!records) return COV_FAIL(COV_NOMEM, "%s: no memory for %lld slice rows", file, (long long)r->slice_count);
-    for (int64_t k = 0; k < r->slice_count; k++) {
-        records[k].z = r->slices[k].z;
-        records[k].position_mm = r->slices[k].position_mm;
-        records[k].lung_px = r->slices[k].lung_px;
-    }
-    status s = write_columns(root, file, "slice", columns, count, (hsize_t)r->slice_count, records, sizeof *records);
-    free(records);
-    if (s != COV_OK) status_relay(s, __FILE__, __LINE__);
-    return s;
-}
-
 static status write_image(const char *file, const part_head *h, const study_row *row, const study_result *r)
 {
-    int count;
-    const column *columns = columns_study(&count);
+    int count, slice_count, lesion_count;
+    const column *columns = columns_study(&count), *slice = columns_slice(&slice_count),
+                 *lesion = columns_lesion(&lesion_count);
     hid_t root = H5I_INVALID_HID;
     status s;
     COV_GO(h5_create_file(file, PART_HEAD, &root));
     COV_GO(write_columns(root, file, "study", columns, count, 1, row, sizeof *row));
-    if (r->slice_count) COV_GO(write_slices(root, file, r));
-    if (r->lung) COV_GO(write_lung(root, file, h, r->lung));
+    if (r->slice_count)
+        COV_GO(write_columns(root, file, "slice", slice, slice_count, (hsize_t)r->slice_count, r->slices,
+                             sizeof *r->slices));
+    if (r->lesion_rows)
+        COV_GO(write_columns(root, file, "lesion", lesion, lesion_count, (hsize_t)r->lesion_rows, r->lesions,
+                             sizeof *r->lesions));
+    if (r->lung) COV_GO(write_mask(root, file, h, STUDY_LUNG, r->lung));
+    if (r->lesion) COV_GO(write_mask(root, file, h, STUDY_LESION, r->lesion));
     herr_t closed = H5Fclose(root);
     root = H5I_INVALID_HID;
     H5_GO(COV_IO, file, "close", closed);
@@ -521,40 +549,62 @@ status part_slices(const part *p, slice_row *out)
 {
     int count;
     const column *columns = columns_slice(&count);
-    size_t n = (size_t)p->head.slice_count;
+    hsize_t n = (hsize_t)p->head.slice_count;
     if (n == 0) return COV_OK;
-    slice_record *records = calloc(n, sizeof *records);
-    if (!records) return COV_FAIL(COV_NOMEM, "%s: no memory for %zu slice rows", p->file, n);
-    status s = read_columns(p, "slice", columns, count, n, records, sizeof *records);
-    for (size_t k = 0; s == COV_OK && k < n; k++)
-        out[k] = (slice_row){.z = records[k].z, .position_mm = records[k].position_mm, .lung_px = records[k].lung_px};
-    free(records);
-    if (s != COV_OK) status_relay(s, __FILE__, __LINE__);
-    return s;
+    memset(out, 0, (size_t)n * sizeof *out);
+    COV_TRY(read_columns(p, "slice", columns, count, n, out, sizeof *out));
+    return COV_OK;
 }
 
-status part_lung(const part *p, int64_t z0, int64_t count, uint8_t *out)
+status part_lesions(const part *p, lesion_row *out)
+{
+    int count;
+    const column *columns = columns_lesion(&count);
+    hsize_t n = (hsize_t)p->head.lesion_rows;
+    if (n == 0) return COV_OK;
+    memset(out, 0, (size_t)n * sizeof *out);
+    COV_TRY(read_columns(p, "lesion", columns, count, n, out, sizeof *out));
+    return COV_OK;
+}
+
+status part_mask(const part *p, study_mask which, int64_t z0, int64_t count, void *out)
 {
     char name[64];
     hid_t dataset = H5I_INVALID_HID;
     h5_layout layout;
     const part_head *h = &p->head;
     status s;
-    lung_name(h, name);
-    if (!h->has_lung || z0 < 0 || count < 0 || z0 > h->slices - count)
-        return COV_FAIL(COV_BROKEN, "%s: slices %lld + %lld of a lung mask of %d", p->file, (long long)z0,
-                        (long long)count, h->slices);
+    mask_name(h, which, name);
+    if (!(which == STUDY_LESION ? h->has_lesion : h->has_lung) || z0 < 0 || count < 0 || z0 > h->slices - count)
+        return COV_FAIL(COV_BROKEN, "%s: slices %lld + %lld of a mask of %d, %s", p->file, (long long)z0,
+                        (long long)count, h->slices, name);
     COV_GO(h5_open_dataset(p->root, p->file, name, &dataset, &layout));
-    COV_GO(h5_check_type(dataset, p->file, name, H5T_STD_U8LE));
+    COV_GO(h5_check_type(dataset, p->file, name, columns_mask_type(which)));
     if (layout.rank != 3 || layout.dims[0] != (hsize_t)h->slices || layout.dims[1] != (hsize_t)h->rows ||
         layout.dims[2] != (hsize_t)h->cols) {
         s = COV_FAIL(COV_FORMAT, "%s: %s: not of the size that the head says", p->file, name);
         goto done;
     }
-    COV_GO(h5_rows_read(dataset, p->file, name, H5T_STD_U8LE, (hsize_t)z0, (hsize_t)count, out));
+    COV_GO(h5_rows_read(dataset, p->file, name, columns_mask_type(which), (hsize_t)z0, (hsize_t)count, out));
 done:
     h5_close(&dataset);
     return s;
+}
+
+/* Room for what the head promises. The product is bounded: head_is_sound. */
+static status result_room(const char *file, const part_head *h, study_result *r)
+{
+    size_t voxels = (size_t)h->rows * (size_t)h->cols * (size_t)h->slices;
+    r->slice_count = h->slice_count;
+    r->lesion_rows = h->lesion_rows;
+    if (h->slice_count) r->slices = calloc((size_t)h->slice_count, sizeof *r->slices);
+    if (h->lesion_rows) r->lesions = calloc((size_t)h->lesion_rows, sizeof *r->lesions);
+    if (h->has_lung) r->lung = malloc(voxels);
+    if (h->has_lesion) r->lesion = malloc(voxels * sizeof *r->lesion);
+    if ((h->slice_count && !r->slices) || (h->lesion_rows && !r->lesions) || (h->has_lung && !r->lung) ||
+        (h->has_lesion && !r->lesion))
+        return COV_FAIL(COV_NOMEM, "%s: no memory for its %zu voxels", file, voxels);
+    return COV_OK;
 }
 
 status part_read(const char *file, part_key *key, study_result *result)
@@ -566,23 +616,11 @@ status part_read(const char *file, part_key *key, study_result *result)
     const part_head *h = &p->head;
     if (key) *key = h->key;
     COV_GO(part_row(p, &result->row));
-    if (h->slice_count) {
-        result->slices = calloc((size_t)h->slice_count, sizeof *result->slices);
-        if (!result->slices) {
-            s = COV_FAIL(COV_NOMEM, "%s: no memory for the slices", file);
-            goto done;
-        }
-        result->slice_count = h->slice_count;
-        COV_GO(part_slices(p, result->slices));
-    }
-    if (h->has_lung) { /* the product is bounded: head_is_sound */
-        result->lung = malloc((size_t)h->rows * (size_t)h->cols * (size_t)h->slices);
-        if (!result->lung) {
-            s = COV_FAIL(COV_NOMEM, "%s: no memory for the mask", file);
-            goto done;
-        }
-        COV_GO(part_lung(p, 0, h->slices, result->lung));
-    }
+    COV_GO(result_room(file, h, result));
+    COV_GO(part_slices(p, result->slices));
+    COV_GO(part_lesions(p, result->lesions));
+    if (h->has_lung) COV_GO(part_mask(p, STUDY_LUNG, 0, h->slices, result->lung));
+    if (h->has_lesion) COV_GO(part_mask(p, STUDY_LESION, 0, h->slices, result->lesion));
 done:
     part_close(&p);
     if (s != COV_OK) study_result_free(result);

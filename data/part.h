@@ -12,10 +12,11 @@
 
 enum {
     PART_UNIT = 32,
-    PART_SCHEMA = 1,
+    PART_SCHEMA = 2,
     PART_HEAD = 4096,
     PART_PLANE_LIMIT = 1 << 28,
-    PART_SLICES_LIMIT = 1 << 20 /* pixels a slice, slices a study */
+    PART_SLICES_LIMIT = 1 << 20, /* pixels a slice, slices a study */
+    PART_LESIONS_LIMIT = 1 << 26 /* rows of /lesion */
 };
 #define PART_WHOLE_STUDY "study" /* the unit of a part that holds a whole study */
 
@@ -37,7 +38,8 @@ typedef struct part_head {
     int32_t status, reason;
     int32_t rows, cols, slices; /* canonical; 0 if the header was never read */
     int64_t slice_count;        /* rows of /slice; slices, or 0 */
-    int has_lung;
+    int64_t lesion_rows;        /* rows of /lesion */
+    int32_t has_lung, has_lesion;
     char sha256[SHA256_HEX]; /* of the part's bytes after the first line, which holds it */
 } part_head;
 
@@ -60,9 +62,10 @@ int part_key_matches(const part_key *have, const part_key *want, int verify);
 /* "<folder>/xx/<64 hex digits>.h5"; COV_USAGE if it does not fit. */
 status part_name(const char *folder, const part_key *key, char *out, size_t room);
 
-/* Commits a result (borrowed) under `folder` (made where missing). result->row.rows, cols, slices give the mask's
- * shape; slice_count must be 0 or row.slices; row.status must be the outcome of row.reason. input_sha256 of key and row
- * are one value: where one is empty, the other is stored for both. COV_BROKEN on a result that contradicts itself. */
+/* Commits a result (borrowed) under `folder` (made where missing). result->row.rows, cols, slices give the masks'
+ * shape; slice_count must be 0 or row.slices; row.status must be the outcome of row.reason; slices, lesions and masks
+ * must count the same pixels. input_sha256 of key and row are one value: where one is empty, the other is stored for
+ * both. COV_BROKEN on a result that contradicts itself. */
 status part_write(const char *folder, const part_key *key, const study_result *result);
 /* Reads and verifies a whole part. key may be NULL. Caller frees result with study_result_free.
  * COV_FORMAT: not a part, damaged, or it contradicts itself. */
@@ -89,5 +92,7 @@ void part_close(part **p);
 const part_head *part_head_of(const part *p); /* borrowed */
 status part_row(const part *p, study_row *out);
 status part_slices(const part *p, slice_row *out);                        /* head.slice_count rows */
-status part_lung(const part *p, int64_t z0, int64_t count, uint8_t *out); /* (count, rows, cols) */
+status part_lesions(const part *p, lesion_row *out);                      /* head.lesion_rows rows */
+/* (count, rows, cols): uint8_t of STUDY_LUNG, uint16_t of STUDY_LESION. */
+status part_mask(const part *p, study_mask which, int64_t z0, int64_t count, void *out);
 #endif

@@ -57,13 +57,15 @@ static status describe_quality(hid_t dataset, const char *file)
 
 static status describe(hid_t dataset, const char *file, const column *c)
 {
-    static const int32_t outcomes[] = {OUTCOME_DONE, OUTCOME_SKIPPED, OUTCOME_FAILED};
+    static const int32_t outcomes[] = {OUTCOME_DONE, OUTCOME_SKIPPED, OUTCOME_FAILED}, periods[] = {-1, 0, 1, 2, 3};
     if (c->units[0]) COV_TRY(h5_put_text(dataset, file, "units", c->units));
     COV_TRY(h5_put_text(dataset, file, "long_name", c->long_name));
     if (strcmp(c->name, "status") == 0)
         COV_TRY(put_flags(dataset, file, "flag_values", outcomes, 3, "done skipped failed"));
     if (strcmp(c->name, "reason") == 0) COV_TRY(describe_reasons(dataset, file));
     if (strcmp(c->name, "qc_flags") == 0) COV_TRY(describe_quality(dataset, file));
+    if (strcmp(c->name, "period") == 0)
+        COV_TRY(put_flags(dataset, file, "flag_values", periods, 5, "unknown healthy early advanced severe"));
     return COV_OK;
 }
 
@@ -141,15 +143,15 @@ done:
     return s;
 }
 
-static status create_slices(hid_t root, const char *file, const schema *what)
+/* /slice and /lesion: rows that belong to a study, whose first column says to which. */
+static status create_rows(hid_t root, const char *file, const char *group, const column *columns, int count, int64_t rows)
 {
-    int count, used = 0;
-    const column *columns = columns_slice(&count);
+    int used = 0;
     status s;
     h5_use *uses = calloc((size_t)count, sizeof *uses);
     if (!uses) return COV_FAIL(COV_NOMEM, "%s: no memory for its columns", file);
-    COV_GO(create_columns(root, file, "slice", columns, count, what->slices, SCHEMA_SLICE_ROWS, uses, &used));
-    COV_GO(attach_first(file, "slice", uses, used)); /* the first column is study */
+    COV_GO(create_columns(root, file, group, columns, count, rows, SCHEMA_SLICE_ROWS, uses, &used));
+    COV_GO(attach_first(file, group, uses, used));
 done:
     close_uses(uses, used);
     return s;
@@ -157,9 +159,21 @@ done:
 
 /* ---------------------------------------------------------------- masks */
 
-static status create_set(hid_t root, const char *file, const schema_set *set)
+static status describe_mask(hid_t dataset, const char *file, study_mask m)
 {
     static const uint8_t labels[] = {0, 1, 2};
+    if (m == STUDY_LESION) {
+        COV_TRY(h5_put_text(dataset, file, "long_name", "0, or the lesion_id, on the study's canonical grid"));
+        return COV_OK;
+    }
+    COV_TRY(h5_put_text(dataset, file, "long_name", "lung mask on the study's canonical grid"));
+    COV_TRY(h5_put_array(dataset, file, "flag_values", H5T_STD_U8LE, 3, labels));
+    COV_TRY(h5_put_text(dataset, file, "flag_meanings", "background right left"));
+    return COV_OK;
+}
+
+static status create_set(hid_t root, const char *file, const schema_set *set)
+{
     column study = {"study", COLUMN_I32, 1, "", "row of /study that the mask row belongs to, -1 for padding", 0};
     char group[COHORT_SET + 8], name[NAME_ROOM];
     h5_layout layout = {.rank = 3,
@@ -170,15 +184,15 @@ static status create_set(hid_t root, const char *file, const schema_set *set)
     int used = 0;
     status s;
     snprintf(group, sizeof group, "mask/%s", set->name);
-    snprintf(name, sizeof name, "%s/lung", group);
-    h5_use *uses = calloc(2, sizeof *uses);
+    h5_use *uses = calloc(1 + STUDY_MASKS, sizeof *uses);
     if (!uses) return COV_FAIL(COV_NOMEM, "%s: no memory for its masks", file);
     COV_GO(create_columns(root, file, group, &study, 1, set->slices, SCHEMA_SLICE_ROWS, uses, &used));
-    COV_GO(h5_create_dataset(root, file, name, H5T_STD_U8LE, &layout, &uses[used].dataset));
-    hid_t lung = uses[used++].dataset;
-    COV_GO(h5_put_text(lung, file, "long_name", "lung mask on the study's canonical grid"));
-    COV_GO(h5_put_array(lung, file, "flag_values", H5T_STD_U8LE, 3, labels));
-    COV_GO(h5_put_text(lung, file, "flag_meanings", "background right left"));
+    for (int m = 0; m < (set->lesion ? STUDY_MASKS : STUDY_LESION); m++) {
+        snprintf(name, sizeof name, "%s/%s", group, columns_mask_name((study_mask)m));
+        layout.shuffle = columns_mask_bytes((study_mask)m) > 1;
+        COV_GO(h5_create_dataset(root, file, name, columns_mask_type((study_mask)m), &layout, &uses[used].dataset));
+        COV_GO(describe_mask(uses[used++].dataset, file, (study_mask)m));
+    }
     COV_GO(attach_first(file, "slice", uses, used));
 done:
     close_uses(uses, used);
@@ -215,11 +229,14 @@ static status put_attributes(hid_t root, const char *file, const schema *what)
 status schema_create(const char *file, const schema *what)
 {
     hid_t root = H5I_INVALID_HID;
+    int slice_count, lesion_count;
+    const column *slice = columns_slice(&slice_count), *lesion = columns_lesion(&lesion_count);
     status s;
     COV_GO(h5_create_file(file, 0, &root));
     COV_GO(put_attributes(root, file, what));
     COV_GO(create_studies(root, file, what));
-    COV_GO(create_slices(root, file, what));
+    COV_GO(create_rows(root, file, "slice", slice, slice_count, what->slices));
+    COV_GO(create_rows(root, file, "lesion", lesion, lesion_count, what->lesions));
     for (int k = 0; k < what->set_count; k++) COV_GO(create_set(root, file, &what->sets[k]));
     herr_t closed = H5Fclose(root);
     root = H5I_INVALID_HID;

@@ -7,9 +7,9 @@
 
 #define SCHEMA_NAME "covpipe-cohort-1"
 enum {
-    SCHEMA_VERSION = 1,
+    SCHEMA_VERSION = 2,        /* 1 had no lesions */
     SCHEMA_STUDY_ROWS = 1024,  /* rows in a chunk of /study: also what one rank fills at a time */
-    SCHEMA_SLICE_ROWS = 65536, /* the same of /slice */
+    SCHEMA_SLICE_ROWS = 65536, /* the same of /slice and /lesion */
     SCHEMA_TEXT_LIMIT = 60000  /* bytes in an attribute */
 };
 
@@ -18,10 +18,11 @@ typedef struct schema_set { /* masks of one size */
     int64_t rows, cols;
     int64_t chunk;  /* slices in a chunk */
     int64_t slices; /* of the dataset: a multiple of chunk */
+    int lesion;     /* some study of this size was looked at for lesions: there is a lesion mask, too */
 } schema_set;
 
 typedef struct schema {
-    int64_t studies, slices;
+    int64_t studies, slices, lesions;
     int set_count;
     const schema_set *sets;
     int extra_count;

@@ -41,7 +41,7 @@ static status export_study(cohort *c, int64_t k, const char *folder, char *path,
     volume_header h = header_of(&row);
     if (!native_fits(&h)) { s = COV_FAIL(COV_FORMAT, "study %s: its stored grid does not fit its mask of %d x %d x %d", row.id, row.cols, row.rows, row.slices); goto done; }
     if (strchr(row.id, '/') || row.id[0] == '.') { s = COV_FAIL(COV_FORMAT, "study id %s is no file name", row.id); goto done; }
-    COV_GO(cohort_mask(c, k, &canonical));
+    COV_GO(cohort_lung(c, k, &canonical));
     native = malloc((size_t)(h.nx * h.ny * h.nz));
     if (!native) { s = COV_FAIL(COV_NOMEM, "no memory for the mask of %s", row.id); goto done; }
     volume_to_native(&h, canonical, native, 1);

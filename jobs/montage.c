@@ -78,7 +78,7 @@ static status montage_study(const options *o, cohort *c, int64_t k, const char *
     char path[PATH_ROOM];
     status s;
     COV_GO(cohort_row(c, k, &row));
-    COV_GO(cohort_mask(c, k, &lung));
+    COV_GO(cohort_lung(c, k, &lung));
     if ((size_t)snprintf(path, sizeof path, "%s/%s", root, row.path) >= sizeof path) { s = COV_FAIL(COV_USAGE, "%s/%s: the path is too long", root, row.path); goto done; }
     COV_GO(read_image(path, &row, &hu));
     if (strchr(row.id, '/') || row.id[0] == '.') { s = COV_FAIL(COV_FORMAT, "study id %s is no file name", row.id); goto done; }

@@ -29,6 +29,8 @@ static void check_at(int good, const char *what, int line)
 #define OK(call) check_at((call) == COV_OK, #call, __LINE__)
 
 /* Study k: sizes, outcomes and duplicates of every kind, the same on every rank without talking. */
+static void add_lesions(study_result *r, int k);
+
 static study_result study(int k)
 {
     study_result r = {0};
@@ -64,8 +66,34 @@ static study_result study(int k)
             r.lung[(size_t)z * plane + i] = v;
             r.slices[z].lung_px += v != 0;
         }
+        for (int p = 0; p < STUDY_PERIODS; p++) r.slices[z].period_probability[p] = 0.125 * p + z;
     }
+    add_lesions(&r, k);
     return r;
+}
+
+/* A new row wherever the label of neighbouring lung pixels changes; some studies have none, and of every seventh none were
+ * looked for, beside others of the same size. */
+static void add_lesions(study_result *r, int k)
+{
+    int64_t plane = (int64_t)r->row.rows * r->row.cols;
+    if (k % 7 == 3) return;
+    r->lesion = calloc((size_t)(r->row.slices * plane), sizeof *r->lesion);
+    r->lesions = calloc(3 * (size_t)r->row.slices, sizeof *r->lesions);
+    r->row.lesion_count = k % 7 == 2 ? 0 : 3;
+    r->row.tiny_count = k % 3;
+    r->row.lesion_ml = 0.5 * k;
+    for (int32_t z = 0; r->row.lesion_count && z < r->row.slices; z++)
+        for (int32_t id = 1; id <= 3; id++) {
+            lesion_row l = {.z = z, .lesion_id = id, .box_yxyx = {id, z, 40, 41}, .score = 0.25 * id, .mean_hu = -z, .period = id};
+            for (int64_t i = z * plane; i < (z + 1) * plane; i++) {
+                if (!r->lung[i] || i % 11 != id) continue;
+                r->lesion[i] = (uint16_t)id;
+                l.area_px++;
+            }
+            r->slices[z].lesion_px += l.area_px;
+            r->lesions[r->lesion_rows++] = l;
+        }
 }
 
 static void write_parts(void)
@@ -131,6 +159,8 @@ static void compare_study(cohort *c, int k)
     cohort_place place;
     slice_row *slices = NULL;
     uint8_t *lung = NULL;
+    uint16_t *lesion = NULL;
+    lesion_row *lesions = NULL;
     int64_t count, found;
     OK(cohort_row(c, k, &row));
     CHECK(memcmp(&row, &want.row, sizeof row) == 0);
@@ -140,17 +170,31 @@ static void compare_study(cohort *c, int k)
     CHECK(count == want.slice_count);
     for (int64_t z = 0; z < count && z < want.slice_count; z++)
         CHECK(slices[z].z == want.slices[z].z && slices[z].lung_px == want.slices[z].lung_px &&
+              slices[z].lesion_px == want.slices[z].lesion_px && slices[z].study == k &&
+              slices[z].period_probability[3] == want.slices[z].period_probability[3] &&
               slices[z].position_mm == want.slices[z].position_mm);
+    OK(cohort_lesions(c, k, &lesions, &count));
+    CHECK(count == want.lesion_rows && place.lesion_rows == count && (place.lesion_row0 >= 0) == (count > 0));
+    for (int64_t i = 0; i < count && i < want.lesion_rows; i++) {
+        want.lesions[i].study = k;
+        CHECK(memcmp(&lesions[i], &want.lesions[i], sizeof lesions[i]) == 0);
+    }
+    if (want.lesion) {
+        OK(cohort_lesion(c, k, &lesion));
+        CHECK(lesion && memcmp(lesion, want.lesion, (size_t)row.slices * (size_t)row.rows * (size_t)row.cols * sizeof *lesion) == 0);
+    } else CHECK(cohort_lesion(c, k, &lesion) == COV_USAGE);
     if (want.lung) {
-        OK(cohort_mask(c, k, &lung));
+        OK(cohort_lung(c, k, &lung));
         CHECK(lung && memcmp(lung, want.lung, (size_t)row.slices * (size_t)row.rows * (size_t)row.cols) == 0);
         CHECK(place.mask_row0 % part_chunk_slices(row.rows, row.cols) == 0);
     } else {
-        CHECK(cohort_mask(c, k, &lung) == COV_USAGE);
+        CHECK(cohort_lung(c, k, &lung) == COV_USAGE);
         CHECK(place.mask_row0 == -1 && place.mask_set[0] == 0);
     }
     OK(cohort_find(c, row.id, &found));
     CHECK(found == k);
+    free(lesions);
+    free(lesion);
     free(slices);
     free(lung);
     study_result_free(&want);
@@ -193,7 +237,7 @@ static void ranks_together_write_what_the_parts_hold(void)
     CHECK(totals.studies == STUDIES);
     CHECK(totals.outcome[OUTCOME_DONE] + totals.outcome[OUTCOME_SKIPPED] + totals.outcome[OUTCOME_FAILED] == STUDIES);
     CHECK(totals.reasons[REASON_NOT_CT] == 2 && totals.reasons[REASON_TRUNCATED] == 2);
-    CHECK(w.calls > 3 && w.last == w.total && w.total == totals.mask_bytes);
+    CHECK(w.calls > 3 && w.last == w.total && w.total == totals.mask_pixels);
     if (rank == 0) compare_all(out_world);
 }
 
@@ -205,8 +249,8 @@ static void one_rank_alone_writes_the_same_datasets(void)
     fill_inputs(&in);
     if (rank == 0) {
         OK(cohort_write(MPI_COMM_SELF, out_alone, &in.source, NULL));
-        const char *const groups[] = {"/study", "/slice", "/mask"};
-        for (int k = 0; k < 3 && system("h5diff --version >/dev/null 2>&1") == 0; k++) {
+        const char *const groups[] = {"/study", "/slice", "/lesion", "/mask"};
+        for (int k = 0; k < 4 && system("h5diff --version >/dev/null 2>&1") == 0; k++) {
             snprintf(command, sizeof command, "h5diff %s %s %s %s", out_world, out_alone, groups[k], groups[k]);
             CHECK(system(command) == 0);
         }

@@ -57,6 +57,23 @@ static part_key key_of(const char *path)
     return key;
 }
 
+/* Two lesions: the first two pixels of lung in every slice are one each. */
+static void add_lesions(study_result *r)
+{
+    int64_t plane = (int64_t)r->row.rows * r->row.cols;
+    r->lesion = calloc((size_t)(r->row.slices * plane), sizeof *r->lesion);
+    r->lesions = calloc(2 * (size_t)r->row.slices, sizeof *r->lesions);
+    for (int32_t z = 0; z < r->row.slices; z++)
+        for (int64_t i = z * plane, id = 1; i < (z + 1) * plane && id < 3; i++) {
+            if (!r->lung[i]) continue;
+            r->slices[z].lesion_px++;
+            r->lesions[r->lesion_rows++] = (lesion_row){.z = z, .lesion_id = (int32_t)id, .box_yxyx = {z, 2, 3, 4}, .score = 0.5 + z,
+                                                        .area_px = 1, .area_mm2 = 0.25 * z, .mean_hu = -z, .tiny = z % 2, .period = z % 4};
+            r->lesion[i] = (uint16_t)id++;
+        }
+    if (!r->lesion_rows) r->row.lesion_count = 0;
+}
+
 /* Everything in the row differs from every other field, so that swapped columns show. */
 static study_result result_of(const char *path, int slices, int rows, int cols)
 {
@@ -75,6 +92,15 @@ static study_result result_of(const char *path, int slices, int rows, int cols)
     r.row.lung_ml = 4000.5;
     r.row.lung_right_ml = 2100.25;
     r.row.lung_left_ml = 1900.25;
+    r.row.lesion_ml = 60.75;
+    r.row.lesion_right_ml = 40.5;
+    r.row.lesion_left_ml = 20.25;
+    r.row.involvement_percent = 1.5;
+    r.row.lesion_count = 2;
+    r.row.tiny_count = 1;
+    r.row.period = 2;
+    for (int k = 0; k < STUDY_PERIODS; k++) r.row.period_probability[k] = 0.1 * (k + 1);
+    r.row.suspicion = 0.875;
     r.row.qc_flags = 5;
     r.row.rank = 3;
     r.slice_count = slices;
@@ -88,7 +114,9 @@ static study_result result_of(const char *path, int slices, int rows, int cols)
         }
         r.slices[z].z = z;
         r.slices[z].position_mm = 2.5 * z - 100;
+        for (int k = 0; k < STUDY_PERIODS; k++) r.slices[z].period_probability[k] = z + 0.25 * k;
     }
+    add_lesions(&r);
     return r;
 }
 
@@ -109,8 +137,13 @@ static void a_part_gives_back_exactly_what_was_written(void **state)
         assert_int_equal(got.slices[z].z, z);
         assert_true(got.slices[z].position_mm == r.slices[z].position_mm);
         assert_int_equal(got.slices[z].lung_px, r.slices[z].lung_px);
+        assert_int_equal(got.slices[z].lesion_px, r.slices[z].lesion_px);
+        assert_memory_equal(got.slices[z].period_probability, r.slices[z].period_probability, STUDY_PERIODS * sizeof(double));
     }
     assert_memory_equal(got.lung, r.lung, 37 * 40 * 50);
+    assert_memory_equal(got.lesion, r.lesion, 37 * 40 * 50 * sizeof *r.lesion);
+    assert_int_equal(got.lesion_rows, 74);
+    assert_memory_equal(got.lesions, r.lesions, 74 * sizeof *r.lesions);
     study_result_free(&got);
     study_result_free(&r);
 }
@@ -129,10 +162,15 @@ static void a_large_mask_can_be_read_piecewise_across_chunks(void **state)
     ok(part_write(parts, &key, &r));
     ok(part_name(parts, &key, file, sizeof file));
     ok(part_open(file, 1, &p));
-    ok(part_lung(p, 12, 7, piece));
+    ok(part_mask(p, STUDY_LUNG, 12, 7, piece));
     assert_memory_equal(piece, r.lung + (size_t)12 * 512 * 512, 7 * 512 * 512);
-    assert_int_equal(part_lung(p, 13, 7, piece), COV_BROKEN);
-    assert_int_equal(part_lung(p, -1, 1, piece), COV_BROKEN);
+    assert_int_equal(part_mask(p, STUDY_LUNG, 13, 7, piece), COV_BROKEN);
+    assert_int_equal(part_mask(p, STUDY_LUNG, -1, 1, piece), COV_BROKEN);
+    uint16_t *labels = malloc(2 * 512 * 512 * sizeof *labels);
+    ok(part_mask(p, STUDY_LESION, 15, 2, labels));
+    assert_memory_equal(labels, r.lesion + (size_t)15 * 512 * 512, 2 * 512 * 512 * sizeof *labels);
+    assert_int_equal(part_mask(p, STUDY_LESION, 18, 2, labels), COV_BROKEN);
+    free(labels);
     part_close(&p);
     assert_null(p);
     free(piece);
@@ -158,8 +196,11 @@ static void a_skipped_study_is_a_part_without_slices_or_mask(void **state)
     assert_int_equal(head.status, OUTCOME_SKIPPED);
     assert_int_equal(head.reason, REASON_NOT_CT);
     assert_int_equal(head.has_lung, 0);
+    assert_int_equal(head.has_lesion, 0);
     ok(part_read(file, NULL, &got));
     assert_null(got.lung);
+    assert_null(got.lesion);
+    assert_int_equal(got.row.lesion_count, -1);
     assert_null(got.slices);
     assert_string_equal(got.row.detail, r.row.detail);
     assert_true(isnan(got.row.lung_ml));
@@ -184,6 +225,33 @@ static void one_digest_of_the_input_serves_key_and_row(void **state)
     }
 }
 
+static void contradicting_lesions_are_refused(const char *parts, const part_key *key, study_result *r)
+{
+    uint16_t *lesion = r->lesion;
+    r->lesion = NULL; /* counted, but no mask */
+    assert_int_equal(part_write(parts, key, r), COV_BROKEN);
+    r->lesion = lesion;
+    r->slices[1].lesion_px++;
+    assert_int_equal(part_write(parts, key, r), COV_BROKEN);
+    r->slices[1].lesion_px--;
+    r->lesions[2].area_px++;
+    assert_int_equal(part_write(parts, key, r), COV_BROKEN);
+    r->lesions[2].area_px--;
+    r->lesions[2].z = 2; /* out of order */
+    assert_int_equal(part_write(parts, key, r), COV_BROKEN);
+    r->lesions[2].z = 1;
+    r->row.lesion_count = 1; /* the mask has a lesion 2 */
+    assert_int_equal(part_write(parts, key, r), COV_BROKEN);
+    r->row.lesion_count = 2;
+    for (size_t i = 0; i < 64; i++) {
+        if (r->lung[i]) continue;
+        for (size_t k = 0; k < 64; k++) /* a lesion outside the lung */
+            if (lesion[k] == 1) { lesion[k] = 0; lesion[i] = 1; break; }
+        assert_int_equal(part_write(parts, key, r), COV_BROKEN);
+        break;
+    }
+}
+
 static void a_result_that_contradicts_itself_is_refused_and_leaves_nothing(void **state)
 {
     (void)state;
@@ -203,6 +271,7 @@ static void a_result_that_contradicts_itself_is_refused_and_leaves_nothing(void 
     r.lung[17] = 3;
     assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
     r.lung[17] = 2;
+    contradicting_lesions_are_refused(parts, &key, &r);
     r.row.input_sha256[0] = 'b';
     assert_int_equal(part_write(parts, &key, &r), COV_BROKEN);
     r.row.input_sha256[0] = 'a';

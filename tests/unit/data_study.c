@@ -50,11 +50,18 @@ static void write_part(int k)
         r.slice_count = 5;
         r.slices = calloc(5, sizeof *r.slices);
         r.lung = calloc(5, 96 * 96);
+        r.lesion = calloc(5 * 96 * 96, sizeof *r.lesion);
+        r.row.lesion_count = 1;
+        r.lesion_rows = 1;
+        r.lesions = calloc(1, sizeof *r.lesions);
+        r.lesions[0] = (lesion_row){.z = 4, .lesion_id = 1, .area_px = 40};
         for (int z = 0; z < 5; z++) {
             r.slices[z].z = z;
             r.slices[z].lung_px = 100 * z + k;
+            r.slices[z].lesion_px = z == 4 ? 40 : 0;
             memset(r.lung + (size_t)z * 96 * 96, 1, (size_t)(100 * z + k));
         }
+        for (int i = 0; i < 40; i++) r.lesion[4 * 96 * 96 + i] = 1;
     }
     ok(part_write(where, &key, &r));
     ok(part_name(where, &key, parts[k], sizeof parts[k]));
@@ -163,6 +170,7 @@ static void formats_documents_every_column_reason_and_flag_exactly(void **state)
     STUDY_COLUMNS(X)
     GATHER_COLUMNS(X)
     SLICE_COLUMNS(X)
+    LESION_COLUMNS(X)
 #undef X
 #define X(code, number, outcome, text)                                                                                 \
     snprintf(line, sizeof line, "| `%s` | %d | %s | %s |\n", #code, number, #outcome, text);                           \
@@ -218,7 +226,7 @@ static void a_kill_at_any_moment_of_gather_leaves_the_old_file_or_the_new_one(vo
             ok(cohort_row(c, k, &row));
             assert_true(row.lung_ml == (double)k);
             if (k % 4 == 3) continue;
-            ok(cohort_mask(c, k, &lung));
+            ok(cohort_lung(c, k, &lung));
             assert_true(lung[4 * 96 * 96 + 399 + k] == 1 && lung[4 * 96 * 96 + 400 + k] == 0);
             free(lung);
         }
@@ -266,7 +274,7 @@ static int read_all(const char *from)
         for (int64_t z = 0; z < count; z++) different |= slices[z].lung_px != 100 * z + k;
         free(slices);
         if (k % 4 == 3) continue;
-        if (cohort_mask(c, k, &lung) != COV_OK) return 1;
+        if (cohort_lung(c, k, &lung) != COV_OK) return 1;
         for (int z = 0; z < row.slices && !different; z++)
             for (int i = 0; i < 96 * 96; i++) different |= lung[z * 96 * 96 + i] != (i < 100 * z + k);
         free(lung);
