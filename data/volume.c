@@ -213,3 +213,13 @@ void volume_histogram_stats(const volume_histogram *g, volume_stats *out)
     out->share_lowest = (double)first / (double)total;
     out->share_highest = (double)last / (double)total;
 }
+
+void volume_extent(const volume *v, int64_t z, int64_t *rows, int64_t *cols)
+{
+    const int16_t *slice = v->hu + z * v->head.ny * v->head.nx;
+    *rows = v->head.ny;
+    *cols = v->head.nx;
+    if (!v->head.isolated) return;
+    while (*cols > 0 && slice[*cols - 1] == VOLUME_OUTSIDE) --*cols;
+    while (*rows > 0 && slice[(*rows - 1) * v->head.nx] == VOLUME_OUTSIDE) --*rows;
+}
