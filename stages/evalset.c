@@ -118,7 +118,7 @@ status evalset_read(const evalset_entry *e, evalset_study *out)
         if (!out->v.lesion && !(out->v.lesion = calloc(voxels(&out->v.ct.head), 1))) COV_GO(COV_FAIL(COV_NOMEM, "no memory for case %s", e->id));
     }
     out->patient = e->patient;
-    out->isolated = e->isolated;
+    out->isolated = out->v.ct.head.isolated = e->isolated;
     out->scale_known = !e->isolated;
     out->period = e->rows->period;
     snprintf(out->id, sizeof out->id, "%s", e->id);

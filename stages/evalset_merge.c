@@ -142,7 +142,7 @@ static status merge_patient(const pool_slice *const *slices, int64_t n, uint64_t
     const size_t area = (size_t)SIDE * SIDE;
     COV_TRY(evalset_make(SIDE, SIDE, samples, slices[0]->has_lung, out));
     out->patient = slices[0]->patient;
-    out->isolated = 1;
+    out->isolated = out->v.ct.head.isolated = 1;
     snprintf(out->id, sizeof out->id, "%.110s merged", slices[0]->patient);
     for (int64_t k = 0; k < samples; k++) {
         rng r = rng_start(seed, (uint64_t)k);

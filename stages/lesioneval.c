@@ -2,7 +2,7 @@
  * map of scores a slice, so they cannot disagree. */
 #include "stages/lesioneval.h"
 
-#include "base/size.h"
+#include "stages/lesionpost.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -60,6 +60,7 @@ typedef struct room { /* of one slice */
     region *truth, *found;
     float *score;
     int64_t truths, founds;
+    double found_score; /* sum over the pixels found, of the whole study */
 } room;
 
 static status boxes_of(const findings *f, int64_t z, room *r)
@@ -116,7 +117,10 @@ static status score_slice(const lesioneval_input *in, int64_t z, room *r, uint8_
     const volume_header *h = &in->study->v.ct.head;
     size_t n = (size_t)h->nx * (size_t)h->ny, at = (size_t)z * n;
     lesioneval_scores(in->found, z, h->ny, h->nx, r->scores);
-    for (size_t i = 0; i < n; i++) mask[at + i] = r->scores[i] >= 0 && r->scores[i] >= in->threshold;
+    for (size_t i = 0; i < n; i++) {
+        mask[at + i] = r->scores[i] >= 0 && r->scores[i] >= in->threshold;
+        if (mask[at + i]) r->found_score += (double)r->scores[i];
+    }
     score_pixels(in, z, r, mask, out);
     COV_TRY(regions_find(in->study->v.lesion + at, h->ny, h->nx, r->labels, &r->truth, &r->truths));
     COV_TRY(boxes_of(in->found, z, r));
@@ -158,7 +162,7 @@ status lesioneval_score(const lesioneval_input *in, uint8_t *mask, lesioneval_ro
     const volume_header *h = &in->study->v.ct.head;
     size_t area = (size_t)h->nx * (size_t)h->ny, n = area * (size_t)h->nz;
     room r = {.scores = malloc(area * sizeof *r.scores), .labels = malloc(area * sizeof *r.labels)};
-    *out = (lesioneval_row){.patient = in->study->patient, .isolated = in->study->isolated, .slices = h->nz, .suspicion = in->suspicion};
+    *out = (lesioneval_row){.patient = in->study->patient, .isolated = in->study->isolated, .slices = h->nz};
     out->slice_dice = malloc((size_t)h->nz * sizeof *out->slice_dice);
     snprintf(out->id, sizeof out->id, "%s", in->study->id);
     if (!r.scores || !r.labels || !out->slice_dice) COV_GO(COV_FAIL(COV_NOMEM, "no memory to score %s", out->id));
@@ -172,6 +176,8 @@ status lesioneval_score(const lesioneval_input *in, uint8_t *mask, lesioneval_ro
     for (size_t i = 0; i < n; i++) out->lung_px += !in->lung || in->lung[i];
     out->truth_percent = out->lung_px ? 100.0 * (double)out->whole.truth / (double)out->lung_px : NAN;
     out->found_percent = out->lung_px ? 100.0 * (double)out->whole.found / (double)out->lung_px : NAN;
+    out->suspicion = lesionpost_suspicion(out->whole.found ? r.found_score / (double)out->whole.found : 0, out->found_percent);
+    if (!out->lung_px) out->suspicion = NAN;
     score_detection(out, in->threshold);
     COV_GO(score_volume(in, mask, out));
 done:

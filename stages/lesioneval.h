@@ -47,7 +47,7 @@ typedef struct lesioneval_row {
     double volume_dice, surface; /* NaN for isolated slices; also where too little lesion keeps them out of the means */
     int64_t lung_px, slices, positive_slices;
     double truth_percent, found_percent; /* of the lung */
-    double suspicion;
+    double suspicion; /* as stages/lesionpost gives it for what was found; NaN without lung */
     lesioneval_step step[LESIONMETRICS_STEPS];
     lesionmetrics_detection detection;
     lesionmetrics_periods periods;
@@ -60,7 +60,6 @@ typedef struct lesioneval_input {
     const uint8_t *lung;      /* (nz,ny,nx), what the model was given: burden is a share of it; NULL: everything */
     const findings *found;    /* sorted; from the lowest score on, for the curves */
     float threshold;          /* findings of score >= threshold count */
-    double suspicion;
     const int8_t *period;     /* (nz) labels 0..3, -1 none; NULL: none at all */
 } lesioneval_input;
 /* All borrowed. mask (nz,ny,nx): 0/1, what was found at the threshold; the caller's, overwritten. */

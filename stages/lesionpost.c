@@ -187,6 +187,11 @@ static status put_rows(work *w)
     return COV_OK;
 }
 
+double lesionpost_suspicion(double mean_score, double involvement_percent)
+{
+    return involvement_percent > 0 ? mean_score * involvement_percent / (involvement_percent + HALF_SUSPICION_PERCENT) : 0;
+}
+
 static double percent(int64_t part, int64_t of) { return of ? 100.0 * (double)part / (double)of : NAN; }
 
 static void put_burden(work *w)
@@ -212,7 +217,7 @@ static void put_burden(work *w)
     row->tiny_count = 0;
     for (int64_t k = 0; k < w->count; k++) row->tiny_count += w->lesions[k].tiny;
     row->largest_lesion_ml = (w->count ? (double)w->lesions[0].voxels : 0.0) * ml;
-    row->suspicion = all ? score / (double)all * row->involvement_percent / (row->involvement_percent + HALF_SUSPICION_PERCENT) : 0;
+    row->suspicion = all ? lesionpost_suspicion(score / (double)all, row->involvement_percent) : 0;
 }
 
 static void put_period(work *w)
@@ -242,7 +247,7 @@ status lesionpost_run(const volume *v, const uint8_t *lung, findings *f, study_r
     findings_sort(f);
     if (size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &voxels)) out->lesion = calloc(voxels, sizeof *out->lesion);
     w.at = calloc((size_t)f->count + 1, sizeof *w.at);
-    w.start = calloc((size_t)v->head.nz + 1, sizeof *w.start);
+    w.start = calloc((size_t)(v->head.nz + 1), sizeof *w.start);
     if (!out->lesion || !w.at || !w.start) {
         s = COV_FAIL(COV_NOMEM, "no memory for the lesions of %lld slices", (long long)v->head.nz);
         goto done;

@@ -19,4 +19,6 @@ enum { LESIONPOST_MOST = UINT16_MAX };
 /* lung (nz,ny,nx) 0/1/2, borrowed. f is sorted here. out->slices must be there (burden_lung). Fills out->lesion, lesions, lesion_rows
  * (allocated here, owned by out), lesion_px and period_probability of the slices, and the figures of lesions in out->row. */
 status lesionpost_run(const volume *v, const uint8_t *lung, findings *f, study_result *out);
+/* The formula above; mean_score: weighted with pixels. */
+double lesionpost_suspicion(double mean_score, double involvement_percent);
 #endif

@@ -57,11 +57,11 @@ static findings *made_up(void)
     return f;
 }
 
-static lesioneval_row score(const evalset_study *s, const findings *f, float threshold, double suspicion)
+static lesioneval_row score(const evalset_study *s, const findings *f, float threshold)
 {
     static uint8_t mask[NZ * AREA];
     lesioneval_row r;
-    assert_int_equal(lesioneval_score(&(lesioneval_input){.study = s, .lung = s->v.lung, .found = f, .threshold = threshold, .suspicion = suspicion}, mask, &r), COV_OK);
+    assert_int_equal(lesioneval_score(&(lesioneval_input){.study = s, .lung = s->v.lung, .found = f, .threshold = threshold}, mask, &r), COV_OK);
     return r;
 }
 
@@ -70,7 +70,7 @@ static void every_figure_of_a_study_is_that_counted_by_hand(void **state)
     (void)state;
     evalset_study s = make("a");
     findings *f = made_up();
-    lesioneval_row r = score(&s, f, 0.5f, 0.8);
+    lesioneval_row r = score(&s, f, 0.5f);
     double dice0 = 2.0 * 350 / (400 + 350), dice1 = 2.0 * 100 / (101 + 100); /* slice 0: 200 + 300 - 150 found */
     near(r.slice_dice[0], dice0);
     near(r.slice_dice[1], dice1);
@@ -91,8 +91,9 @@ static void every_figure_of_a_study_is_that_counted_by_hand(void **state)
     near(metrics_value(r.m[LESIONEVAL_FALSE_STUDY]), 1);
     near(r.truth_percent, 100.0 * 501 / 4800);
     near(r.found_percent, 100.0 * 450 / 4800);
+    near(r.suspicion, (200 * 0.9 + 150 * 0.6 + 100 * 0.7) / 450 * 9.375 / (9.375 + 0.5));
     lesioneval_row_free(&r);
-    r = score(&s, f, 0, 0.8); /* with the false one */
+    r = score(&s, f, 0); /* with the false one */
     near(r.m[LESIONEVAL_ALL_DICE].top, dice0 + dice1);
     near(metrics_value(r.m[LESIONEVAL_FALSE_STUDY]), 2);
     lesioneval_row_free(&r);
@@ -105,9 +106,9 @@ static void the_sweep_agrees_with_scoring_at_each_threshold(void **state)
     (void)state;
     evalset_study s = make("a");
     findings *f = made_up();
-    lesioneval_row all = score(&s, f, 0.5f, 0);
+    lesioneval_row all = score(&s, f, 0.5f);
     for (int k = 0; k < LESIONMETRICS_STEPS; k++) {
-        lesioneval_row r = score(&s, f, lesionmetrics_step(k), 0);
+        lesioneval_row r = score(&s, f, lesionmetrics_step(k));
         near(metrics_value(all.step[k].dice), metrics_value(r.m[LESIONEVAL_DICE]));
         near(metrics_value(all.step[k].all), metrics_value(r.m[LESIONEVAL_ALL_DICE]));
         near(metrics_dice(all.step[k].whole), r.volume_dice);
@@ -124,7 +125,7 @@ static void volumes_of_one_patient_count_once_and_intervals_are_over_patients(vo
     evalset_study a = make("a"), b = make("a"), c = make("c");
     findings *f = made_up(), *none;
     assert_int_equal(findings_new(NZ, &none), COV_OK);
-    lesioneval_row rows[3] = {score(&a, f, 0.5f, 0.9), score(&b, none, 0.5f, 0.3), score(&c, f, 0.5f, 0.6)};
+    lesioneval_row rows[3] = {score(&a, f, 0.5f), score(&b, none, 0.5f), score(&c, f, 0.5f)};
     lesioneval_summary s;
     assert_int_equal(lesioneval_sum(rows, 3, LESIONEVAL_ALL, 0.5, &s), COV_OK);
     double d = rows[0].volume_dice;
@@ -155,7 +156,7 @@ static void a_healthy_study_has_false_findings_and_burden_but_no_dice(void **sta
     evalset_study s = make("h");
     findings *f = made_up();
     memset(s.v.lesion, 0, NZ * AREA);
-    lesioneval_row r = score(&s, f, 0, 0.2);
+    lesioneval_row r = score(&s, f, 0);
     assert_false(r.positive);
     assert_true(isnan(r.volume_dice) && isnan(metrics_value(r.m[LESIONEVAL_DICE])) && isnan(metrics_value(r.m[LESIONEVAL_SENSITIVITY])));
     near(metrics_value(r.m[LESIONEVAL_FALSE_STUDY]), 4);
@@ -172,7 +173,7 @@ static void a_volume_with_a_few_lesion_voxels_is_reported_and_not_averaged(void 
     findings *f = made_up();
     memset(s.v.lesion, 0, NZ * AREA);
     box(s.v.lesion, 1, 20, 20, 22, 30);
-    lesioneval_row r = score(&s, f, 0, 0.2);
+    lesioneval_row r = score(&s, f, 0);
     near(r.volume_dice, 2.0 * 20 / (20 + 550));
     near(r.m[LESIONEVAL_VOLUME_DICE].bottom, 0);
     near(r.m[LESIONEVAL_DICE].bottom, 1);
@@ -186,7 +187,7 @@ static void the_threshold_is_chosen_by_the_mean_that_was_asked_for(void **state)
     (void)state;
     evalset_study s = make("a");
     findings *f = made_up();
-    lesioneval_row r = score(&s, f, 0.5f, 0);
+    lesioneval_row r = score(&s, f, 0.5f);
     lesioneval_summary sum;
     int step;
     assert_int_equal(lesioneval_sum(&r, 1, LESIONEVAL_ALL, 0.5, &sum), COV_OK);
@@ -232,7 +233,7 @@ static void the_baseline_finds_what_is_bright_inside_the_lung(void **state)
     s.v.ct.hu[5] = 40; /* outside the lung */
     assert_int_equal(lesioneval_baseline(&s.v.ct, s.v.lung, -500, &f), COV_OK);
     assert_int_equal(f->count, 3);
-    lesioneval_row r = score(&s, f, 0.5f, 0);
+    lesioneval_row r = score(&s, f, 0.5f);
     near(r.volume_dice, 1);
     near(r.surface, 1);
     near(metrics_value(r.m[LESIONEVAL_SENSITIVITY]), 1);
