@@ -1,0 +1,206 @@
+/* box: rectangles of a detector; see box.h. Comparisons are written so that a NaN makes them false and its box empty. */
+#include "kernels/box.h"
+
+#include <math.h>
+#include <string.h>
+
+static const float log_most = 4.135166556742356f; /* log(1000/16): no box grows more than 62 times */
+
+static float smaller(float a, float b) { return a < b ? a : b; }
+static float larger(float a, float b) { return a > b ? a : b; }
+
+float box_area(box b) { return b.y1 > b.y0 && b.x1 > b.x0 ? (b.y1 - b.y0) * (b.x1 - b.x0) : 0; }
+
+float box_iou(box a, box b)
+{
+    /* The first test leaves out most pairs and all with a NaN. */
+    if (!(a.y0 < b.y1 && b.y0 < a.y1 && a.x0 < b.x1 && b.x0 < a.x1)) return 0;
+    box both = {larger(a.y0, b.y0), larger(a.x0, b.x0), smaller(a.y1, b.y1), smaller(a.x1, b.x1)};
+    float inside = box_area(both);
+    return inside > 0 ? inside / (box_area(a) + box_area(b) - inside) : 0;
+}
+
+static float between(float v, float most) { return v < 0 ? 0 : v > most ? most : v; } /* a NaN stays */
+
+box box_clip(box b, float h, float w)
+{
+    return (box){between(b.y0, h), between(b.x0, w), between(b.y1, h), between(b.x1, w)};
+}
+
+void box_encode(box from, box to, const float weight[4], float delta[4])
+{
+    float h = from.y1 - from.y0, w = from.x1 - from.x0;
+    delta[0] = weight[0] * ((to.y0 + to.y1) - (from.y0 + from.y1)) / (2 * h);
+    delta[1] = weight[1] * ((to.x0 + to.x1) - (from.x0 + from.x1)) / (2 * w);
+    delta[2] = weight[2] * logf((to.y1 - to.y0) / h);
+    delta[3] = weight[3] * logf((to.x1 - to.x0) / w);
+}
+
+box box_decode(box from, const float delta[4], const float weight[4])
+{
+    float h = from.y1 - from.y0, w = from.x1 - from.x0;
+    float y = (from.y0 + from.y1) / 2 + delta[0] / weight[0] * h, x = (from.x0 + from.x1) / 2 + delta[1] / weight[1] * w;
+    float half_h = expf(smaller(delta[2] / weight[2], log_most)) * h / 2;
+    float half_w = expf(smaller(delta[3] / weight[3], log_most)) * w / 2;
+    return (box){y - half_h, x - half_w, y + half_h, x + half_w};
+}
+
+int64_t box_anchors_fill(const box_anchors *a, int64_t h, int64_t w, box *out)
+{
+    int64_t each = (int64_t)a->sizes * a->ratios;
+    for (int64_t i = 0; out && i < h * w; i++)
+        for (int s = 0; s < a->sizes; s++)
+            for (int r = 0; r < a->ratios; r++) {
+                float y = ((float)(i / w) + 0.5f) * (float)a->stride, x = ((float)(i % w) + 0.5f) * (float)a->stride;
+                float root = sqrtf(a->ratio[r]), half_h = a->size[s] * root / 2, half_w = a->size[s] / root / 2;
+                *out++ = (box){y - half_h, x - half_w, y + half_h, x + half_w};
+            }
+    return h * w * each;
+}
+
+/* ---- the best k: a heap whose root is the worst that is kept, then sorted in place */
+
+/* Is a to stand before b? */
+static int before(const float *score, int32_t a, int32_t b)
+{
+    float x = score[a], y = score[b];
+    if (x > y || x < y) return x > y;
+    if (isnan(x) != isnan(y)) return isnan(y);
+    return a < b;
+}
+
+static void sink(const float *score, int32_t *heap, int64_t count, int64_t at)
+{
+    int32_t one = heap[at];
+    for (int64_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && before(score, heap[child], heap[child + 1])) child++;
+        if (before(score, heap[child], one)) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = one;
+}
+
+int64_t box_top_k(const float *score, int64_t n, int64_t k, int32_t *index)
+{
+    if (k > n) k = n;
+    if (k < 1) return 0;
+    for (int64_t i = 0; i < k; i++) index[i] = (int32_t)i;
+    for (int64_t i = k / 2 - 1; i >= 0; i--) sink(score, index, k, i);
+    for (int64_t i = k; i < n; i++) {
+        if (!before(score, (int32_t)i, index[0])) continue;
+        index[0] = (int32_t)i;
+        sink(score, index, k, 0);
+    }
+    for (int64_t last = k - 1; last > 0; last--) {
+        int32_t worst = index[0];
+        index[0] = index[last];
+        index[last] = worst;
+        sink(score, index, last, 0);
+    }
+    return k;
+}
+
+int64_t box_nms(const box *b, const int32_t *order, int64_t n, float iou, int64_t most, int32_t *keep)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n && kept < most; i++) {
+        int32_t one = order ? order[i] : (int32_t)i;
+        int64_t k = 0;
+        while (k < kept && !(box_iou(b[one], b[keep[k]]) > iou)) k++;
+        if (k == kept) keep[kept++] = one;
+    }
+    return kept;
+}
+
+void box_match(const box *b, int64_t n, const box *truth, int64_t m, float *iou_best, int32_t *truth_best)
+{
+    for (int64_t i = 0; i < n; i++) {
+        iou_best[i] = 0;
+        truth_best[i] = -1;
+        for (int64_t j = 0; j < m; j++) {
+            float iou = box_iou(b[i], truth[j]);
+            if (!(iou > iou_best[i])) continue;
+            iou_best[i] = iou;
+            truth_best[i] = (int32_t)j;
+        }
+    }
+}
+
+/* ---- masks */
+
+/* Bin k of `size` between a and b. */
+static double edge(double a, double b, int size, int k) { return a + (b - a) * k / size; }
+
+/* The pixels of 0 .. most-1 that [from, to) meets: first and one past the last. */
+static void pixels_of(double from, double to, int64_t most, int64_t *first, int64_t *end)
+{
+    *first = from > 0 ? from < (double)most ? (int64_t)from : most : 0;
+    *end = to > 0 ? to < (double)most ? (int64_t)ceil(to) : most : 0;
+}
+
+/* How much of pixel i lies in [from, to). */
+static double share(double from, double to, int64_t i)
+{
+    double low = from > (double)i ? from : (double)i, high = to < (double)(i + 1) ? to : (double)(i + 1);
+    return high > low ? high - low : 0;
+}
+
+/* The area of a bin that the instance covers. */
+static double covered(const int32_t *instances, int64_t h, int64_t w, int32_t id, const double y[2], const double x[2])
+{
+    double sum = 0;
+    int64_t rows[2], cols[2];
+    pixels_of(y[0], y[1], h, &rows[0], &rows[1]);
+    pixels_of(x[0], x[1], w, &cols[0], &cols[1]);
+    for (int64_t r = rows[0]; r < rows[1]; r++) {
+        double line = 0;
+        for (int64_t c = cols[0]; c < cols[1]; c++)
+            if (instances[r * w + c] == id) line += share(x[0], x[1], c);
+        sum += line * share(y[0], y[1], r);
+    }
+    return sum;
+}
+
+void box_crop_mask(const int32_t *instances, int64_t h, int64_t w, int32_t id, box b, int size, float *out)
+{
+    /* A hair below a half, so that exact halves do not depend on how a product was rounded. */
+    double half = (double)(b.y1 - b.y0) * (double)(b.x1 - b.x0) / size / size * (0.5 - 1e-9);
+    memset(out, 0, (size_t)size * (size_t)size * sizeof *out);
+    if (!(box_area(b) > 0)) return;
+    for (int p = 0; p < size; p++)
+        for (int q = 0; q < size; q++) {
+            double y[2] = {edge(b.y0, b.y1, size, p), edge(b.y0, b.y1, size, p + 1)};
+            double x[2] = {edge(b.x0, b.x1, size, q), edge(b.x0, b.x1, size, q + 1)};
+            out[p * size + q] = covered(instances, h, w, id, y, x) >= half;
+        }
+}
+
+/* Bins on both sides of pixel i's centre, and the weight of the second; 0 if the centre lies outside [from, to). */
+static int bins_of(double from, double to, int size, int64_t i, int at[2], double *weight)
+{
+    double centre = (double)i + 0.5;
+    if (!(centre >= from && centre < to)) return 0;
+    double place = (centre - from) / (to - from) * size - 0.5;
+    if (place < 0) place = 0;
+    if (place > size - 1) place = size - 1;
+    at[0] = (int)place;
+    at[1] = at[0] + 1 < size ? at[0] + 1 : at[0];
+    *weight = place - at[0];
+    return 1;
+}
+
+void box_paste_mask(const float *probability, int size, box b, int64_t y0, int64_t x0, int64_t y1, int64_t x1,
+                    float threshold, uint8_t *out)
+{
+    for (int64_t y = y0; y < y1; y++)
+        for (int64_t x = x0; x < x1; x++, out++) {
+            int v[2], u[2];
+            double wv, wu;
+            *out = 0;
+            if (!bins_of(b.y0, b.y1, size, y, v, &wv) || !bins_of(b.x0, b.x1, size, x, u, &wu)) continue;
+            const float *low = probability + v[0] * size, *high = probability + v[1] * size;
+            double value = (1 - wv) * ((1 - wu) * low[u[0]] + wu * low[u[1]]) +
+                           wv * ((1 - wu) * high[u[0]] + wu * high[u[1]]);
+            *out = value >= threshold;
+        }
+}
