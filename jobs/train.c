@@ -4,7 +4,7 @@
 #include "jobs/jobs.h"
 #include "jobs/setup.h"
 #include "mpi/reduce.h"
-#include "stages/train.h"
+#include "stages/lungtrain.h"
 #include "stages/trainset.h"
 
 #include <stdio.h>
@@ -22,15 +22,21 @@ typedef struct train_show {
 static void show(void *ctx, const train_report *r)
 {
     const train_show *at = ctx;
+    str line = {0};
     if (at->o->quiet && !r->finished) return;
-    if (at->o->log_json)
-        fprintf(stderr, "{\"event\":\"step\",\"step\":%lld,\"steps\":%lld,\"loss\":%.5f,\"bce\":%.5f,\"dice\":%.5f,\"rate\":%.3g,\"norm\":%.4g,\"seconds\":%.1f,\"samples_per_s\":%.2f}\n",
-                (long long)r->step, (long long)r->steps, (double)r->loss, (double)r->bce, (double)r->dice, (double)r->rate,
-                (double)r->norm, r->seconds, r->samples_per_s);
-    else
-        fprintf(stderr, "step %6lld of %lld  loss %.4f (cross-entropy %.4f, Dice %.4f)  rate %.2e  norm %.2f  %.1f samples/s  %.0f s%s\n",
-                (long long)r->step, (long long)r->steps, (double)r->loss, (double)r->bce, (double)r->dice, (double)r->rate,
-                (double)r->norm, r->samples_per_s, r->seconds, r->resumed ? "  (resumed)" : "");
+    if (at->o->log_json) {
+        str_putf(&line, "{\"event\":\"step\",\"step\":%lld,\"steps\":%lld,\"loss\":%.5f", (long long)r->step, (long long)r->steps, (double)r->loss);
+        for (int k = 0; k < r->losses; k++) str_putf(&line, ",\"%s\":%.5f", r->name[k], (double)r->part[k]);
+        str_putf(&line, ",\"rate\":%.3g,\"norm\":%.4g,\"seconds\":%.1f,\"samples_per_s\":%.2f}", (double)r->rate, (double)r->norm,
+                 r->seconds, r->samples_per_s);
+    } else {
+        str_putf(&line, "step %6lld of %lld  loss %.4f (", (long long)r->step, (long long)r->steps, (double)r->loss);
+        for (int k = 0; k < r->losses; k++) str_putf(&line, "%s%s %.4f", k ? ", " : "", r->name[k], (double)r->part[k]);
+        str_putf(&line, ")  rate %.2e  norm %.2f  %.1f samples/s  %.0f s%s", (double)r->rate, (double)r->norm, r->samples_per_s,
+                 r->seconds, r->resumed ? "  (resumed)" : "");
+    }
+    fprintf(stderr, "%s\n", str_text(&line));
+    str_free(&line);
 }
 
 static int asked_to_stop(void *ctx)
@@ -82,13 +88,13 @@ static status train_run_job(const options *o, world *w, lungnet_view view)
     setup machine = {0};
     str record = {0};
     train_show at = {.o = o, .w = w};
-    train_options t = train_defaults(view);
+    train_options t = train_defaults();
+    lungtrain lung;
     COV_GO(setup_open(o, &machine));
     COV_GO(load(o, view, world_rank(w), &samples));
     COV_GO(record_of(o, &record));
     COV_GO(reduce_new(w, 0, &sums));
     t.ranks = (train_ranks){.rank = world_rank(w), .size = world_size(w), .sum = reduce_sum, .broadcast = reduce_broadcast, .ctx = sums};
-    t.preset = o->preset;
     t.out = o->out;
     t.record = str_text(&record);
     t.licence = licence;
@@ -104,7 +110,8 @@ static status train_run_job(const options *o, world *w, lungnet_view view)
     t.stop = asked_to_stop;
     t.report = show;
     t.ctx = &at;
-    COV_GO(train_run(&t, samples));
+    lungtrain_of(view, o->preset, samples, &lung);
+    COV_GO(train_run(&t, &lung.model));
     if (world_rank(w) == 0 && !o->quiet) fprintf(stderr, "%s: done\n", o->out);
 done:
     reduce_free(&sums);

@@ -1,8 +1,10 @@
-/* lung: two networks kept at the size of the study in hand. A network is reshaped only when a study's planes have another
- * size, so a run of alike studies plans once. Planes go through in batches; what a batch lacks at the end of a volume
- * is run on what the buffer still holds, and not used. */
+/* lung: two networks kept at the size of the study in hand, in as many lanes as the threads are worth: each lane has a device and both
+ * networks of its own (a backend without host memory has one lane, the caller's device). A network is reshaped only when a
+ * study's planes have another size, so a run of alike studies plans once. Planes go through in batches; what a batch lacks at the
+ * end of a volume is run on what the buffer still holds, and not used. */
 #include "stages/lung.h"
 
+#include "stages/lanes.h"
 #include "stages/lungio.h"
 #include "stages/lungplane.h"
 #include "stages/netio.h"
@@ -12,59 +14,106 @@
 #include <string.h>
 
 /* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (lungplane_put). */
-enum { AXIAL_BATCH = 1, SAGITTAL_BATCH = 8 };
+enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8 };
 
 typedef struct view_net {
     net *net; /* NULL: not loaded */
     lungnet graph;
     int64_t batch, rows, cols; /* as compiled */
-    char preset[WEIGHTS_LABEL];
 } view_net;
+
+typedef struct lane {
+    device *device; /* owned, but for a backend without host memory */
+    view_net view[VIEWS]; /* by lungnet_view */
+    float *planes, *logits;
+    size_t room; /* elements of each */
+} lane;
 
 struct lung {
     const backend *backend;
-    device *device;
+    device *device; /* the caller's */
     net_precision precision;
-    view_net view[2]; /* by lungnet_view */
+    int lane_count, threads; /* threads of a lane */
+    lane *lanes;
     float fusion;
-    float *planes, *logits;
-    size_t room; /* elements of each */
     char digest[2 * SHA256_HEX];
 };
 
-static status load_view(lung *l, lungnet_view v, const char *path)
+static void lane_close(lung *l, lane *of)
 {
-    view_net *n = &l->view[v];
-    weights_file *w = NULL;
-    status s;
-    COV_GO(lungio_open(path, v, NULL, &w));
-    snprintf(n->preset, sizeof n->preset, "%s", w->preset);
+    for (int v = 0; v < VIEWS; v++) net_free(&of->view[v].net);
+    if (of->device && of->device != l->device) l->backend->close(&of->device);
+    free(of->planes);
+    free(of->logits);
+    *of = (lane){0};
+}
+
+static status build_view(lung *l, lane *to, lungnet_view v, const weights_file *w)
+{
+    view_net *n = &to->view[v];
     n->batch = v == LUNGNET_AXIAL ? AXIAL_BATCH : SAGITTAL_BATCH;
     n->rows = n->cols = v == LUNGNET_AXIAL ? 512 : 256;
-    COV_GO(net_new(l->backend, l->device, 0, &n->net));
-    COV_GO(lungnet_build(n->net, n->preset, n->batch, n->rows, n->cols, false, &n->graph));
-    COV_GO(net_compile(n->net, NET_INFER, l->precision, NULL, NULL, 0));
-    COV_GO(netio_load(w, n->net));
-    if (v == LUNGNET_SAGITTAL) l->fusion = lungio_fusion(w, 0.5f);
-    size_t used = strlen(l->digest);
-    snprintf(l->digest + used, sizeof l->digest - used, "%s%s", used ? "+" : "", w->sha256);
-done:
-    weights_free(&w);
-    return s;
+    COV_TRY(net_new(l->backend, to->device, 0, &n->net));
+    COV_TRY(lungnet_build(n->net, w->preset, n->batch, n->rows, n->cols, false, &n->graph));
+    COV_TRY(net_compile(n->net, NET_INFER, l->precision, NULL, NULL, 0));
+    COV_TRY(netio_load(w, n->net));
+    return COV_OK;
+}
+
+static status build_lane(lung *l, int k, weights_file *const w[VIEWS])
+{
+    lane *to = &l->lanes[k];
+    to->device = l->device;
+    if (l->backend->host_memory) {
+        to->device = NULL;
+        COV_TRY(l->backend->open(&(device_options){.threads = l->threads}, &to->device));
+    }
+    for (int v = 0; v < VIEWS; v++)
+        if (w[v]) COV_TRY(build_view(l, to, (lungnet_view)v, w[v]));
+    return COV_OK;
+}
+
+/* The first lane tells what a lane takes; it is built with all threads, and again where it gets fewer. */
+static status build_lanes(lung *l, weights_file *const w[VIEWS])
+{
+    int threads = l->backend->threads(l->device);
+    l->lane_count = 1;
+    l->threads = threads;
+    l->lanes = calloc((size_t)threads, sizeof *l->lanes);
+    if (!l->lanes) return COV_FAIL(COV_NOMEM, "no memory for %d lanes", threads);
+    COV_TRY(build_lane(l, 0, w));
+    if (!l->backend->host_memory || threads == 1) return COV_OK;
+    size_t bytes = 0;
+    for (int v = 0; v < VIEWS; v++)
+        if (l->lanes[0].view[v].net) bytes += net_activation_bytes(l->lanes[0].view[v].net);
+    int lanes = lanes_for(threads, bytes);
+    if (lanes == 1) return COV_OK;
+    lane_close(l, &l->lanes[0]);
+    l->lane_count = lanes;
+    l->threads = threads / lanes;
+    for (int k = 0; k < lanes; k++) COV_TRY(build_lane(l, k, w));
+    return COV_OK;
 }
 
 status lung_open(const backend *b, device *d, net_precision precision, const char *axial_path, const char *sagittal_path, lung **out)
 {
     status s;
+    weights_file *w[VIEWS] = {NULL, NULL};
     *out = NULL;
     lung *l = calloc(1, sizeof *l);
     if (!l) return COV_FAIL(COV_NOMEM, "no memory for the lung networks");
     l->backend = b;
     l->device = d;
     l->precision = precision;
-    COV_GO(load_view(l, LUNGNET_AXIAL, axial_path));
-    if (sagittal_path) COV_GO(load_view(l, LUNGNET_SAGITTAL, sagittal_path));
+    COV_GO(lungio_open(axial_path, LUNGNET_AXIAL, NULL, &w[LUNGNET_AXIAL]));
+    if (sagittal_path) {
+        COV_GO(lungio_open(sagittal_path, LUNGNET_SAGITTAL, NULL, &w[LUNGNET_SAGITTAL]));
+        l->fusion = lungio_fusion(w[LUNGNET_SAGITTAL], 0.5f);
+    }
+    snprintf(l->digest, sizeof l->digest, "%s%s%s", w[LUNGNET_AXIAL]->sha256, sagittal_path ? "+" : "", sagittal_path ? w[LUNGNET_SAGITTAL]->sha256 : "");
+    COV_GO(build_lanes(l, w));
 done:
+    for (int v = 0; v < VIEWS; v++) weights_free(&w[v]);
     if (s != COV_OK) lung_close(&l);
     *out = l;
     return s;
@@ -73,9 +122,8 @@ done:
 void lung_close(lung **l)
 {
     if (!l || !*l) return;
-    for (int v = 0; v < 2; v++) net_free(&(*l)->view[v].net);
-    free((*l)->planes);
-    free((*l)->logits);
+    for (int k = 0; (*l)->lanes && k < (*l)->lane_count; k++) lane_close(*l, &(*l)->lanes[k]);
+    free((*l)->lanes);
     free(*l);
     *l = NULL;
 }
@@ -83,44 +131,65 @@ void lung_close(lung **l)
 float lung_fusion(const lung *l) { return l->fusion; }
 const char *lung_digest(const lung *l) { return l->digest; }
 
-static status make_room(lung *l, size_t elements)
+static status make_room(lane *of, size_t elements)
 {
-    if (elements <= l->room) return COV_OK;
-    free(l->planes);
-    free(l->logits);
-    l->planes = calloc(elements, sizeof *l->planes);
-    l->logits = malloc(elements * sizeof *l->logits);
-    l->room = l->planes && l->logits ? elements : 0;
-    return l->room ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for %zu pixels of lung planes", elements);
+    if (elements <= of->room) return COV_OK;
+    free(of->planes);
+    free(of->logits);
+    of->planes = calloc(elements, sizeof *of->planes);
+    of->logits = malloc(elements * sizeof *of->logits);
+    of->room = of->planes && of->logits ? elements : 0;
+    return of->room ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for %zu pixels of lung planes", elements);
+}
+
+static status fit_view(const lung *l, lane *of, lungnet_view view, const lungplane *p)
+{
+    view_net *n = &of->view[view];
+    COV_TRY(make_room(of, (size_t)(n->batch * p->rows * p->cols)));
+    if (p->rows == n->rows && p->cols == n->cols) return COV_OK;
+    COV_TRY(net_reshape(n->net, n->graph.image, tensor_shape_of(n->batch, p->rows, p->cols, 1, TENSOR_F32)));
+    COV_TRY(net_compile(n->net, NET_INFER, l->precision, NULL, NULL, 0));
+    n->rows = p->rows;
+    n->cols = p->cols;
+    return COV_OK;
+}
+
+typedef struct view_run {
+    lung *l;
+    lungnet_view view;
+    lungplane plane;
+    const volume *v;
+    float weight, *logit;
+} view_run;
+
+/* Batch number `item`: batches write voxels of their own alone. */
+static status run_batch(void *ctx, int lane_number, int64_t item)
+{
+    const view_run *r = ctx;
+    lane *of = &r->l->lanes[lane_number];
+    view_net *n = &of->view[r->view];
+    COV_TRY(fit_view(r->l, of, r->view, &r->plane));
+    int64_t first = item * n->batch, count = r->plane.planes - first < n->batch ? r->plane.planes - first : n->batch;
+    lungplane_get(&r->plane, window_lung(), r->v->hu, first, count, r->l->threads, of->planes);
+    COV_TRY(net_set_input(n->net, n->graph.image, of->planes));
+    COV_TRY(net_forward(n->net));
+    COV_TRY(net_get(n->net, n->graph.logit, of->logits));
+    lungplane_put(&r->plane, r->weight, of->logits, first, count, r->l->threads, r->logit);
+    return COV_OK;
 }
 
 static status run_view(lung *l, lungnet_view view, const volume *v, float weight, float *logit)
 {
-    view_net *n = &l->view[view];
-    int threads = l->backend->threads(l->device);
-    lungplane p;
-    COV_TRY(lungplane_of(view, &v->head, &p));
-    COV_TRY(make_room(l, (size_t)(n->batch * p.rows * p.cols)));
-    if (p.rows != n->rows || p.cols != n->cols) {
-        COV_TRY(net_reshape(n->net, n->graph.image, tensor_shape_of(n->batch, p.rows, p.cols, 1, TENSOR_F32)));
-        COV_TRY(net_compile(n->net, NET_INFER, l->precision, NULL, NULL, 0));
-        n->rows = p.rows;
-        n->cols = p.cols;
-    }
-    for (int64_t first = 0; first < p.planes; first += n->batch) {
-        int64_t count = p.planes - first < n->batch ? p.planes - first : n->batch;
-        lungplane_get(&p, window_lung(), v->hu, first, count, threads, l->planes);
-        COV_TRY(net_set_input(n->net, n->graph.image, l->planes));
-        COV_TRY(net_forward(n->net));
-        COV_TRY(net_get(n->net, n->graph.logit, l->logits));
-        lungplane_put(&p, weight, l->logits, first, count, threads, logit);
-    }
+    view_run r = {.l = l, .view = view, .v = v, .weight = weight, .logit = logit};
+    int64_t batch = l->lanes[0].view[view].batch;
+    COV_TRY(lungplane_of(view, &v->head, &r.plane));
+    COV_TRY(lanes_run(l->lane_count, (r.plane.planes + batch - 1) / batch, run_batch, &r));
     return COV_OK;
 }
 
 status lung_logits(lung *l, const volume *v, float sagittal_weight, float *logit)
 {
-    if (sagittal_weight > 0 && !l->view[LUNGNET_SAGITTAL].net)
+    if (sagittal_weight > 0 && !l->lanes[0].view[LUNGNET_SAGITTAL].net)
         return COV_FAIL(COV_USAGE, "a fusion weight of %g needs sagittal weights, and none are loaded", (double)sagittal_weight);
     memset(logit, 0, sizeof *logit * (size_t)(v->head.nx * v->head.ny * v->head.nz));
     if (sagittal_weight < 1) COV_TRY(run_view(l, LUNGNET_AXIAL, v, 1 - sagittal_weight, logit));

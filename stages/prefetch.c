@@ -7,7 +7,7 @@ enum { RING = 4 };
 
 struct prefetch {
     prefetch_source source;
-    augment_canvas ring[RING];
+    void *ring[RING];
     uint64_t first, made, taken; /* batches finished and handed out; the one in use is taken - 1 */
     int stop, started;
     pthread_t thread;
@@ -27,7 +27,7 @@ static void *work(void *argument)
         }
         uint64_t k = p->made;
         pthread_mutex_unlock(&p->lock);
-        p->source.fill(p->source.ctx, p->first + k, &p->ring[k % RING]);
+        p->source.fill(p->source.ctx, p->first + k, p->ring[k % RING]);
         pthread_mutex_lock(&p->lock);
         p->made = k + 1;
         pthread_cond_signal(&p->can_take);
@@ -36,7 +36,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-status prefetch_new(const prefetch_source *source, size_t count, uint64_t first, prefetch **out)
+status prefetch_new(const prefetch_source *source, size_t bytes, uint64_t first, prefetch **out)
 {
     prefetch *p = calloc(1, sizeof *p);
     *out = NULL;
@@ -47,13 +47,11 @@ status prefetch_new(const prefetch_source *source, size_t count, uint64_t first,
     pthread_cond_init(&p->can_make, NULL);
     pthread_cond_init(&p->can_take, NULL);
     for (int k = 0; k < RING; k++) {
-        p->ring[k].image = malloc(3 * count * sizeof(float));
-        if (!p->ring[k].image) {
+        p->ring[k] = calloc(1, bytes);
+        if (!p->ring[k]) {
             prefetch_free(&p);
-            return COV_FAIL(COV_NOMEM, "no memory for %d batches of %zu samples", RING, count);
+            return COV_FAIL(COV_NOMEM, "no memory for %d batches of %zu bytes", RING, bytes);
         }
-        p->ring[k].target = p->ring[k].image + count;
-        p->ring[k].weight = p->ring[k].target + count;
     }
     p->started = pthread_create(&p->thread, NULL, work, p) == 0;
     if (!p->started) {
@@ -75,7 +73,7 @@ void prefetch_free(prefetch **pp)
         pthread_mutex_unlock(&p->lock);
         pthread_join(p->thread, NULL);
     }
-    for (int k = 0; k < RING; k++) free(p->ring[k].image);
+    for (int k = 0; k < RING; k++) free(p->ring[k]);
     pthread_cond_destroy(&p->can_take);
     pthread_cond_destroy(&p->can_make);
     pthread_mutex_destroy(&p->lock);
@@ -83,12 +81,12 @@ void prefetch_free(prefetch **pp)
     *pp = NULL;
 }
 
-const augment_canvas *prefetch_next(prefetch *p)
+const void *prefetch_next(prefetch *p)
 {
     pthread_mutex_lock(&p->lock);
     uint64_t k = p->taken++;
     pthread_cond_signal(&p->can_make);
     while (p->made <= k) pthread_cond_wait(&p->can_take, &p->lock);
     pthread_mutex_unlock(&p->lock);
-    return &p->ring[k % RING];
+    return p->ring[k % RING];
 }

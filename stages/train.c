@@ -1,7 +1,7 @@
 /* train: see train.h. The state of a training is one struct; the functions below are, in order: what decides the result,
- * checkpoints, one step, the clock, the loop. */
+ * parameters as one array, the network in two sizes, the start file, checkpoints, one step, the clock, the loop. */
 #include "stages/train.h"
-#include "stages/lungio.h"
+#include "base/size.h"
 #include "stages/netio.h"
 #include "stages/prefetch.h"
 #include <math.h>
@@ -12,25 +12,28 @@
 #include <unistd.h>
 
 enum { TEXT = 4096, PATH_ROOM = 4096, CURVE_POINTS = 200 };
-enum { SUM_BCE, SUM_DICE, SUM_STOP, SUMS }; /* what travels behind the gradients */
+enum { SUM_STOP = TRAIN_LOSSES, SUMS }; /* what travels behind the gradients: the losses, and who wants to stop */
 #define REPORT_SECONDS 5.0
 
 typedef struct training {
     train_options o;
-    const sampler *samples;
-    net *n;
-    lungnet graph;
+    train_model m;
+    net *n;            /* for half-size samples (coarse) or full ones */
+    int coarse;
+    train_graph graph;
     optim *op;
     optim_options schedule;
     prefetch *ahead;   /* NULL: this rank has no group */
-    int compiled, coarse; /* for half-size samples or full ones */
     int groups, mine;  /* of a step, in all and this rank's */
     int64_t step, steps;
     float *grads, *values; /* the net's, on the device */
     size_t count;
     float *total;      /* device: the gradients of this rank's earlier groups */
-    float *host;       /* count + SUMS: what is summed over ranks */
+    float *host;       /* count + SUMS + statistics: what is summed over ranks */
+    float *kept, *drift, *moved; /* BatchNorm's running statistics: the step's, what its groups made of them (a sum), one group's */
+    size_t statistics;
     float *curve;      /* loss of every step so far; room for `steps` */
+    weights_file *start; /* rank 0, until it has been taken over */
     char text[TEXT], checkpoint[PATH_ROOM];
     int resumed;
 } training;
@@ -44,44 +47,223 @@ static double now(void)
 
 /* ---- what decides the result */
 
-train_options train_defaults(lungnet_view view)
+train_options train_defaults(void)
 {
-    return (train_options){.view = view, .preset = "compact", .record = "", .coarse = -1.0f, .checkpoint_minutes = 5.0,
-                           .seed = 1, .ranks = {.size = 1}};
+    return (train_options){.record = "", .coarse = -1.0f, .checkpoint_minutes = 5.0, .seed = 1, .ranks = {.size = 1}};
 }
 
-static void fill_in(train_options *o)
+static void fill_in(train_options *o, const train_model *m)
 {
-    int axial = o->view == LUNGNET_AXIAL;
-    if (o->rows == 0) o->rows = axial ? 512 : 256;
-    if (o->cols == 0) o->cols = axial ? 512 : 256;
-    if (o->batch == 0) o->batch = 4;
-    if (o->micro == 0) o->micro = 1;
-    if (o->coarse < 0.0f) o->coarse = axial ? 0.6f : 0.0f;
-    if (o->rate <= 0.0f) o->rate = 4e-3f;
+    if (o->rows == 0) o->rows = m->rows;
+    if (o->cols == 0) o->cols = m->cols;
+    if (o->batch == 0) o->batch = m->batch;
+    if (o->micro == 0) o->micro = m->micro;
+    if (o->coarse < 0.0f) o->coarse = m->coarse;
+    if (o->rate <= 0.0f) o->rate = m->rate;
 }
 
-static status check(const train_options *o)
+static status check(const train_options *o, const train_model *m)
 {
     if (o->batch < 1 || o->micro < 1 || o->batch % o->micro)
         return COV_FAIL(COV_USAGE, "a batch of %d does not divide into groups of %d", o->batch, o->micro);
-    if (!(o->coarse <= 1.0f) || (o->coarse > 0.0f && (o->rows % (2 * LUNGNET_STRIDE) || o->cols % (2 * LUNGNET_STRIDE))))
+    if (!(o->coarse <= 1.0f) || (o->coarse > 0.0f && (o->rows % (2 * m->stride) || o->cols % (2 * m->stride))))
         return COV_FAIL(COV_USAGE, "a coarse share of %g of an input of %lld x %lld cannot be trained", (double)o->coarse,
                         (long long)o->rows, (long long)o->cols);
     if ((o->steps > 0) == (o->minutes > 0.0))
         return COV_FAIL(COV_USAGE, "a training needs a length: minutes or steps, and not both");
     if (!o->out || !*o->out || strlen(o->out) + 16 > PATH_ROOM) return COV_FAIL(COV_USAGE, "a training needs a file to write");
+    if (o->start && !m->starts_from) return COV_FAIL(COV_USAGE, "%s starts from nothing, so it takes no start file", m->name);
+    if (m->inputs < 1 || m->inputs > TRAIN_INPUTS) return COV_FAIL(COV_BROKEN, "%s has %d inputs", m->name, m->inputs);
     return COV_OK;
 }
 
-void train_describe(const train_options *options, char *to, size_t room)
+/* The record of what decides the result: what the checkpoint stores and compares. Complete on rank 0, which alone compares. */
+static void describe(training *t)
 {
-    train_options o = *options;
-    fill_in(&o);
-    snprintf(to, room, "model %s; preset %s; input %lld x %lld, %g of the steps at half; batch %d in groups of %d; AdamW rate %g; seed %llu; %s; length %g min %lld steps; %s",
-             lungnet_model(o.view), o.preset, (long long)o.rows, (long long)o.cols, (double)o.coarse,
-             o.batch, o.micro, (double)o.rate,
-             (unsigned long long)o.seed, o.precision == NET_BF16 ? "bf16" : "fp32", o.minutes, (long long)o.steps, o.record);
+    const train_options *o = &t->o;
+    char start[160] = "";
+    if (t->start) snprintf(start, sizeof start, "; starts from %s %.16s", t->start->model, t->start->sha256);
+    snprintf(t->text, sizeof t->text, "model %s; preset %s; input %lld x %lld, %g of the steps at half; batch %d in groups of %d; AdamW rate %g; seed %llu; %s; length %g min %lld steps%s; %s",
+             t->m.name, t->m.preset, (long long)o->rows, (long long)o->cols, (double)o->coarse, o->batch, o->micro, (double)o->rate,
+             (unsigned long long)o->seed, o->precision == NET_BF16 ? "bf16" : "fp32", o->minutes, (long long)o->steps, start, o->record);
+}
+
+/* What rank 0 did is every rank's result; the others' message names `what`. Collective. */
+static status agree(const training *t, status s, const char *what)
+{
+    int code = (int)s;
+    if (t->o.ranks.size > 1) COV_TRY(t->o.ranks.broadcast(t->o.ranks.ctx, &code, sizeof code));
+    if (s == COV_OK && code != COV_OK) s = COV_FAIL((status)code, "rank 0 failed with %s", what);
+    return s;
+}
+
+/* ---- all parameters, frozen ones and statistics too, as one array */
+
+static status values_count(net *n, int statistics_only, size_t *out)
+{
+    *out = 0;
+    for (int k = 0; k < net_param_count(n); k++) {
+        size_t count;
+        COV_TRY(tensor_count(net_param_at(n, k)->shape, &count));
+        if (net_param_at(n, k)->statistic || !statistics_only) *out += count;
+    }
+    return COV_OK;
+}
+
+/* Copies out, or in. */
+static status move_values(net *n, int statistics_only, int in, float *host)
+{
+    for (int k = 0; k < net_param_count(n); k++) {
+        size_t count;
+        if (statistics_only && !net_param_at(n, k)->statistic) continue;
+        COV_TRY(tensor_count(net_param_at(n, k)->shape, &count));
+        COV_TRY(in ? net_param_set(n, k, host) : net_param_get(n, k, host));
+        host += count;
+    }
+    return COV_OK;
+}
+
+/* Rank 0's parameters to all. Collective. */
+static status share_values(training *t)
+{
+    const train_ranks *r = &t->o.ranks;
+    status s;
+    size_t count;
+    float *host = NULL;
+    if (r->size == 1) return COV_OK;
+    COV_GO(values_count(t->n, 0, &count));
+    host = malloc((count + 1) * sizeof *host);
+    if (!host) COV_GO(COV_FAIL(COV_NOMEM, "no memory for %zu parameters", count));
+    COV_GO(move_values(t->n, 0, 0, host));
+    COV_GO(r->broadcast(r->ctx, host, count * sizeof *host));
+    COV_GO(move_values(t->n, 0, 1, host));
+done:
+    free(host);
+    return s;
+}
+
+/* ---- the network, for half-size samples or full ones */
+
+static status make_optimiser(training *t)
+{
+    t->schedule = optim_defaults(1);
+    t->schedule.rate = t->o.rate;
+    t->schedule.clip = 1.0f;
+    t->schedule.schedule = OPTIM_COSINE;
+    t->schedule.steps = t->steps;
+    t->schedule.warmup = t->steps / 20 < 50 ? t->steps / 20 : 50;
+    return optim_new(t->n, &t->schedule, &t->op);
+}
+
+static tensor_shape input_shape(const training *t, int k, int coarse, int64_t samples)
+{
+    const train_input *i = &t->m.input[k];
+    return i->rows ? tensor_shape_of(samples, i->rows, i->cols, i->channels, i->type)
+                   : tensor_shape_of(samples, t->o.rows >> coarse, t->o.cols >> coarse, i->channels, i->type);
+}
+
+/* Where each input of a group's samples begins in its block, and the block's bytes. */
+static status lay_out(const training *t, int coarse, size_t at[TRAIN_INPUTS], size_t *bytes)
+{
+    *bytes = 0;
+    for (int k = 0; k < t->m.inputs; k++) {
+        size_t b;
+        COV_TRY(tensor_bytes(input_shape(t, k, coarse, t->o.micro), &b));
+        at[k] = *bytes;
+        if (!size_add(*bytes, (b + 63) / 64 * 64, bytes)) return COV_FAIL(COV_NOMEM, "a group of samples of %s is too large", t->m.name);
+    }
+    return COV_OK;
+}
+
+static void drop_net(training *t)
+{
+    if (!t->n) return;
+    optim_free(&t->op);
+    net_free(&t->n);
+    if (t->m.release) t->m.release(t->m.ctx);
+}
+
+static status new_net(training *t, int coarse)
+{
+    const train_options *o = &t->o;
+    COV_TRY(net_new(o->backend, o->device, o->seed, &t->n));
+    t->graph = (train_graph){.losses = 0};
+    COV_TRY(t->m.build(t->m.ctx, t->n, o->micro, o->rows >> coarse, o->cols >> coarse, &t->graph));
+    if (t->graph.losses < 1 || t->graph.losses > TRAIN_LOSSES) return COV_FAIL(COV_BROKEN, "%s has %d losses", t->m.name, t->graph.losses);
+    COV_TRY(net_compile(t->n, NET_TRAIN, o->precision, t->graph.loss, t->graph.weight, t->graph.losses));
+    for (int k = 0; k < t->m.inputs; k++)
+        if (!tensor_same_shape(net_shape(t->n, t->graph.input[k]), input_shape(t, k, coarse, o->micro)))
+            return COV_FAIL(COV_BROKEN, "input %d of %s has another shape than its samples", k, t->m.name);
+    t->coarse = coarse;
+    return net_gradients(t->n, &t->grads, &t->values, &t->count);
+}
+
+/* The network for this size; parameters, statistics and moments are those that there were. */
+static status set_size(training *t, int coarse)
+{
+    status s;
+    size_t count, moments = 0;
+    float *host = NULL;
+    int64_t step = 0;
+    if (!t->n) return new_net(t, coarse);
+    if (t->coarse == coarse) return COV_OK;
+    COV_GO(values_count(t->n, 0, &count));
+    if (t->op) moments = t->count;
+    host = malloc((count + 2 * moments + 1) * sizeof *host);
+    if (!host) COV_GO(COV_FAIL(COV_NOMEM, "no memory to carry %zu parameters to another size", count));
+    COV_GO(move_values(t->n, 0, 0, host));
+    if (moments) {
+        step = optim_step_number(t->op);
+        COV_GO(optim_get(t->op, host + count, host + count + moments));
+    }
+    drop_net(t);
+    COV_GO(new_net(t, coarse));
+    COV_GO(move_values(t->n, 0, 1, host));
+    if (moments) {
+        COV_GO(make_optimiser(t));
+        COV_GO(optim_set(t->op, step, host + count, host + count + moments));
+    }
+done:
+    free(host);
+    return s;
+}
+
+/* ---- the start file */
+
+/* Rank 0 reads it at once, as its digest belongs to the record. Collective. */
+static status open_start(training *t)
+{
+    status s = COV_OK;
+    if (!t->o.start) return COV_OK;
+    if (t->o.ranks.rank == 0) {
+        s = weights_load(t->o.start, &t->start);
+        if (s == COV_OK && (strcmp(t->start->model, t->m.starts_from) || strcmp(t->start->preset, t->m.preset)))
+            s = COV_FAIL(COV_USAGE, "%s holds %s/%s, but %s starts from %s/%s", t->o.start, t->start->model, t->start->preset, t->m.name,
+                         t->m.starts_from, t->m.preset);
+    }
+    return agree(t, s, "the start file");
+}
+
+/* A frozen parameter must come from the file: it would stay what the seed made of it. */
+static status take_over(training *t)
+{
+    int taken;
+    for (int k = 0; k < net_param_count(t->n); k++) {
+        const net_param *p = net_param_at(t->n, k);
+        if (p->frozen && !p->statistic && !weights_find_param(t->start, p->name))
+            return COV_FAIL(COV_FORMAT, "%s lacks the parameter '%s', which %s keeps as it is there", t->o.start, p->name, t->m.name);
+    }
+    COV_TRY(netio_take(t->start, t->n, 0, &taken));
+    if (taken == 0) return COV_FAIL(COV_FORMAT, "%s shares no parameter with %s", t->o.start, t->m.name);
+    return COV_OK;
+}
+
+static status use_start(training *t)
+{
+    if (!t->o.start) return COV_OK;
+    COV_TRY(agree(t, t->o.ranks.rank == 0 ? take_over(t) : COV_OK, "the start file"));
+    weights_free(&t->start);
+    return share_values(t);
 }
 
 /* ---- checkpoints */
@@ -105,7 +287,7 @@ static status save(training *t, const char *path, int complete)
     status s;
     weights_file *w = NULL;
     float *moments = NULL;
-    COV_GO(weights_new(lungnet_model(t->o.view), t->o.preset, &w));
+    COV_GO(weights_new(t->m.name, t->m.preset, &w));
     w->store = complete ? WEIGHTS_BF16 : WEIGHTS_F32;
     COV_GO(netio_save(t->n, w));
     COV_GO(weights_put_text(w, "training", t->text));
@@ -132,16 +314,12 @@ done:
 /* Only rank 0 touches the disk; the others learn how it went. */
 static status save_on_rank_0(training *t, const char *path, int complete)
 {
-    int failed = 0;
     status s = COV_OK;
     if (t->o.ranks.rank == 0) {
         s = save(t, path, complete);
         if (s == COV_OK && complete) unlink(t->checkpoint); /* a left-over one would only be read again */
-        failed = s != COV_OK;
     }
-    if (t->o.ranks.size > 1) COV_TRY(t->o.ranks.broadcast(t->o.ranks.ctx, &failed, sizeof failed));
-    if (failed && s == COV_OK) s = COV_FAIL(COV_IO, "rank 0 could not write %s", path);
-    return s;
+    return agree(t, s, path);
 }
 
 static status same_training(const training *t, const weights_file *w, const char *path)
@@ -158,7 +336,13 @@ static const void *array_of(const weights_file *w, const char *name, weights_typ
     return a && a->type == type && a->count == count ? a->data : NULL;
 }
 
-/* Number of steps done and in all, and the parameters, into t->host = [values | m | v]. */
+static status new_curve(training *t, int64_t steps)
+{
+    t->curve = calloc((size_t)(steps + 1), sizeof *t->curve);
+    return t->curve ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for %lld steps", (long long)steps);
+}
+
+/* Number of steps done and in all, the moments, and the parameters into the net. */
 static status load_numbers(training *t, weights_file *w, int64_t numbers[2], float *m, float *v)
 {
     const int64_t *n = array_of(w, "step_and_steps", WEIGHTS_ARRAY_I64, 2);
@@ -168,8 +352,7 @@ static status load_numbers(training *t, weights_file *w, int64_t numbers[2], flo
         return COV_FAIL(COV_FORMAT, "%s is no checkpoint of this network", t->checkpoint);
     const float *losses = array_of(w, "losses", WEIGHTS_ARRAY_F32, n[0]);
     if (!losses) return COV_FAIL(COV_FORMAT, "%s lacks its loss curve", t->checkpoint);
-    t->curve = malloc((size_t)(n[1] + 1) * sizeof *t->curve);
-    if (!t->curve) return COV_FAIL(COV_NOMEM, "no memory for %lld steps", (long long)n[1]);
+    COV_TRY(new_curve(t, n[1]));
     memcpy(t->curve, losses, (size_t)n[0] * sizeof *losses);
     memcpy(numbers, n, 2 * sizeof *n);
     memcpy(m, from_m, t->count * sizeof *m);
@@ -177,42 +360,27 @@ static status load_numbers(training *t, weights_file *w, int64_t numbers[2], flo
     return netio_load(w, t->n);
 }
 
-static status make_optimiser(training *t)
-{
-    t->schedule = optim_defaults(1);
-    t->schedule.rate = t->o.rate;
-    t->schedule.clip = 1.0f;
-    t->schedule.schedule = OPTIM_COSINE;
-    t->schedule.steps = t->steps;
-    t->schedule.warmup = t->steps / 20 < 50 ? t->steps / 20 : 50;
-    return optim_new(t->n, &t->schedule, &t->op);
-}
-
 /* Rank 0 reads the checkpoint if there is one; every rank ends with its parameters, moments and step. */
 static status resume(training *t)
 {
     status s = COV_OK, found = COV_OK;
     const train_ranks *r = &t->o.ranks;
-    const backend *b = t->o.backend;
-    int64_t numbers[3] = {0, 0, 0}; /* step, steps, and 1 if there is something to resume, -1 after an error */
+    int64_t numbers[3] = {0, 0, 0}; /* step, steps, and 1 if there is something to resume */
     weights_file *w = NULL;
-    float *m = malloc(3 * t->count * sizeof *m), *v = m + t->count, *values = v + t->count;
+    float *m = malloc((2 * t->count + 1) * sizeof *m), *v = m + t->count;
     if (!m) COV_GO(COV_FAIL(COV_NOMEM, "no memory to resume a training"));
     if (r->rank == 0 && access(t->checkpoint, F_OK) == 0) {
         found = weights_load(t->checkpoint, &w);
         if (found == COV_OK) found = same_training(t, w, t->checkpoint);
         if (found == COV_OK) found = load_numbers(t, w, numbers, m, v);
-        numbers[2] = found == COV_OK ? 1 : -1;
+        numbers[2] = 1;
     }
+    COV_GO(agree(t, found, t->checkpoint));
     if (r->size > 1) COV_GO(r->broadcast(r->ctx, numbers, sizeof numbers));
-    if (numbers[2] < 0) COV_GO(found != COV_OK ? found : COV_FAIL(COV_IO, "rank 0 could not read %s", t->checkpoint));
     if (numbers[2] == 0) goto done;
-    if (r->size > 1) {
-        if (r->rank == 0) COV_GO(b->download(t->o.device, values, t->values, t->count * sizeof *values));
-        COV_GO(r->broadcast(r->ctx, m, 3 * t->count * sizeof *m));
-        COV_GO(b->upload(t->o.device, t->values, values, t->count * sizeof *values));
-        net_touch(t->n);
-    }
+    if (r->size > 1) COV_GO(r->broadcast(r->ctx, m, 2 * t->count * sizeof *m));
+    COV_GO(share_values(t));
+    if (!t->curve) COV_GO(new_curve(t, numbers[1]));
     t->step = numbers[0];
     t->steps = numbers[1];
     t->resumed = 1;
@@ -231,53 +399,48 @@ static int is_coarse(const training *t, int64_t step)
     return step < (int64_t)((double)t->o.coarse * (double)t->steps);
 }
 
-/* Plans the network for coarse or full samples; parameters and moments stay. */
-static status set_size(training *t, int coarse)
-{
-    if (t->compiled && t->coarse == coarse) return COV_OK;
-    const train_options *o = &t->o;
-    tensor_shape shape = tensor_shape_of(o->micro, o->rows >> coarse, o->cols >> coarse, 1, TENSOR_F32);
-    COV_TRY(net_reshape(t->n, t->graph.image, shape));
-    COV_TRY(net_reshape(t->n, t->graph.target, shape));
-    COV_TRY(net_reshape(t->n, t->graph.weight, shape));
-    COV_TRY(net_compile(t->n, NET_TRAIN, o->precision, (net_t[]){t->graph.bce, t->graph.dice}, (float[]){1.0f, 1.0f}, 2));
-    COV_TRY(net_gradients(t->n, &t->grads, &t->values, &t->count)); /* compiling may have moved them */
-    t->compiled = 1;
-    t->coarse = coarse;
-    return COV_OK;
-}
-
 /* Batch k of this rank: group rank + (k mod mine) * size of step k / mine. */
-static void fill(void *ctx, uint64_t k, augment_canvas *to)
+static void fill(void *ctx, uint64_t k, void *block)
 {
     const training *t = ctx;
     const train_options *o = &t->o;
     uint64_t step = k / (uint64_t)t->mine, group = (uint64_t)o->ranks.rank + k % (uint64_t)t->mine * (uint64_t)o->ranks.size;
     uint64_t first = step * (uint64_t)o->batch + group * (uint64_t)o->micro;
     int coarse = is_coarse(t, (int64_t)step);
-    to->rows = o->rows >> coarse;
-    to->cols = o->cols >> coarse;
-    size_t pixels = (size_t)(to->rows * to->cols);
+    size_t at[TRAIN_INPUTS], bytes;
+    if (lay_out(t, coarse, at, &bytes) != COV_OK) return; /* has passed with the larger size, before there was a block */
     for (int i = 0; i < o->micro; i++) {
-        augment_canvas one = {.rows = to->rows, .cols = to->cols, .image = to->image + (size_t)i * pixels,
-                              .target = to->target + (size_t)i * pixels, .weight = to->weight + (size_t)i * pixels};
-        sampler_get(t->samples, first + (uint64_t)i, &one);
+        void *to[TRAIN_INPUTS];
+        for (int j = 0; j < t->m.inputs; j++) {
+            if (tensor_bytes(input_shape(t, j, coarse, 1), &bytes) != COV_OK) return;
+            to[j] = (char *)block + at[j] + (size_t)i * bytes;
+        }
+        t->m.fill(t->m.ctx, first + (uint64_t)i, o->rows >> coarse, o->cols >> coarse, to);
     }
 }
 
-static status run_group(training *t, const augment_canvas *batch, float sums[SUMS])
+/* What this group made of the running statistics goes into the sum; the next group starts where this one did. */
+static status gather_statistics(training *t)
 {
-    float bce, dice;
-    COV_TRY(net_set_input(t->n, t->graph.image, batch->image));
-    COV_TRY(net_set_input(t->n, t->graph.target, batch->target));
-    COV_TRY(net_set_input(t->n, t->graph.weight, batch->weight));
+    if (t->statistics == 0) return COV_OK;
+    COV_TRY(move_values(t->n, 1, 0, t->moved));
+    for (size_t i = 0; i < t->statistics; i++) t->drift[i] += t->moved[i] - t->kept[i];
+    return move_values(t->n, 1, 1, t->kept);
+}
+
+static status run_group(training *t, const char *block, float sums[SUMS])
+{
+    size_t at[TRAIN_INPUTS], bytes;
+    COV_TRY(lay_out(t, t->coarse, at, &bytes));
+    for (int k = 0; k < t->m.inputs; k++) COV_TRY(net_set_input(t->n, t->graph.input[k], block + at[k]));
     COV_TRY(net_forward(t->n));
     COV_TRY(net_backward(t->n));
-    COV_TRY(net_get(t->n, t->graph.bce, &bce));
-    COV_TRY(net_get(t->n, t->graph.dice, &dice));
-    sums[SUM_BCE] += bce;
-    sums[SUM_DICE] += dice;
-    return COV_OK;
+    for (int k = 0; k < t->graph.losses; k++) {
+        float loss;
+        COV_TRY(net_get(t->n, t->graph.loss[k], &loss));
+        sums[k] += loss;
+    }
+    return gather_statistics(t);
 }
 
 /* This rank's groups, their gradients summed into the net's gradient array. */
@@ -296,28 +459,43 @@ static status run_groups(training *t, float sums[SUMS])
     return COV_OK;
 }
 
-static status run_step(training *t, float sums[SUMS], float *norm)
+/* Gradients, losses and statistics of all ranks. */
+static status sum_over_ranks(training *t, float sums[SUMS])
 {
     const backend *b = t->o.backend;
     const train_ranks *r = &t->o.ranks;
+    float *statistics = t->host + t->count + SUMS;
+    if (r->size == 1) return COV_OK;
+    COV_TRY(b->download(t->o.device, t->host, t->grads, t->count * sizeof(float)));
+    memcpy(t->host + t->count, sums, SUMS * sizeof *sums);
+    if (t->statistics) memcpy(statistics, t->drift, t->statistics * sizeof *statistics);
+    COV_TRY(r->sum(r->ctx, t->host, t->count + SUMS + t->statistics));
+    COV_TRY(b->upload(t->o.device, t->grads, t->host, t->count * sizeof(float)));
+    memcpy(sums, t->host + t->count, SUMS * sizeof *sums);
+    if (t->statistics) memcpy(t->drift, statistics, t->statistics * sizeof *statistics);
+    return COV_OK;
+}
+
+/* sums: ends as the means over the groups, *loss as their weighted sum. */
+static status run_step(training *t, float sums[SUMS], float *loss, float *norm)
+{
     memset(sums, 0, SUMS * sizeof *sums);
     COV_TRY(set_size(t, is_coarse(t, t->step)));
+    if (t->statistics) memset(t->drift, 0, t->statistics * sizeof *t->drift);
     COV_TRY(run_groups(t, sums));
     if (t->o.stop && t->o.stop(t->o.ctx)) sums[SUM_STOP] = 1.0f;
-    if (r->size > 1) {
-        COV_TRY(b->download(t->o.device, t->host, t->grads, t->count * sizeof(float)));
-        memcpy(t->host + t->count, sums, SUMS * sizeof *sums);
-        COV_TRY(r->sum(r->ctx, t->host, t->count + SUMS));
-        COV_TRY(b->upload(t->o.device, t->grads, t->host, t->count * sizeof(float)));
-        memcpy(sums, t->host + t->count, SUMS * sizeof *sums);
+    COV_TRY(sum_over_ranks(t, sums));
+    *loss = 0.0f;
+    for (int k = 0; k < t->graph.losses; k++) {
+        sums[k] /= (float)t->groups;
+        *loss += t->graph.weight[k] * sums[k];
     }
-    sums[SUM_BCE] /= (float)t->groups;
-    sums[SUM_DICE] /= (float)t->groups;
-    float loss = sums[SUM_BCE] + sums[SUM_DICE];
-    if (!isfinite(loss))
+    if (!isfinite(*loss))
         return COV_FAIL(COV_BROKEN, "the loss of step %lld is not finite: try a smaller learning rate", (long long)t->step);
+    for (size_t i = 0; i < t->statistics; i++) t->kept[i] += t->drift[i] / (float)t->groups;
+    if (t->statistics) COV_TRY(move_values(t->n, 1, 1, t->kept));
     COV_TRY(optim_run(t->op, 1.0f / (float)t->groups, norm));
-    t->curve[t->step++] = loss;
+    t->curve[t->step++] = *loss;
     return COV_OK;
 }
 
@@ -326,24 +504,24 @@ static status run_step(training *t, float sums[SUMS], float *norm)
 /* Seconds of one group: two warm up, the fastest of four counts, as other programs can only make a timing too long. */
 static status time_group(training *t, int coarse, double *best)
 {
-    size_t n = (size_t)t->o.micro * (size_t)(t->o.rows * t->o.cols);
-    augment_canvas c = {.image = malloc(3 * n * sizeof(float))};
     status s;
+    char *block = NULL;
+    size_t at[TRAIN_INPUTS], bytes;
     float sums[SUMS] = {0};
     *best = 1e30;
-    if (!c.image) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a batch of %zu pixels", n));
-    c.target = c.image + n;
-    c.weight = c.target + n;
+    COV_GO(lay_out(t, coarse, at, &bytes));
+    block = malloc(bytes);
+    if (!block) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a group of samples of %zu bytes", bytes));
     t->steps = coarse ? INT32_MAX : 0; /* every sample is a coarse one, or none is */
     COV_GO(set_size(t, coarse));
     for (int k = 0; k < 6; k++) {
         double start = now();
-        fill(t, (uint64_t)k, &c);
-        COV_GO(run_group(t, &c, sums));
+        fill(t, (uint64_t)k, block);
+        COV_GO(run_group(t, block, sums));
         if (k >= 2 && now() - start < *best) *best = now() - start;
     }
 done:
-    free(c.image);
+    free(block);
     return s;
 }
 
@@ -367,43 +545,47 @@ static status steps_for_minutes(training *t)
 static status build(training *t)
 {
     const train_options *o = &t->o;
-    COV_TRY(net_new(o->backend, o->device, o->seed, &t->n));
-    COV_TRY(lungnet_build(t->n, o->preset, o->micro, o->rows, o->cols, true, &t->graph));
     COV_TRY(set_size(t, 0));
+    COV_TRY(values_count(t->n, 1, &t->statistics));
     t->groups = o->batch / o->micro;
     t->mine = (t->groups - o->ranks.rank + o->ranks.size - 1) / o->ranks.size;
     void *total = NULL;
-    COV_TRY(o->backend->alloc(o->device, t->count * sizeof(float), &total));
+    COV_TRY(o->backend->alloc(o->device, (t->count + 1) * sizeof(float), &total));
     t->total = total;
-    t->host = malloc((t->count + SUMS) * sizeof *t->host);
+    t->host = malloc((t->count + SUMS + 4 * t->statistics) * sizeof *t->host);
     if (!t->host) return COV_FAIL(COV_NOMEM, "no memory for %zu gradients", t->count);
+    t->kept = t->host + t->count + SUMS + t->statistics;
+    t->drift = t->kept + t->statistics;
+    t->moved = t->drift + t->statistics;
     return COV_OK;
 }
 
-/* A fresh start: how many steps, and the optimiser. */
+/* A fresh start: the parameters, how many steps, and the optimiser. */
 static status begin(training *t)
 {
+    COV_TRY(use_start(t));
+    COV_TRY(move_values(t->n, 1, 0, t->kept)); /* the clock runs groups, too */
     t->steps = t->o.steps;
     if (t->o.minutes > 0.0) COV_TRY(steps_for_minutes(t));
-    t->curve = malloc((size_t)(t->steps + 1) * sizeof *t->curve);
-    if (!t->curve) return COV_FAIL(COV_NOMEM, "no memory for %lld steps", (long long)t->steps);
+    COV_TRY(new_curve(t, t->steps));
     return make_optimiser(t);
 }
 
+/* r holds sums over the steps since the last report, and is cleared. */
 static void tell(const training *t, train_report *r, int64_t since, double start, double samples)
 {
     r->step = t->step;
     r->steps = t->steps;
+    r->losses = t->graph.losses;
+    r->name = t->graph.loss_name;
     r->seconds = now() - start;
     r->samples_per_s = r->seconds > 0.0 ? samples / r->seconds : 0.0;
     r->rate = optim_rate(&t->schedule, t->step > 0 ? t->step - 1 : 0);
-    if (since > 0) {
-        r->bce /= (float)since;
-        r->dice /= (float)since;
-    }
-    r->loss = r->bce + r->dice;
+    for (int k = 0; k < r->losses; k++) r->part[k] /= (float)since;
+    r->loss /= (float)since;
     if (t->o.report && t->o.ranks.rank == 0) t->o.report(t->o.ctx, r);
-    r->bce = r->dice = 0.0f;
+    memset(r->part, 0, sizeof r->part);
+    r->loss = 0.0f;
 }
 
 static status loop(training *t)
@@ -412,10 +594,10 @@ static status loop(training *t)
     int64_t first = t->step, since = 0;
     train_report r = {.resumed = t->resumed};
     while (t->step < t->steps) {
-        float sums[SUMS];
-        COV_TRY(run_step(t, sums, &r.norm));
-        r.bce += sums[SUM_BCE];
-        r.dice += sums[SUM_DICE];
+        float sums[SUMS], loss = 0.0f;
+        COV_TRY(run_step(t, sums, &loss, &r.norm));
+        for (int k = 0; k < t->graph.losses; k++) r.part[k] += sums[k];
+        r.loss += loss;
         since++;
         double samples = (double)(t->step - first) * t->o.batch;
         if (now() - reported > REPORT_SECONDS || t->step == t->steps) {
@@ -441,49 +623,55 @@ static status loop(training *t)
 static status already_done(training *t, int *done)
 {
     status s = COV_OK;
-    int state = 0;
+    *done = 0;
     if (t->o.ranks.rank == 0 && access(t->o.out, F_OK) == 0) {
         weights_file *w = NULL;
         s = weights_load(t->o.out, &w);
         if (s == COV_OK) s = same_training(t, w, t->o.out);
-        state = s == COV_OK ? 1 : -1;
+        *done = s == COV_OK;
         weights_free(&w);
     }
-    if (t->o.ranks.size > 1) COV_TRY(t->o.ranks.broadcast(t->o.ranks.ctx, &state, sizeof state));
-    *done = state == 1;
-    if (state < 0 && s == COV_OK) s = COV_FAIL(COV_USAGE, "rank 0 found another training's result in %s", t->o.out);
-    return s;
+    COV_TRY(agree(t, s, t->o.out));
+    if (t->o.ranks.size > 1) COV_TRY(t->o.ranks.broadcast(t->o.ranks.ctx, done, sizeof *done));
+    return COV_OK;
 }
 
 static void clear(training *t)
 {
     prefetch_free(&t->ahead);
-    optim_free(&t->op);
+    drop_net(t);
     if (t->total) t->o.backend->release(t->o.device, t->total);
-    net_free(&t->n);
+    weights_free(&t->start);
     free(t->host);
     free(t->curve);
 }
 
-status train_run(const train_options *o, const sampler *samples)
+static status read_ahead(training *t)
+{
+    size_t at[TRAIN_INPUTS], bytes;
+    prefetch_source source = {.fill = fill, .ctx = t};
+    if (t->mine == 0) return COV_OK;
+    COV_TRY(lay_out(t, 0, at, &bytes));
+    return prefetch_new(&source, bytes, (uint64_t)t->step * (uint64_t)t->mine, &t->ahead);
+}
+
+status train_run(const train_options *o, const train_model *m)
 {
     status s;
     int done = 0;
-    training t = {.o = *o, .samples = samples};
-    fill_in(&t.o);
-    COV_TRY(check(&t.o));
-    train_describe(&t.o, t.text, sizeof t.text);
+    training t = {.o = *o, .m = *m};
+    fill_in(&t.o, m);
+    COV_TRY(check(&t.o, m));
     snprintf(t.checkpoint, sizeof t.checkpoint, "%s.checkpoint", t.o.out);
+    COV_GO(open_start(&t));
+    describe(&t);
     COV_GO(already_done(&t, &done));
     if (done) goto done;
     COV_GO(build(&t));
     COV_GO(resume(&t));
     if (!t.resumed) COV_GO(begin(&t));
-    if (t.mine > 0) {
-        size_t n = (size_t)t.o.micro * (size_t)(t.o.rows * t.o.cols);
-        prefetch_source source = {.fill = fill, .ctx = &t};
-        COV_GO(prefetch_new(&source, n, (uint64_t)t.step * (uint64_t)t.mine, &t.ahead));
-    }
+    COV_GO(move_values(t.n, 1, 0, t.kept));
+    COV_GO(read_ahead(&t));
     COV_GO(loop(&t));
 done:
     clear(&t);

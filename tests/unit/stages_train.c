@@ -1,6 +1,7 @@
 /* Training on made-up discs: it learns, it resumes bit for bit, ranks do what one rank does, and files of another training
- * are refused. Ranks are threads here; the sums are those of a barrier. */
-#include "stages/train.h"
+ * are refused; with GroupNorm (the lung network) and with BatchNorm (a small network of this test's own, in two stages of which the
+ * second keeps the first's encoder frozen). Ranks are threads here; the sums are those of a barrier. */
+#include "stages/lungtrain.h"
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -16,7 +17,57 @@
 enum { SIDE = 48, SLICES = 12, INPUT = 32, RANKS_MOST = 5 };
 static const backend *b;
 static sampler *samples;
+static lungtrain disc;
 static char folder[] = "/tmp/stages_train_XXXXXX";
+
+/* ---- the small network: image, target and a number a sample, of which it needs the first two */
+
+static status small_graph(net *n, int frozen, int64_t micro, int64_t rows, int64_t cols, train_graph *g)
+{
+    tensor_shape shape = tensor_shape_of(micro, rows, cols, 1, TENSOR_F32);
+    net_t image = net_input(n, "image", shape), target = net_constant(n, "target", shape);
+    net_t label = net_constant(n, "label", tensor_shape_of(micro, 1, 1, 1, TENSOR_I32));
+    if (frozen) net_freeze(n, true);
+    net_t x = net_batchnorm(n, "encoder/norm", net_conv(n, "encoder/conv", image, 8, 3, 1, 1, 0, 0), -1, 1);
+    net_freeze(n, false);
+    if (frozen) x = net_batchnorm(n, "own/norm", net_conv(n, "own/conv", x, 8, 3, 1, 1, 0, 0), -1, 1);
+    net_t logit = net_conv(n, "head", x, 1, 1, 1, 0, 1, 0);
+    net_t period = net_linear(n, "period", net_avgpool(n, x), 3, 0);
+    *g = (train_graph){.input = {image, target, label}, .losses = 3, .weight = {1.0f, 0.5f, 0.1f}, .loss_name = {"bce", "dice", "period"}};
+    g->loss[0] = net_loss_bce(n, logit, target, -1);
+    g->loss[1] = net_loss_dice(n, logit, target);
+    g->loss[2] = net_loss_ce(n, period, label);
+    return COV_OK;
+}
+
+static status build_first(void *ctx, net *n, int64_t micro, int64_t rows, int64_t cols, train_graph *g)
+{
+    (void)ctx;
+    return small_graph(n, 0, micro, rows, cols, g);
+}
+
+static status build_second(void *ctx, net *n, int64_t micro, int64_t rows, int64_t cols, train_graph *g)
+{
+    (void)ctx;
+    return small_graph(n, 1, micro, rows, cols, g);
+}
+
+static void small_fill(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to)
+{
+    (void)ctx;
+    float weight[INPUT * INPUT];
+    augment_canvas canvas = {.rows = rows, .cols = cols, .image = to[0], .target = to[1], .weight = weight};
+    sampler_get(samples, k, &canvas);
+    *(int32_t *)to[2] = (int32_t)(k % 4) - 1;
+}
+
+static train_model small_model(int second)
+{
+    train_input pixels = {.channels = 1, .type = TENSOR_F32}, number = {.rows = 1, .cols = 1, .channels = 1, .type = TENSOR_I32};
+    return (train_model){.name = second ? "second" : "first", .preset = "tiny", .starts_from = second ? "first" : NULL, .inputs = 3,
+                         .input = {pixels, pixels, number}, .stride = 2, .rows = INPUT, .cols = INPUT, .batch = 6, .micro = 1,
+                         .coarse = 0.5f, .rate = 1e-2f, .build = second ? build_second : build_first, .fill = small_fill};
+}
 
 /* Two volumes of two "lungs" each, of different sizes, and one isolated slice. */
 static void add_volume(const char *patient, int radius)
@@ -40,7 +91,9 @@ static int set_up(void **state)
     (void)state;
     uint8_t grey[INPUT * INPUT], lung[INPUT * INPUT];
     sampler_options o = sampler_defaults(LUNGNET_AXIAL);
+    o.augment.opacity = 0; /* a disc of a few pixels is not seen through one */
     if (!mkdtemp(folder) || backend_find("cpu", &b) != COV_OK || sampler_new(&o, &samples) != COV_OK) return 1;
+    lungtrain_of(LUNGNET_AXIAL, "compact", samples, &disc);
     add_volume("first", 10);
     add_volume("second", 7);
     for (int i = 0; i < INPUT * INPUT; i++) {
@@ -80,7 +133,7 @@ static void report(void *ctx, const train_report *r)
 
 static train_options options_of(const char *path, int64_t steps, trained *t)
 {
-    train_options o = train_defaults(LUNGNET_AXIAL);
+    train_options o = train_defaults();
     o.rows = o.cols = INPUT;
     o.steps = steps;
     o.out = path;
@@ -95,13 +148,15 @@ static train_options options_of(const char *path, int64_t steps, trained *t)
     return o;
 }
 
-static status run(train_options o)
+static status run_model(train_options o, const train_model *m)
 {
     assert_int_equal(b->open(&(device_options){.threads = 1}, &o.device), COV_OK);
-    status s = train_run(&o, samples);
+    status s = train_run(&o, m);
     b->close(&o.device);
     return s;
 }
+
+static status run(train_options o) { return run_model(o, &disc.model); }
 
 static char *in_folder(char to[64], const char *name)
 {
@@ -133,16 +188,16 @@ static void training_learns_a_disc(void **state)
     weights_free(&w);
 }
 
-static void a_training_stopped_at_any_step_resumes_bit_for_bit(void **state)
+static void stop_and_resume(const train_model *m, const char *name)
 {
-    (void)state;
     char whole[64], parts[64];
     trained t = {0};
-    assert_int_equal(run(options_of(in_folder(whole, "whole.h5"), 11, &t)), COV_OK);
-    in_folder(parts, "parts.h5");
-    for (int64_t at = 0; at < 11; at += 4) { /* stops after 4, 8; the coarse steps end at 6 */
+    snprintf(whole, sizeof whole, "%s/%s-whole.h5", folder, name);
+    snprintf(parts, sizeof parts, "%s/%s-parts.h5", folder, name);
+    assert_int_equal(run_model(options_of(whole, 11, &t), m), COV_OK);
+    for (int64_t at = 0; at < 11; at += 4) { /* stops after 4, 8; the coarse steps end at 5 or 6 */
         trained part = {.stop_at = 4};
-        status s = run(options_of(parts, 11, &part));
+        status s = run_model(options_of(parts, 11, &part), m);
         assert_int_equal(s, at + 4 < 11 ? COV_STOPPED : COV_OK);
         assert_int_equal(access(parts, F_OK), at + 4 < 11 ? -1 : 0);
     }
@@ -151,6 +206,63 @@ static void a_training_stopped_at_any_step_resumes_bit_for_bit(void **state)
     assert_string_equal(a->sha256, c->sha256);
     weights_free(&a);
     weights_free(&c);
+}
+
+static void a_training_stopped_at_any_step_resumes_bit_for_bit(void **state)
+{
+    (void)state;
+    train_model small = small_model(0);
+    stop_and_resume(&disc.model, "lung");
+    stop_and_resume(&small, "small");
+}
+
+static void running_statistics_move_and_are_saved(void **state)
+{
+    (void)state;
+    char path[64];
+    trained t = {0};
+    train_model small = small_model(0);
+    assert_int_equal(run_model(options_of(in_folder(path, "moved.h5"), 3, &t), &small), COV_OK);
+    assert_int_equal(t.last.losses, 3);
+    assert_string_equal(t.last.name[1], "dice");
+    weights_file *w = load(path);
+    const weights_param *p = weights_find_param(w, "encoder/norm/var");
+    assert_non_null(p);
+    for (int k = 0; k < 8; k++) assert_true(p->values[k] > 0.0f && p->values[k] != 1.0f);
+    weights_free(&w);
+}
+
+static void a_stage_starts_from_the_last_ones_file_and_keeps_what_is_frozen(void **state)
+{
+    (void)state;
+    char first[64], second[64], other[64];
+    trained t = {0};
+    train_model one = small_model(0), two = small_model(1);
+    assert_int_equal(run_model(options_of(in_folder(first, "stage1.h5"), 5, &t), &one), COV_OK);
+    train_options o = options_of(in_folder(second, "stage2.h5"), 7, &t);
+    o.start = first;
+    assert_int_equal(run_model(o, &two), COV_OK);
+    weights_file *a = load(first), *c = load(second);
+    char from[64];
+    snprintf(from, sizeof from, "starts from first %.16s", a->sha256);
+    assert_non_null(strstr(weights_find_text(c, "training"), from));
+    int same = 0;
+    for (int k = 0; k < a->param_count; k++) {
+        const weights_param *p = &a->params[k], *q = weights_find_param(c, p->name);
+        size_t n = (size_t)(p->shape[0] * p->shape[1] * p->shape[2] * p->shape[3]);
+        if (strncmp(p->name, "encoder/", 8) != 0) continue;
+        assert_memory_equal(p->values, q->values, n * sizeof(float));
+        same++;
+    }
+    assert_int_equal(same, 5); /* w, gamma, beta, mean, var */
+    weights_free(&a);
+    weights_free(&c);
+    o.out = in_folder(other, "stage3.h5");
+    o.start = second; /* of another model */
+    assert_int_equal(run_model(o, &two), COV_USAGE);
+    o.start = first;
+    assert_int_equal(run_model(o, &one), COV_USAGE);
+    assert_int_equal(access(other, F_OK), -1);
 }
 
 static void files_of_another_training_are_refused_and_kept(void **state)
@@ -216,6 +328,7 @@ typedef struct member {
     crowd *c;
     int rank;
     train_options o;
+    const train_model *model;
     status result;
 } member;
 
@@ -247,12 +360,12 @@ static void *work(void *argument)
 {
     member *m = argument;
     m->result = b->open(&(device_options){.threads = 1}, &m->o.device);
-    if (m->result == COV_OK) m->result = train_run(&m->o, samples);
+    if (m->result == COV_OK) m->result = train_run(&m->o, m->model);
     b->close(&m->o.device);
     return NULL;
 }
 
-static weights_file *train_with_ranks(int size, const char *name)
+static weights_file *train_with_ranks(int size, const train_model *model, const char *start)
 {
     char path[64];
     crowd c = {.size = size};
@@ -260,9 +373,10 @@ static weights_file *train_with_ranks(int size, const char *name)
     trained told[RANKS_MOST] = {{.asked = 0}};
     pthread_t threads[RANKS_MOST];
     pthread_barrier_init(&c.barrier, NULL, (unsigned)size);
-    in_folder(path, name);
+    snprintf(path, sizeof path, "%s/%s-ranks%d.h5", folder, model->name, size);
     for (int r = 0; r < size; r++) {
-        members[r] = (member){.c = &c, .rank = r, .o = options_of(path, 4, &told[r])};
+        members[r] = (member){.c = &c, .rank = r, .model = model, .o = options_of(path, 4, &told[r])};
+        members[r].o.start = start;
         members[r].o.ranks = (train_ranks){.rank = r, .size = size, .sum = crowd_sum, .broadcast = crowd_broadcast, .ctx = &members[r]};
         assert_int_equal(pthread_create(&threads[r], NULL, work, &members[r]), 0);
     }
@@ -272,14 +386,13 @@ static weights_file *train_with_ranks(int size, const char *name)
     return load(path);
 }
 
-static void any_number_of_ranks_trains_what_one_rank_trains(void **state)
+/* Relative distance of all parameters, statistics too, from those of one rank. */
+static void ranks_agree(const train_model *m, const char *start)
 {
-    (void)state;
     const int sizes[] = {2, 3, 5};
-    const char *const names[] = {"ranks2.h5", "ranks3.h5", "ranks5.h5"};
-    weights_file *one = train_with_ranks(1, "ranks1.h5");
+    weights_file *one = train_with_ranks(1, m, start);
     for (int k = 0; k < 3; k++) {
-        weights_file *w = train_with_ranks(sizes[k], names[k]);
+        weights_file *w = train_with_ranks(sizes[k], m, start);
         double difference = 0, size = 0;
         for (int p = 0; p < w->param_count; p++)
             for (int64_t i = 0; i < w->params[p].shape[0] * w->params[p].shape[1] * w->params[p].shape[2] * w->params[p].shape[3]; i++) {
@@ -293,16 +406,35 @@ static void any_number_of_ranks_trains_what_one_rank_trains(void **state)
     weights_free(&one);
 }
 
+static void any_number_of_ranks_trains_what_one_rank_trains(void **state)
+{
+    (void)state;
+    ranks_agree(&disc.model, NULL);
+}
+
+static void so_it_does_with_batchnorm_and_from_a_start_file(void **state)
+{
+    (void)state;
+    char start[64];
+    train_model one = small_model(0), two = small_model(1);
+    one.micro = two.micro = 2;
+    ranks_agree(&one, NULL);
+    ranks_agree(&two, in_folder(start, "first-ranks1.h5"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(training_learns_a_disc),
         cmocka_unit_test(a_training_stopped_at_any_step_resumes_bit_for_bit),
+        cmocka_unit_test(running_statistics_move_and_are_saved),
+        cmocka_unit_test(a_stage_starts_from_the_last_ones_file_and_keeps_what_is_frozen),
         cmocka_unit_test(files_of_another_training_are_refused_and_kept),
         cmocka_unit_test(a_finished_training_is_left_alone),
         cmocka_unit_test(a_training_by_the_clock_records_how_many_steps_that_was),
         cmocka_unit_test(a_length_is_needed_and_groups_must_divide_the_batch),
         cmocka_unit_test(any_number_of_ranks_trains_what_one_rank_trains),
+        cmocka_unit_test(so_it_does_with_batchnorm_and_from_a_start_file),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
