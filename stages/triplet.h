@@ -8,6 +8,7 @@
  * rectangle. Inference and the training's sampler both come here, so that a network meets the same picture. Local. */
 #ifndef COV_STAGES_TRIPLET_H
 #define COV_STAGES_TRIPLET_H
+#include "kernels/box.h"
 #include "stages/window.h"
 
 enum { TRIPLET_CANVAS = 512, TRIPLET_STRIDE = 32, TRIPLET_MARGIN = 3 };
@@ -16,7 +17,7 @@ typedef struct triplet_frame {
     int64_t ny, nx;        /* the study's slice, pixels */
     int64_t height, width; /* the canvas */
     int64_t y0, x0;        /* the input's first pixel on it; may lie outside */
-    int64_t rows, cols;    /* the input; multiples of TRIPLET_STRIDE */
+    int64_t rows, cols;    /* the input; multiples of TRIPLET_STRIDE, at most 2048 */
 } triplet_frame;
 
 /* The whole slice on an input of rows x cols. */
@@ -38,9 +39,9 @@ void triplet_cut(const triplet_frame *f, window w, const triplet_slices *s, int 
 
 /* A mask of the key slice (0 or not 0) as the network's target: nearest, 0 outside the slice. out (rows, cols) 0/1. */
 void triplet_mask(const triplet_frame *f, const uint8_t *mask, float *out);
-/* y0 x0 y1 x1 in pixels of the input, to pixels of the study's slice and back. */
-void triplet_box_to_slice(const triplet_frame *f, const float box[4], float to[4]);
-void triplet_box_to_input(const triplet_frame *f, const float box[4], float to[4]);
+/* A box in pixels of the input, in pixels of the study's slice; and back. */
+box triplet_box_to_slice(const triplet_frame *f, box b);
+box triplet_box_to_input(const triplet_frame *f, box b);
 /* What a network says of its input (rows, cols), bilinearly on the study's slice: to (ny,nx), `outside` where the input shows nothing. */
 void triplet_put(const triplet_frame *f, const float *from, float outside, int threads, float *to);
 #endif
