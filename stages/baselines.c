@@ -53,3 +53,31 @@ net_t baselines_gnunet(net *n, net_t x, int width, int classes)
     }
     return net_conv(n, "head", x, classes, 1, 1, 0, 1, 0);
 }
+
+void baselines_pyramid(net *n, net_t image, int width, int channels, rcnn_level level[BASELINES_PYRAMID])
+{
+    net_t from[RESNET_LEVELS], inner = -1;
+    char name[64];
+    resnet_50(n, "encoder", image, width, RESNET_LEVELS, from);
+    for (int k = 3; k >= 0; k--) {
+        snprintf(name, sizeof name, "fpn/inner%d", k + 2);
+        net_t lateral = net_conv(n, name, from[k + 1], channels, 1, 1, 0, 1, 0);
+        tensor_shape s = net_shape(n, lateral);
+        inner = k == 3 ? lateral : net_add(n, lateral, net_resize(n, inner, s.h, s.w, 1), 0);
+        snprintf(name, sizeof name, "fpn/layer%d", k + 2);
+        level[k].map = net_conv(n, name, inner, channels, 3, 1, 1, 1, 0);
+    }
+    level[4].map = net_maxpool(n, level[3].map, 1, 2, 0);
+    for (int k = 0; k < BASELINES_PYRAMID; k++)
+        level[k].anchors = (box_anchors){.stride = BASELINES_STRIDE << k, .sizes = 1, .ratios = 3, .size = {(float)(16 << k)}, .ratio = {0.5f, 1, 2}};
+}
+
+net_t baselines_mask(net *n, net_t regions, int channels)
+{
+    char name[64];
+    for (int k = 1; k <= 4; k++) {
+        snprintf(name, sizeof name, "mask/conv%d", k);
+        regions = net_conv(n, name, regions, channels, 3, 1, 1, 1, 1);
+    }
+    return net_conv(n, "mask/head", net_convt(n, "mask/up", regions, channels, 2, 2, 0, 1, 1), 1, 1, 1, 0, 1, 0);
+}

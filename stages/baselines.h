@@ -4,6 +4,15 @@
 #ifndef COV_STAGES_BASELINES_H
 #define COV_STAGES_BASELINES_H
 #include "kernels/net.h"
+#include "stages/rcnn.h"
+
+/* Mask R-CNN's trunk (He et al. 2017; Lin et al. 2017): ResNet50 and its feature pyramid, as torchvision's: 1x1 lateral and 3x3 output
+ * convolutions with bias, nearest x2 going down, `channels` (256 at width 64) on each of P2 .. P6 (strides 4 .. 64); P6 is every second
+ * pixel of P5. RPN, proposals, box branch: stages/rcnn. Anchors [ours] 16 .. 256 pixels, one size a level, as lesions are small. */
+enum { BASELINES_PYRAMID = 5, BASELINES_REGION_LEVELS = 4, BASELINES_BOX = 7, BASELINES_MASK = 14, BASELINES_STRIDE = 4 };
+void baselines_pyramid(net *n, net_t image, int width, int channels, rcnn_level level[BASELINES_PYRAMID]);
+/* Its mask branch: regions (n*r,14,14,c), four 3x3 + ReLU, a 2x2 transposed convolution + ReLU, 1x1: logits (n*r,28,28,1). */
+net_t baselines_mask(net *n, net_t regions, int channels);
 
 /* x (n, h, w, 3) with h and w multiples of 32; returns the logits (n, h, w, classes). */
 net_t baselines_unet(net *n, net_t x, int width, int classes);

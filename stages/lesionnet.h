@@ -46,7 +46,8 @@ typedef struct lesionnet_spec {
     int anchors;   /* sampled an image for the RPN's losses */
     int regions;   /* sampled an image for the box branch, a quarter of them lesions at most */
     int masks;     /* regions an image for the mask branch */
-    int proposals; /* an image, into the box branch, in inference */
+    int candidates; /* anchors of a level that are decoded */
+    int proposals; /* an image, after NMS */
     int found;     /* findings an image at most */
 } lesionnet_spec;
 status lesionnet_preset(const char *name, const lesionnet_spec **out); /* "compact", "paper"; COV_USAGE names them */
@@ -75,4 +76,31 @@ typedef struct lesionnet {
 status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols, uint64_t seed,
                                 lesionnet *out);
 void lesionnet_free(lesionnet *g); /* what *g owns, not g; accepts a zeroed one */
+
+/* Inference in two graphs. The first looks at whole inputs; the second, for detecting models, makes masks of few regions. */
+typedef struct lesionnet_find {
+    net_t image;       /* input (n,h,w,3) */
+    net_t probability; /* output (n,h,w,1) of models that do not detect; else -1 */
+    net_t period;      /* output (n,1,1,LESIONNET_PERIODS), probabilities; -1: no head */
+    net_t rois;        /* output (n,proposals,1,4), zeros where there are fewer; -1 as the following where nothing is detected */
+    net_t score;       /* output (n*proposals,1,1,2): background, lesion */
+    net_t delta;       /* output (n*proposals,1,1,4), to decode with lesionnet_delta_weight */
+    net_t map[LESIONNET_MAPS]; /* outputs that the second graph reads */
+    int maps;
+    lesionnet_steps *steps; /* owned: lesionnet_find_free after net_free */
+} lesionnet_find;
+status lesionnet_build_find(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols, lesionnet_find *out);
+void lesionnet_find_free(lesionnet_find *g);
+
+typedef struct lesionnet_cut {
+    net_t map[LESIONNET_MAPS]; /* inputs: net_set_input_from(map[k], first net, find.map[k]) */
+    int maps;
+    net_t rois;        /* constant (n,regions,1,4) */
+    net_t probability; /* output (n*regions,size,size,1) */
+    int size;
+} lesionnet_cut;
+/* regions an image; the shapes are those of `find` in `first`, which is on the same device. */
+status lesionnet_build_cut(net *n, lesionnet_model m, const char *preset, const net *first, const lesionnet_find *find, int regions,
+                           lesionnet_cut *out);
+const float *lesionnet_delta_weight(void);
 #endif

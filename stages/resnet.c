@@ -29,19 +29,26 @@ static net_t bottleneck(net *n, const char *name, net_t x, int width, int stride
     return resnet_conv(n, part, y, shortcut, 4 * width, 1, 1, 1);
 }
 
-void resnet_50(net *n, const char *prefix, net_t x, int width, int levels, net_t level[RESNET_LEVELS])
+net_t resnet_level(net *n, const char *prefix, int k, net_t x, int width)
 {
     static const int blocks[RESNET_LEVELS] = {0, 3, 4, 6, 3};
     char name[NAME];
-    for (int k = 0; k < RESNET_LEVELS; k++) level[k] = -1;
-    snprintf(name, sizeof name, "%s/conv1", prefix);
-    level[0] = resnet_conv(n, name, x, -1, width, 7, 2, 1);
-    net_t y = net_maxpool(n, level[0], 3, 2, 1);
-    for (int k = 1; k < levels; k++) {
-        for (int b = 0; b < blocks[k]; b++) {
-            snprintf(name, sizeof name, "%s/layer%d.%d", prefix, k, b);
-            y = bottleneck(n, name, y, width << (k - 1), b == 0 && k > 1 ? 2 : 1, b == 0);
-        }
-        level[k] = y;
+    if (k == 0) {
+        snprintf(name, sizeof name, "%s/conv1", prefix);
+        return resnet_conv(n, name, x, -1, width, 7, 2, 1);
+    }
+    if (k == 1) x = net_maxpool(n, x, 3, 2, 1);
+    for (int b = 0; b < blocks[k]; b++) {
+        snprintf(name, sizeof name, "%s/layer%d.%d", prefix, k, b);
+        x = bottleneck(n, name, x, width << (k - 1), b == 0 && k > 1 ? 2 : 1, b == 0);
+    }
+    return x;
+}
+
+void resnet_50(net *n, const char *prefix, net_t x, int width, int levels, net_t level[RESNET_LEVELS])
+{
+    for (int k = 0; k < RESNET_LEVELS; k++) {
+        if (k < levels) x = resnet_level(n, prefix, k, x, width);
+        level[k] = k < levels ? x : -1;
     }
 }

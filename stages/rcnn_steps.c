@@ -1,0 +1,303 @@
+/* rcnn_steps: see rcnn_steps.h. Everything is a pure function of the inputs, image by image; scratch memory is taken and given back in
+ * each call, as a step may run for several nets at once. */
+#include "stages/rcnn_steps.h"
+
+#include "stages/rng.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const float RPN_WEIGHT[4] = {1, 1, 1, 1};
+static const float RPN_POSITIVE = 0.5f, RPN_NEGATIVE = 0.3f, RPN_NMS = 0.7f, REGION_POSITIVE = 0.5f, SIDE_LEAST = 1.0f;
+enum { JITTERED = 6, IMAGE_STEP = 61 /* every such value of the image goes into its hash */ };
+
+static status no_memory(const char *what)
+{
+    return COV_FAIL(COV_NOMEM, "no memory for %s", what);
+}
+
+/* Image i of a batch of boxes (n,m,1,5): the real ones, at most `room`. */
+static int64_t truth_of(const tensor *boxes, int64_t i, box *out)
+{
+    int64_t m = boxes->shape.h, count = 0;
+    const float *row = (const float *)boxes->data + i * m * RCNN_TRUTH;
+    for (int64_t k = 0; k < m && row[RCNN_TRUTH * k + 4] > 0.0f; k++) {
+        const float *b = row + RCNN_TRUTH * k;
+        out[count++] = (box){b[0], b[1], b[2], b[3]};
+    }
+    return count;
+}
+
+/* ---- a random stream that belongs to the sample */
+
+static uint64_t hash_floats(uint64_t h, const float *v, int64_t n, int64_t step)
+{
+    for (int64_t i = 0; i < n; i += step) {
+        uint32_t bits;
+        memcpy(&bits, v + i, sizeof bits);
+        h = (h ^ bits) * 0x100000001b3u; /* FNV-1a, a word at a time */
+    }
+    return h;
+}
+
+static rng stream_of(const rcnn *r, const tensor *image, const tensor *boxes, int64_t i, uint64_t purpose)
+{
+    int64_t pixels = image->shape.h * image->shape.w * image->shape.c, truth = boxes->shape.h * RCNN_TRUTH;
+    uint64_t h = hash_floats(0xcbf29ce484222325u, (const float *)image->data + i * pixels, pixels, IMAGE_STEP);
+    h = hash_floats(h, (const float *)boxes->data + i * truth, truth, 1);
+    return rng_start(r->o.seed + purpose, h);
+}
+
+/* Draws `want` of list[0 .. n-1] to its front (or leaves all there); returns how many. */
+static int64_t draw(rng *g, int32_t *list, int64_t n, int64_t want)
+{
+    if (want > n) want = n;
+    for (int64_t k = 0; k < want; k++) {
+        int64_t other = k + (int64_t)rng_below(g, (uint64_t)(n - k));
+        int32_t swap = list[k];
+        list[k] = list[other];
+        list[other] = swap;
+    }
+    return want;
+}
+
+/* ---- proposals */
+
+typedef struct proposing {
+    int32_t *index, *keep, *order; /* candidates of a level; those that NMS keeps; the best of all levels */
+    box *decoded, *kept;
+    float *score; /* of kept */
+    int64_t count;
+} proposing;
+
+/* The best of level k, decoded and thinned, behind those of earlier levels. */
+static void propose_level(const rcnn *r, int k, const float *logit, const float *delta, proposing *p)
+{
+    int64_t first = r->first[k], n = r->first[k + 1] - first, boxes = 0;
+    int64_t got = box_top_k(logit + first, n, r->o.candidates, p->index);
+    for (int64_t j = 0; j < got; j++) {
+        int64_t at = first + p->index[j];
+        box b = box_clip(box_decode(r->anchor[at], delta + 4 * at, RPN_WEIGHT), (float)r->rows, (float)r->cols);
+        if (!(b.y1 - b.y0 >= SIDE_LEAST && b.x1 - b.x0 >= SIDE_LEAST)) continue;
+        p->index[boxes] = (int32_t)at;
+        p->decoded[boxes++] = b;
+    }
+    int64_t kept = box_nms(p->decoded, NULL, boxes, RPN_NMS, r->o.proposals, p->keep);
+    for (int64_t j = 0; j < kept; j++) {
+        p->kept[p->count] = p->decoded[p->keep[j]];
+        p->score[p->count++] = logit[p->index[p->keep[j]]];
+    }
+}
+
+static status proposing_new(const rcnn *r, proposing *p)
+{
+    size_t each = (size_t)r->o.candidates, all = (size_t)(r->levels * r->o.proposals);
+    *p = (proposing){.index = malloc(each * sizeof *p->index), .order = malloc(all * sizeof *p->order),
+                     .keep = malloc(each * sizeof *p->keep), .decoded = malloc(each * sizeof *p->decoded),
+                     .kept = malloc(all * sizeof *p->kept), .score = malloc(all * sizeof *p->score)};
+    return p->index && p->order && p->keep && p->decoded && p->kept && p->score ? COV_OK : no_memory("proposals");
+}
+
+static void proposing_free(proposing *p)
+{
+    free(p->index);
+    free(p->order);
+    free(p->keep);
+    free(p->decoded);
+    free(p->kept);
+    free(p->score);
+}
+
+status rcnn_propose_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
+{
+    const rcnn *r = ctx;
+    proposing p;
+    status s;
+    (void)nx, (void)ny;
+    COV_GO(proposing_new(r, &p));
+    for (int64_t i = 0; i < x[0].shape.n; i++) {
+        const float *logit = (const float *)x[0].data + i * r->total, *delta = (const float *)x[1].data + 4 * i * r->total;
+        box *out = (box *)y[0].data + i * r->o.proposals;
+        p.count = 0;
+        for (int k = 0; k < r->levels; k++) propose_level(r, k, logit, delta, &p);
+        int64_t best = box_top_k(p.score, p.count, r->o.proposals, p.order);
+        for (int64_t j = 0; j < best; j++) out[j] = p.kept[p.order[j]];
+    }
+done:
+    proposing_free(&p);
+    return s;
+}
+
+/* ---- anchors for the RPN's losses */
+
+typedef struct matching {
+    float *iou;               /* of each anchor with the best lesion */
+    int32_t *which;           /* that lesion */
+    int32_t *positive, *negative;
+    int64_t positives, negatives;
+} matching;
+
+/* IoU of every anchor; each lesion's best anchors count as positive, however small their IoU is. */
+static void match_anchors(const rcnn *r, const box *truth, int64_t m, matching *t)
+{
+    box_match(r->anchor, r->total, truth, m, t->iou, t->which);
+    for (int64_t k = 0; k < m; k++) {
+        float best = 0.0f;
+        for (int64_t a = 0; a < r->total; a++) {
+            float iou = box_iou(r->anchor[a], truth[k]);
+            best = iou > best ? iou : best;
+        }
+        for (int64_t a = 0; best > 0.0f && a < r->total; a++) {
+            if (box_iou(r->anchor[a], truth[k]) < best) continue;
+            t->which[a] = (int32_t)k;
+            t->iou[a] = 1.0f;
+        }
+    }
+    t->positives = t->negatives = 0;
+    for (int64_t a = 0; a < r->total; a++) {
+        if (m > 0 && t->iou[a] >= RPN_POSITIVE) t->positive[t->positives++] = (int32_t)a;
+        else if (m == 0 || t->iou[a] < RPN_NEGATIVE) t->negative[t->negatives++] = (int32_t)a;
+    }
+}
+
+static void anchor_targets(const rcnn *r, const box *truth, const matching *t, int64_t i, tensor *y)
+{
+    float *target = (float *)y[0].data + i * r->total, *weight = (float *)y[1].data + i * r->total;
+    float *delta = (float *)y[2].data + 4 * i * r->total, *delta_weight = (float *)y[3].data + 4 * i * r->total;
+    for (int64_t k = 0; k < t->positives; k++) {
+        int64_t a = t->positive[k];
+        target[a] = weight[a] = 1.0f;
+        box_encode(r->anchor[a], truth[t->which[a]], RPN_WEIGHT, delta + 4 * a);
+        for (int c = 0; c < 4; c++) delta_weight[4 * a + c] = 1.0f;
+    }
+    for (int64_t k = 0; k < t->negatives; k++) weight[t->negative[k]] = 1.0f;
+}
+
+status rcnn_anchor_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
+{
+    const rcnn *r = ctx;
+    size_t n = (size_t)r->total, m = (size_t)x[1].shape.h;
+    status s = COV_OK;
+    matching t = {.iou = malloc(n * sizeof *t.iou), .which = malloc(n * sizeof *t.which), .positive = malloc(n * sizeof *t.positive),
+                  .negative = malloc(n * sizeof *t.negative)};
+    box *truth = malloc(m * sizeof *truth);
+    (void)nx, (void)ny;
+    if (!t.iou || !t.which || !t.positive || !t.negative || !truth) COV_GO(no_memory("targets of anchors"));
+    for (int64_t i = 0; i < x[0].shape.n; i++) {
+        rng g = stream_of(r, &x[0], &x[1], i, 1);
+        match_anchors(r, truth, truth_of(&x[1], i, truth), &t);
+        t.positives = draw(&g, t.positive, t.positives, r->o.anchors / 2);
+        t.negatives = draw(&g, t.negative, t.negatives, r->o.anchors - t.positives);
+        anchor_targets(r, truth, &t, i, y);
+    }
+done:
+    free(t.iou);
+    free(t.which);
+    free(t.positive);
+    free(t.negative);
+    free(truth);
+    return s;
+}
+
+/* ---- regions for the branches */
+
+static box jittered(rng *g, box b)
+{
+    float h = b.y1 - b.y0, w = b.x1 - b.x0;
+    float y = 0.5f * (b.y0 + b.y1) + h * rng_range(g, -0.25f, 0.25f), x = 0.5f * (b.x0 + b.x1) + w * rng_range(g, -0.25f, 0.25f);
+    h *= expf(rng_range(g, -0.35f, 0.35f));
+    w *= expf(rng_range(g, -0.35f, 0.35f));
+    return (box){y - 0.5f * h, x - 0.5f * w, y + 0.5f * h, x + 0.5f * w};
+}
+
+typedef struct sampling {
+    box *truth, *region;       /* lesions; proposals, lesions and their jittered copies */
+    float *iou;
+    int32_t *which, *positive, *negative;
+    int64_t truths, regions;
+} sampling;
+
+static void gather_regions(const rcnn *r, rng *g, const tensor *proposals, int64_t i, sampling *s)
+{
+    const box *from = (const box *)proposals->data + i * proposals->shape.h;
+    s->regions = 0;
+    for (int64_t k = 0; k < proposals->shape.h; k++)
+        if (box_area(from[k]) > 0.0f) s->region[s->regions++] = from[k];
+    for (int64_t k = 0; k < s->truths; k++) {
+        s->region[s->regions++] = s->truth[k];
+        for (int j = 0; j < JITTERED; j++) s->region[s->regions++] = box_clip(jittered(g, s->truth[k]), (float)r->rows, (float)r->cols);
+    }
+    box_match(s->region, s->regions, s->truth, s->truths, s->iou, s->which);
+}
+
+/* Image i's rows of what the box branch sees; in list: `positives` lesions, then background. */
+static void box_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count, int64_t i, tensor *y)
+{
+    int64_t first = i * r->o.regions;
+    box *roi = (box *)y[0].data + first;
+    int32_t *label = (int32_t *)y[1].data + first;
+    float *delta = (float *)y[2].data + 4 * first, *weight = (float *)y[3].data + 4 * first;
+    for (int64_t k = 0; k < r->o.regions; k++) {
+        label[k] = k < positives ? 1 : k < count ? 0 : -1;
+        if (k >= count) continue;
+        roi[k] = s->region[list[k]];
+        if (k >= positives) continue;
+        box_encode(roi[k], s->truth[s->which[list[k]]], rcnn_box_weight, delta + 4 * k);
+        for (int c = 0; c < 4; c++) weight[4 * k + c] = 1.0f;
+    }
+}
+
+static void mask_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count, const tensor *instances,
+                         int64_t i, tensor *y)
+{
+    tensor_shape shape = instances->shape;
+    int64_t bins = (int64_t)r->o.mask_size * r->o.mask_size, first = i * r->o.masks;
+    const int32_t *plane = (const int32_t *)instances->data + i * shape.h * shape.w;
+    box *roi = (box *)y[4].data + first;
+    int64_t loop = positives > 0 ? positives : count; /* places that are left show regions again, without weight */
+    for (int64_t k = 0; k < r->o.masks && loop > 0; k++) {
+        int32_t at = list[k % loop];
+        float *target = (float *)y[5].data + (first + k) * bins, *weight = (float *)y[6].data + (first + k) * bins;
+        roi[k] = s->region[at];
+        if (k >= positives) continue;
+        box_crop_mask(plane, shape.h, shape.w, s->which[at] + 1, roi[k], r->o.mask_size, target);
+        for (int64_t b = 0; b < bins; b++) weight[b] = 1.0f;
+    }
+}
+
+static void sample_image(const rcnn *r, const tensor *x, int64_t i, sampling *s, tensor *y)
+{
+    rng g = stream_of(r, &x[1], &x[2], i, 2);
+    s->truths = truth_of(&x[2], i, s->truth);
+    gather_regions(r, &g, &x[0], i, s);
+    int64_t positives = 0, negatives = 0;
+    for (int64_t k = 0; k < s->regions; k++) {
+        if (s->truths > 0 && s->iou[k] >= REGION_POSITIVE) s->positive[positives++] = (int32_t)k;
+        else s->negative[negatives++] = (int32_t)k;
+    }
+    positives = draw(&g, s->positive, positives, r->o.regions / 4);
+    negatives = draw(&g, s->negative, negatives, r->o.regions - positives);
+    memcpy(s->positive + positives, s->negative, (size_t)negatives * sizeof *s->negative);
+    box_targets(r, s, s->positive, positives, positives + negatives, i, y);
+    mask_targets(r, s, s->positive, positives, positives + negatives, &x[3], i, y);
+}
+
+status rcnn_region_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
+{
+    const rcnn *r = ctx;
+    size_t truths = (size_t)x[2].shape.h, n = (size_t)x[0].shape.h + (JITTERED + 1) * truths;
+    status st = COV_OK;
+    sampling s = {.truth = malloc(truths * sizeof *s.truth), .region = malloc(n * sizeof *s.region), .iou = malloc(n * sizeof *s.iou),
+                  .which = malloc(n * sizeof *s.which), .positive = malloc(2 * n * sizeof *s.positive),
+                  .negative = malloc(n * sizeof *s.negative)};
+    (void)nx, (void)ny;
+    if (!s.truth || !s.region || !s.iou || !s.which || !s.positive || !s.negative) st = no_memory("targets of regions");
+    for (int64_t i = 0; st == COV_OK && i < x[0].shape.n; i++) sample_image(r, x, i, &s, y);
+    free(s.truth);
+    free(s.region);
+    free(s.iou);
+    free(s.which);
+    free(s.positive);
+    free(s.negative);
+    return st;
+}
