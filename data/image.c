@@ -32,6 +32,7 @@ typedef struct session {
     char message[MESSAGE];
     image found;
     int colour;
+    bool palette; /* taken too: its indices */
     uint8_t *rows; /* the whole decoded image: an interlaced one needs all of it at once */
     size_t row_bytes;
 } session;
@@ -88,7 +89,8 @@ static bool decode_header(session *s)
     s->found.cols = (int32_t)png_get_image_width(s->png, s->info);
     s->found.bits = png_get_bit_depth(s->png, s->info);
     s->colour = png_get_color_type(s->png, s->info);
-    if (s->found.bits < 8) png_set_expand_gray_1_2_4_to_8(s->png);
+    if (s->found.bits < 8 && s->colour == PNG_COLOR_TYPE_PALETTE) png_set_packing(s->png);
+    else if (s->found.bits < 8) png_set_expand_gray_1_2_4_to_8(s->png);
     if (s->found.bits == 16) png_set_swap(s->png); /* host order: little-endian */
     png_set_interlace_handling(s->png);
     png_read_update_info(s->png, s->info);
@@ -116,7 +118,7 @@ static status read_header(session *s, reason *why)
         if (feof(s->file)) return REFUSE(COV_FORMAT, TRUNCATED, "%s: the PNG ends in its header", s->path);
         return REFUSE(COV_FORMAT, BAD_HEADER, "%s: %s", s->path, s->message);
     }
-    if (s->colour != PNG_COLOR_TYPE_GRAY)
+    if (s->colour != PNG_COLOR_TYPE_GRAY && !(s->palette && s->colour == PNG_COLOR_TYPE_PALETTE))
         return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: a colour, palette or alpha PNG (colour type %d), expected gray",
                       s->path, s->colour);
     size_t need = (size_t)s->found.rows * (size_t)s->found.cols * (size_t)s->found.bits / 8;
@@ -151,12 +153,13 @@ static status read_rows(session *s, reason *why)
     return COV_OK;
 }
 
-static status read_image(const char *path, image *out, bool with_pixels, reason *why)
+static status read_image(const char *path, image *out, bool with_pixels, bool palette, reason *why)
 {
     session s;
     memset(out, 0, sizeof *out);
     *why = REASON_NONE;
     COV_TRY(open_session(path, &s, why));
+    s.palette = palette;
     status result = read_header(&s, why);
     if (result == COV_OK && with_pixels) result = read_rows(&s, why);
     if (result == COV_OK) *out = s.found;
@@ -165,8 +168,8 @@ static status read_image(const char *path, image *out, bool with_pixels, reason 
     return result;
 }
 
-status image_header(const char *path, image *out, reason *why) { return read_image(path, out, false, why); }
-status image_read(const char *path, image *out, reason *why) { return read_image(path, out, true, why); }
+status image_header(const char *path, image *out, reason *why) { return read_image(path, out, false, false, why); }
+status image_read(const char *path, image *out, reason *why) { return read_image(path, out, true, false, why); }
 
 void image_free(image *i)
 {
@@ -190,12 +193,12 @@ status image_read_float(const char *path, int32_t *rows, int32_t *cols, float **
     return px ? COV_OK : COV_FAIL(COV_NOMEM, "%s: no memory for %zu pixels", path, count);
 }
 
-status image_read_u8(const char *path, int32_t *rows, int32_t *cols, uint8_t **out)
+static status read_u8(const char *path, bool palette, int32_t *rows, int32_t *cols, uint8_t **out)
 {
     image i;
     reason why;
     *out = NULL;
-    COV_TRY(image_read(path, &i, &why));
+    COV_TRY(read_image(path, &i, true, palette, &why));
     if (i.bits != 8) {
         image_free(&i);
         return COV_FAIL(COV_UNSUPPORTED, "%s: 16 bits a pixel, expected 8", path);
@@ -209,6 +212,9 @@ status image_read_u8(const char *path, int32_t *rows, int32_t *cols, uint8_t **o
     image_free(&i);
     return px ? COV_OK : COV_FAIL(COV_NOMEM, "%s: no memory for %zu pixels", path, count);
 }
+
+status image_read_u8(const char *path, int32_t *rows, int32_t *cols, uint8_t **out) { return read_u8(path, false, rows, cols, out); }
+status image_read_classes(const char *path, int32_t *rows, int32_t *cols, uint8_t **out) { return read_u8(path, true, rows, cols, out); }
 
 /* ---- writing ---- */
 

@@ -26,6 +26,9 @@ void image_free(image *i); /* accepts a zeroed one */
 status image_read_float(const char *path, int32_t *rows, int32_t *cols, float **out);
 status image_read_u8(const char *path, int32_t *rows, int32_t *cols, uint8_t **out);
 
+/* Classes drawn in colours: a palette's indices, or a gray image's bytes. */
+status image_read_classes(const char *path, int32_t *rows, int32_t *cols, uint8_t **out);
+
 /* px: (rows, cols) gray or (rows, cols, 3) RGB; borrowed. */
 status image_write_gray(const char *path, int32_t rows, int32_t cols, const uint8_t *px);
 status image_write_gray16(const char *path, int32_t rows, int32_t cols, const uint16_t *px);

@@ -3,7 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { TONES = 1024 };
 #define BODY_HU (-200.0f)
 #define OUTSIDE_HU (-2000.0f) /* below every window: 0 after windowing */
 
@@ -219,26 +218,26 @@ static void spread_weight(const augment_options *o, const augment_canvas *to)
 /* ---- intensity */
 
 /* Gamma, gain and bias by a table over [0, 1]. Air outside the plane stays 0 only in the mean: as in real 8-bit images. */
-static void draw_tones(rng *r, float table[TONES + 1])
+void augment_draw_tones(rng *r, float table[AUGMENT_TONES + 1])
 {
     float gamma = expf(rng_range(r, -0.35f, 0.35f)), gain = rng_range(r, 0.85f, 1.15f), bias = rng_range(r, -0.06f, 0.06f);
-    for (int k = 0; k <= TONES; k++) {
-        float v = gain * powf((float)k / TONES, gamma) + bias;
+    for (int k = 0; k <= AUGMENT_TONES; k++) {
+        float v = gain * powf((float)k / AUGMENT_TONES, gamma) + bias;
         table[k] = v < 0.0f ? 0.0f : v > 1.0f ? 1.0f : v;
     }
 }
 
 static void window_and_tone(const augment_options *o, rng *r, size_t n, float *image)
 {
-    float table[TONES + 1];
+    float table[AUGMENT_TONES + 1];
     window w = window_lung();
     w.level += rng_range(r, -o->level, o->level);
     w.width *= expf(rng_range(r, -o->width, o->width));
     int tone = rng_chance(r, o->tone);
-    if (tone) draw_tones(r, table);
+    if (tone) augment_draw_tones(r, table);
     for (size_t i = 0; i < n; i++) {
         float v = window_one(w, image[i]);
-        image[i] = tone ? table[(int)(v * TONES + 0.5f)] : v;
+        image[i] = tone ? table[(int)(v * AUGMENT_TONES + 0.5f)] : v;
     }
 }
 
@@ -255,7 +254,13 @@ static void blur_lines(float *image, int64_t count, int64_t line_step, int64_t n
     }
 }
 
-static void add_noise(rng *r, size_t n, float *image)
+void augment_blur(int64_t rows, int64_t cols, float *image)
+{
+    blur_lines(image, rows, cols, cols, 1);
+    blur_lines(image, cols, 1, rows, cols);
+}
+
+void augment_noise(rng *r, size_t n, float *image)
 {
     float sigma = rng_range(r, 0.0f, 0.05f);
     for (size_t i = 0; i < n; i++) {
@@ -274,9 +279,6 @@ void augment_run(const augment_options *o, rng *r, const augment_plane *from, co
     if (rng_chance(r, o->gas)) add_gas(r, to);
     spread_weight(o, to);
     window_and_tone(o, r, n, to->image);
-    if (rng_chance(r, o->blur)) {
-        blur_lines(to->image, to->rows, to->cols, to->cols, 1);
-        blur_lines(to->image, to->cols, 1, to->rows, to->cols);
-    }
-    if (rng_chance(r, o->noise)) add_noise(r, n, to->image);
+    if (rng_chance(r, o->blur)) augment_blur(to->rows, to->cols, to->image);
+    if (rng_chance(r, o->noise)) augment_noise(r, n, to->image);
 }

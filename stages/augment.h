@@ -48,5 +48,12 @@ typedef struct augment_canvas {
     float *image, *target, *weight;
 } augment_canvas;
 
+/* What stages/tripletaug draws from, too: tones[] maps [0, 1] in AUGMENT_TONES steps by gamma, gain and bias; a [1 2 1]/4 blur along both
+ * axes in place; noise of a drawn strength on n values in [0, 1], which stay there. */
+enum { AUGMENT_TONES = 1024 };
+void augment_draw_tones(rng *r, float tones[AUGMENT_TONES + 1]);
+void augment_blur(int64_t rows, int64_t cols, float *image);
+void augment_noise(rng *r, size_t n, float *image);
+
 void augment_run(const augment_options *o, rng *r, const augment_plane *from, const augment_canvas *to);
 #endif

@@ -13,11 +13,12 @@ static status build(void *ctx, net *n, int64_t micro, int64_t rows, int64_t cols
     return COV_OK;
 }
 
-static void fill(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to)
+static status fill(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to)
 {
     const lungtrain *l = ctx;
     augment_canvas canvas = {.rows = rows, .cols = cols, .image = to[IMAGE], .target = to[TARGET], .weight = to[WEIGHT]};
     sampler_get(l->samples, k, &canvas);
+    return COV_OK;
 }
 
 void lungtrain_of(lungnet_view view, const char *preset, const sampler *samples, lungtrain *out)

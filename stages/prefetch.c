@@ -1,6 +1,7 @@
 /* prefetch: see prefetch.h. A ring of batches, one mutex, two conditions. */
 #include "stages/prefetch.h"
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { RING = 4 };
@@ -10,6 +11,8 @@ struct prefetch {
     void *ring[RING];
     uint64_t first, made, taken; /* batches finished and handed out; the one in use is taken - 1 */
     int stop, started;
+    status failed;       /* of a fill, with its message; nothing is made after it */
+    char message[512];
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t can_make, can_take;
@@ -20,16 +23,18 @@ static void *work(void *argument)
 {
     prefetch *p = argument;
     pthread_mutex_lock(&p->lock);
-    while (!p->stop) {
+    while (!p->stop && p->failed == COV_OK) {
         if (p->made + 1 >= p->taken + RING) {
             pthread_cond_wait(&p->can_make, &p->lock);
             continue;
         }
         uint64_t k = p->made;
         pthread_mutex_unlock(&p->lock);
-        p->source.fill(p->source.ctx, p->first + k, p->ring[k % RING]);
+        status s = p->source.fill(p->source.ctx, p->first + k, p->ring[k % RING]);
         pthread_mutex_lock(&p->lock);
-        p->made = k + 1;
+        if (s == COV_OK) p->made = k + 1;
+        else snprintf(p->message, sizeof p->message, "%s", status_message()); /* it belongs to this thread */
+        p->failed = s;
         pthread_cond_signal(&p->can_take);
     }
     pthread_mutex_unlock(&p->lock);
@@ -81,12 +86,14 @@ void prefetch_free(prefetch **pp)
     *pp = NULL;
 }
 
-const void *prefetch_next(prefetch *p)
+status prefetch_next(prefetch *p, const void **out)
 {
     pthread_mutex_lock(&p->lock);
     uint64_t k = p->taken++;
     pthread_cond_signal(&p->can_make);
-    while (p->made <= k) pthread_cond_wait(&p->can_take, &p->lock);
+    while (p->made <= k && p->failed == COV_OK) pthread_cond_wait(&p->can_take, &p->lock);
+    status s = p->made > k ? COV_OK : p->failed;
     pthread_mutex_unlock(&p->lock);
-    return p->ring[k % RING];
+    *out = s == COV_OK ? p->ring[k % RING] : NULL;
+    return s == COV_OK ? COV_OK : COV_FAIL(s, "%s", p->message);
 }

@@ -10,13 +10,13 @@ typedef struct prefetch prefetch;
 
 /* What is fetched: `fill` makes batch number k (0, 1, ...) in its block; called on the prefetcher's thread only. */
 typedef struct prefetch_source {
-    void (*fill)(void *ctx, uint64_t k, void *block);
+    status (*fill)(void *ctx, uint64_t k, void *block);
     void *ctx;
 } prefetch_source;
 
 /* bytes: of a block, which is zero before it is filled first. The first batch asked for will be `first`. */
 status prefetch_new(const prefetch_source *source, size_t bytes, uint64_t first, prefetch **out);
 void prefetch_free(prefetch **p);
-/* The next batch, borrowed until the next call. */
-const void *prefetch_next(prefetch *p);
+/* The next batch, borrowed until the next call; or what `fill` failed with. */
+status prefetch_next(prefetch *p, const void **out);
 #endif

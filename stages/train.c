@@ -400,7 +400,7 @@ static int is_coarse(const training *t, int64_t step)
 }
 
 /* Batch k of this rank: group rank + (k mod mine) * size of step k / mine. */
-static void fill(void *ctx, uint64_t k, void *block)
+static status fill(void *ctx, uint64_t k, void *block)
 {
     const training *t = ctx;
     const train_options *o = &t->o;
@@ -408,15 +408,16 @@ static void fill(void *ctx, uint64_t k, void *block)
     uint64_t first = step * (uint64_t)o->batch + group * (uint64_t)o->micro;
     int coarse = is_coarse(t, (int64_t)step);
     size_t at[TRAIN_INPUTS], bytes;
-    if (lay_out(t, coarse, at, &bytes) != COV_OK) return; /* has passed with the larger size, before there was a block */
+    COV_TRY(lay_out(t, coarse, at, &bytes));
     for (int i = 0; i < o->micro; i++) {
         void *to[TRAIN_INPUTS];
         for (int j = 0; j < t->m.inputs; j++) {
-            if (tensor_bytes(input_shape(t, j, coarse, 1), &bytes) != COV_OK) return;
+            COV_TRY(tensor_bytes(input_shape(t, j, coarse, 1), &bytes));
             to[j] = (char *)block + at[j] + (size_t)i * bytes;
         }
-        t->m.fill(t->m.ctx, first + (uint64_t)i, o->rows >> coarse, o->cols >> coarse, to);
+        COV_TRY(t->m.fill(t->m.ctx, first + (uint64_t)i, o->rows >> coarse, o->cols >> coarse, to));
     }
+    return COV_OK;
 }
 
 /* What this group made of the running statistics goes into the sum; the next group starts where this one did. */
@@ -452,7 +453,9 @@ static status run_groups(training *t, float sums[SUMS])
     if (t->mine == 0) return b->zero(d, t->grads, bytes);
     if (t->mine > 1) COV_TRY(b->zero(d, t->total, bytes));
     for (int g = 0; g < t->mine; g++) {
-        COV_TRY(run_group(t, prefetch_next(t->ahead), sums));
+        const void *block;
+        COV_TRY(prefetch_next(t->ahead, &block));
+        COV_TRY(run_group(t, block, sums));
         if (g + 1 < t->mine) COV_TRY(b->accumulate(d, TENSOR_F32, t->count, t->grads, t->total));
     }
     if (t->mine > 1) COV_TRY(b->accumulate(d, TENSOR_F32, t->count, t->total, t->grads));
@@ -516,7 +519,7 @@ static status time_group(training *t, int coarse, double *best)
     COV_GO(set_size(t, coarse));
     for (int k = 0; k < 6; k++) {
         double start = now();
-        fill(t, (uint64_t)k, block);
+        COV_GO(fill(t, (uint64_t)k, block));
         COV_GO(run_group(t, block, sums));
         if (k >= 2 && now() - start < *best) *best = now() - start;
     }

@@ -49,7 +49,7 @@ typedef struct train_model {
     status (*build)(void *ctx, net *n, int64_t micro, int64_t rows, int64_t cols, train_graph *g);
     void (*release)(void *ctx); /* what build made beside the net, which is already gone */
     /* Sample number k onto one array an input: a pure function of k, rows and cols. Runs on a thread of its own, beside build. */
-    void (*fill)(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to);
+    status (*fill)(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to);
     void *ctx;
 } train_model;
 

@@ -69,7 +69,7 @@ static status add_volume(const cases_row *row, sampler *to)
     return sampler_add_volume(to, row->patient, &v.ct.head, v.ct.hu, v.lung, v.lesion);
 }
 
-static status read_slice_mask(const cases_row *row, const char *path, int32_t rows, int32_t cols, uint8_t **out)
+status trainset_read_slice_mask(const cases_row *row, const char *path, int32_t rows, int32_t cols, uint8_t **out)
 {
     int32_t r, c;
     COV_TRY(mask_read_slice(path, &r, &c, out));
@@ -85,8 +85,8 @@ static status add_slice(const cases_row *row, sampler *to)
     int32_t rows, cols;
     uint8_t *grey = NULL, *lung = NULL, *lesion = NULL;
     COV_GO(image_read_u8(row->ct, &rows, &cols, &grey));
-    COV_GO(read_slice_mask(row, row->lung, rows, cols, &lung));
-    if (row->lesion) COV_GO(read_slice_mask(row, row->lesion, rows, cols, &lesion));
+    COV_GO(trainset_read_slice_mask(row, row->lung, rows, cols, &lung));
+    if (row->lesion) COV_GO(trainset_read_slice_mask(row, row->lesion, rows, cols, &lesion));
     COV_GO(sampler_add_slice(to, row->patient, rows, cols, grey, lung, lesion));
 done:
     free(grey);

@@ -17,5 +17,7 @@ typedef struct trainset_volume {
     uint8_t *lung, *lesion; /* owned; NULL: no such mask */
 } trainset_volume;
 status trainset_read(const cases_row *row, trainset_volume *out);
+/* A slice's mask as 0/1, which must be rows x cols; owned by the caller. */
+status trainset_read_slice_mask(const cases_row *row, const char *path, int32_t rows, int32_t cols, uint8_t **out);
 void trainset_volume_free(trainset_volume *v); /* accepts a zeroed one */
 #endif

@@ -52,13 +52,14 @@ static status build_second(void *ctx, net *n, int64_t micro, int64_t rows, int64
     return small_graph(n, 1, micro, rows, cols, g);
 }
 
-static void small_fill(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to)
+static status small_fill(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to)
 {
     (void)ctx;
     float weight[INPUT * INPUT];
     augment_canvas canvas = {.rows = rows, .cols = cols, .image = to[0], .target = to[1], .weight = weight};
     sampler_get(samples, k, &canvas);
     *(int32_t *)to[2] = (int32_t)(k % 4) - 1;
+    return COV_OK;
 }
 
 static train_model small_model(int second)
