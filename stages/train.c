@@ -26,12 +26,11 @@ typedef struct training {
     prefetch *ahead;   /* NULL: this rank has no group */
     int groups, mine;  /* of a step, in all and this rank's */
     int64_t step, steps;
-    float *grads, *values; /* the net's, on the device */
-    size_t count;
+    float *grads, *values, *running; /* the net's, on the device: gradients, trained parameters, running statistics */
+    size_t count, statistics;
     float *total;      /* device: the gradients of this rank's earlier groups */
     float *host;       /* count + SUMS + statistics: what is summed over ranks */
     float *kept, *drift, *moved; /* BatchNorm's running statistics: the step's, what its groups made of them (a sum), one group's */
-    size_t statistics;
     float *curve;      /* loss of every step so far; room for `steps` */
     weights_file *start; /* rank 0, until it has been taken over */
     char text[TEXT], checkpoint[PATH_ROOM];
@@ -99,23 +98,22 @@ static status agree(const training *t, status s, const char *what)
 
 /* ---- all parameters, frozen ones and statistics too, as one array */
 
-static status values_count(net *n, int statistics_only, size_t *out)
+static status values_count(net *n, size_t *out)
 {
     *out = 0;
     for (int k = 0; k < net_param_count(n); k++) {
         size_t count;
         COV_TRY(tensor_count(net_param_at(n, k)->shape, &count));
-        if (net_param_at(n, k)->statistic || !statistics_only) *out += count;
+        *out += count;
     }
     return COV_OK;
 }
 
 /* Copies out, or in. */
-static status move_values(net *n, int statistics_only, int in, float *host)
+static status move_values(net *n, int in, float *host)
 {
     for (int k = 0; k < net_param_count(n); k++) {
         size_t count;
-        if (statistics_only && !net_param_at(n, k)->statistic) continue;
         COV_TRY(tensor_count(net_param_at(n, k)->shape, &count));
         COV_TRY(in ? net_param_set(n, k, host) : net_param_get(n, k, host));
         host += count;
@@ -131,12 +129,12 @@ static status share_values(training *t)
     size_t count;
     float *host = NULL;
     if (r->size == 1) return COV_OK;
-    COV_GO(values_count(t->n, 0, &count));
+    COV_GO(values_count(t->n, &count));
     host = malloc((count + 1) * sizeof *host);
     if (!host) COV_GO(COV_FAIL(COV_NOMEM, "no memory for %zu parameters", count));
-    COV_GO(move_values(t->n, 0, 0, host));
+    COV_GO(move_values(t->n, 0, host));
     COV_GO(r->broadcast(r->ctx, host, count * sizeof *host));
-    COV_GO(move_values(t->n, 0, 1, host));
+    COV_GO(move_values(t->n, 1, host));
 done:
     free(host);
     return s;
@@ -195,7 +193,8 @@ static status new_net(training *t, int coarse)
         if (!tensor_same_shape(net_shape(t->n, t->graph.input[k]), input_shape(t, k, coarse, o->micro)))
             return COV_FAIL(COV_BROKEN, "input %d of %s has another shape than its samples", k, t->m.name);
     t->coarse = coarse;
-    return net_gradients(t->n, &t->grads, &t->values, &t->count);
+    COV_TRY(net_gradients(t->n, &t->grads, &t->values, &t->count));
+    return net_statistics(t->n, &t->running, &t->statistics);
 }
 
 /* The network for this size; parameters, statistics and moments are those that there were. */
@@ -207,18 +206,18 @@ static status set_size(training *t, int coarse)
     int64_t step = 0;
     if (!t->n) return new_net(t, coarse);
     if (t->coarse == coarse) return COV_OK;
-    COV_GO(values_count(t->n, 0, &count));
+    COV_GO(values_count(t->n, &count));
     if (t->op) moments = t->count;
     host = malloc((count + 2 * moments + 1) * sizeof *host);
     if (!host) COV_GO(COV_FAIL(COV_NOMEM, "no memory to carry %zu parameters to another size", count));
-    COV_GO(move_values(t->n, 0, 0, host));
+    COV_GO(move_values(t->n, 0, host));
     if (moments) {
         step = optim_step_number(t->op);
         COV_GO(optim_get(t->op, host + count, host + count + moments));
     }
     drop_net(t);
     COV_GO(new_net(t, coarse));
-    COV_GO(move_values(t->n, 0, 1, host));
+    COV_GO(move_values(t->n, 1, host));
     if (moments) {
         COV_GO(make_optimiser(t));
         COV_GO(optim_set(t->op, step, host + count, host + count + moments));
@@ -420,13 +419,24 @@ static status fill(void *ctx, uint64_t k, void *block)
     return COV_OK;
 }
 
+/* No net_touch: training moves running statistics and never reads them, and optim_run touches the net. */
+static status set_statistics(training *t, const float *host)
+{
+    return t->o.backend->upload(t->o.device, t->running, host, t->statistics * sizeof *host);
+}
+
+static status get_statistics(training *t, float *host)
+{
+    return t->statistics ? t->o.backend->download(t->o.device, host, t->running, t->statistics * sizeof *host) : COV_OK;
+}
+
 /* What this group made of the running statistics goes into the sum; the next group starts where this one did. */
 static status gather_statistics(training *t)
 {
     if (t->statistics == 0) return COV_OK;
-    COV_TRY(move_values(t->n, 1, 0, t->moved));
+    COV_TRY(get_statistics(t, t->moved));
     for (size_t i = 0; i < t->statistics; i++) t->drift[i] += t->moved[i] - t->kept[i];
-    return move_values(t->n, 1, 1, t->kept);
+    return set_statistics(t, t->kept);
 }
 
 static status run_group(training *t, const char *block, float sums[SUMS])
@@ -496,7 +506,7 @@ static status run_step(training *t, float sums[SUMS], float *loss, float *norm)
     if (!isfinite(*loss))
         return COV_FAIL(COV_BROKEN, "the loss of step %lld is not finite: try a smaller learning rate", (long long)t->step);
     for (size_t i = 0; i < t->statistics; i++) t->kept[i] += t->drift[i] / (float)t->groups;
-    if (t->statistics) COV_TRY(move_values(t->n, 1, 1, t->kept));
+    if (t->statistics) COV_TRY(set_statistics(t, t->kept));
     COV_TRY(optim_run(t->op, 1.0f / (float)t->groups, norm));
     t->curve[t->step++] = *loss;
     return COV_OK;
@@ -549,7 +559,6 @@ static status build(training *t)
 {
     const train_options *o = &t->o;
     COV_TRY(set_size(t, 0));
-    COV_TRY(values_count(t->n, 1, &t->statistics));
     t->groups = o->batch / o->micro;
     t->mine = (t->groups - o->ranks.rank + o->ranks.size - 1) / o->ranks.size;
     void *total = NULL;
@@ -567,7 +576,7 @@ static status build(training *t)
 static status begin(training *t)
 {
     COV_TRY(use_start(t));
-    COV_TRY(move_values(t->n, 1, 0, t->kept)); /* the clock runs groups, too */
+    COV_TRY(get_statistics(t, t->kept)); /* the clock runs groups, too */
     t->steps = t->o.steps;
     if (t->o.minutes > 0.0) COV_TRY(steps_for_minutes(t));
     COV_TRY(new_curve(t, t->steps));
@@ -673,7 +682,7 @@ status train_run(const train_options *o, const train_model *m)
     COV_GO(build(&t));
     COV_GO(resume(&t));
     if (!t.resumed) COV_GO(begin(&t));
-    COV_GO(move_values(t.n, 1, 0, t.kept));
+    COV_GO(get_statistics(&t, t.kept));
     COV_GO(read_ahead(&t));
     COV_GO(loop(&t));
 done:
