@@ -16,7 +16,7 @@
     X(EXPORT, "export", "COHORT", 1, 1, "write masks as NIfTI on the input's own grid")                                \
     X(MONTAGE, "montage", "COHORT", 1, 1, "draw slices with mask contours as PNG")                                     \
     X(PHANTOM, "phantom", "", 0, 0, "write an archive of analytic chests with ground truth")                           \
-    X(TRAIN, "train", "MODEL", 1, 1, "train lung-axial or lung-sagittal")                                              \
+    X(TRAIN, "train", "MODEL", 1, 1, "train a network, or all lesion networks")                                              \
     X(EVAL, "eval", "WHAT", 1, 1, "score weights against annotated cases (lung)")                                      \
     X(BENCH, "bench", "[WHAT]", 0, 1, "time networks, CRF and whole studies on this machine")                          \
     X(DOCTOR, "doctor", "", 0, 0, "what is compiled in, what the machine has, is the launch sane")                     \
@@ -87,7 +87,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(tiles, "tiles", INT, "12", "N", ON_MONTAGE, RUN, "slices of a study")                                                      \
     X(studies, "studies", INT, "8", "N", ON_PHANTOM, RUN, "how many chests")                                                     \
     X(seed, "seed", INT, "1", "S", ON_PHANTOM | ON_TRAIN, RUN, "the same seed gives the same bytes")                             \
-    X(size, "size", INT, "0", "PIXELS", ON_PHANTOM | ON_BENCH, RUN, "rows and columns; 0: a mixture (bench: 512)")              \
+    X(size, "size", INT, "0", "PIXELS", ON_PHANTOM | ON_BENCH | ON_TRAIN, RUN, "rows and columns; 0: a mixture (bench: 512, train: the model's own)")              \
     X(slices, "slices", INT, "0", "N", ON_PHANTOM | ON_BENCH, RUN, "slices of a volume; 0: a mixture (bench: 300)")             \
     X(healthy, "healthy", INT, "0", "N", ON_PHANTOM, RUN, "how many of them without lesions")                                    \
     X(odd, "odd", FLAG, "0", "", ON_PHANTOM, RUN, "add damaged, non-chest, label-map and duplicate studies")                     \
@@ -97,6 +97,12 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(steps, "steps", INT, "0", "N", ON_TRAIN, RUN, "number of steps")                                                           \
     X(batch, "batch", INT, "0", "N", ON_TRAIN | ON_BENCH, RUN, "global batch; 0: the model's own")                               \
     X(rate, "rate", REAL, "0", "R", ON_TRAIN, RUN, "learning rate; 0: the model's own")                                          \
+    X(coarse, "coarse", REAL, "-1", "SHARE", ON_TRAIN, RUN, "of the steps, the first, at half the size; -1: the model's own")      \
+    X(start, "start", TEXT, "", "FILE", ON_TRAIN, RUN, "weights of the earlier stage that a lesion network starts from")         \
+    X(models, "models", TEXT, "spatial,temporal,st,sp,maskrcnn,unet", "LIST", ON_TRAIN, RUN, "which of them `train all` trains")  \
+    X(period_proxy, "period-proxy", FLAG, "0", "", ON_TRAIN, RUN, "label periods by extent and density where the table has none")  \
+    X(healthy_share, "healthy-share", REAL, "0.1", "SHARE", ON_TRAIN, RUN, "of lesion samples: from healthy cases")               \
+    X(clean_share, "clean-share", REAL, "0.2", "SHARE", ON_TRAIN, RUN, "of a positive patient's samples: without lesion")         \
     X(checkpoint, "checkpoint", REAL, "5", "MINUTES", ON_TRAIN, RUN, "between checkpoints; the same command resumes from one")   \
     X(json, "json", TEXT, "", "FILE", ON_EVAL | ON_BENCH, RUN, "also write the figures as JSON")                                 \
     X(pictures, "pictures", TEXT, "", "DIR", ON_EVAL, RUN, "also draw each case, reference and result, as PNG")                  \

@@ -259,6 +259,9 @@ static status take_over(training *t)
 
 static status use_start(training *t)
 {
+    for (int k = 0; !t->o.start && k < net_param_count(t->n); k++)
+        if (net_param_at(t->n, k)->frozen && !net_param_at(t->n, k)->statistic)
+            return COV_FAIL(COV_USAGE, "%s keeps what an earlier stage has learnt: it starts from %s weights", t->m.name, t->m.starts_from);
     if (!t->o.start) return COV_OK;
     COV_TRY(agree(t, t->o.ranks.rank == 0 ? take_over(t) : COV_OK, "the start file"));
     weights_free(&t->start);
