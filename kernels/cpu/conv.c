@@ -333,6 +333,7 @@ static void conv_free(plan *base)
 status cpu_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)
 {
     conv_mds m;
+    if (s->x[0].type == TENSOR_BF16 && !d->bf16_layers) return cpu_widen_plan(d, o, s, pass, out);
     COV_TRY(conv_mds_new(o, s, &m));
     COV_TRY(cpu_plan_alloc(d, o, s, pass, sizeof(conv_plan), out));
     (*out)->free = conv_free;

@@ -42,6 +42,7 @@ static status cpu_open(const device_options *o, device **out)
     d->threads = o->threads > 0 ? o->threads : cpu_affinity_count();
     d->isa = vec_isa();
     d->bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+    d->bf16_layers = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     omp_set_num_threads(d->threads);
     status s = cpu_open_engine(d);
     if (s != COV_OK) cpu_close(&d);
@@ -132,6 +133,14 @@ static cpu_planner *const cpu_planners[OP_KIND_COUNT] = {
     [OP_LOSS_CE] = cpu_loss_plan,      [OP_LOSS_L1S] = cpu_loss_plan,    [OP_ROIALIGN] = cpu_roialign_plan,
 };
 
+/* A tiny layer is done before a second thread wakes up; and oneDNN has ways for tiny ones whose sums follow the number of
+ * threads, which must not show in a result. */
+static int cpu_threads_for(const device *d, const op *o, const op_shapes *s)
+{
+    const double flops = op_flops(o, s);
+    return flops > 0 && flops < 1e6 ? 1 : d->threads;
+}
+
 static status cpu_plan_new(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)
 {
     *out = NULL;
@@ -140,18 +149,20 @@ static status cpu_plan_new(device *d, const op *o, const op_shapes *s, op_pass p
     tensor_type type = s->x[0].type;
     if (type != TENSOR_F32 && type != TENSOR_BF16)
         return COV_FAIL(COV_UNSUPPORTED, "cpu: op %s on type %d, expected F32 or BF16", op_name(o->kind), (int)type);
-    omp_set_num_threads(d->threads);
+    const int threads = cpu_threads_for(d, o, s);
+    omp_set_num_threads(threads);
     status r = cpu_planners[o->kind](d, o, s, pass, out);
     if (r != COV_OK) {
         cpu_plan_free(out);
         return status_relay(r, __FILE__, __LINE__);
     }
+    (*out)->threads = threads;
     return COV_OK;
 }
 
 static status cpu_plan_run(plan *p, const op_args *a)
 {
-    omp_set_num_threads(p->d->threads);
+    omp_set_num_threads(p->threads);
     return p->run(p, a);
 }
 

@@ -14,6 +14,7 @@ struct device {
     int threads;
     int isa;  /* which version of our own loops runs: see vec.h */
     int bf16; /* 1: the processor multiplies bf16 by itself (avx512_bf16) */
+    int bf16_layers; /* 1: oneDNN has convolutions in bf16 (AVX-512) */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     void *scratch; /* shared by all plans; see cpu_reserve */
@@ -26,6 +27,7 @@ struct plan {
     op o;
     op_shapes s;
     op_pass pass;
+    int threads; /* of OpenMP, as oneDNN sees them, when planned and when run */
     status (*run)(plan *p, const op_args *a);
     void (*free)(plan *p); /* frees what the kind's own struct holds, not the struct; may be NULL */
 };
@@ -45,6 +47,7 @@ status cpu_plan_alloc(device *d, const op *o, const op_shapes *s, op_pass pass, 
 
 /* Planning, one function a family of ops: *out is made by cpu_plan_alloc. */
 status cpu_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cpu_widen_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out); /* CONV, CONVT, LINEAR in bf16 */
 status cpu_norm_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
 status cpu_pool_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
 status cpu_resize_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);

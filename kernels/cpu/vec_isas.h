@@ -7,6 +7,7 @@
 #define VEC_TARGET
 #define VEC_STEP __attribute__((noinline, unused)) static
 #define VEC_HAS_BF16 0
+#define VEC_FLOATS 8
 #include "kernels/cpu/vec_body.h"
 #include VEC_BODY
 #undef VEC
@@ -22,6 +23,7 @@
 #undef VEC_TARGET
 #undef VEC_STEP
 #undef VEC_HAS_BF16
+#undef VEC_FLOATS
 
 #include "kernels/cpu/vec_avx512.h"
 #include VEC_BODY
@@ -29,3 +31,4 @@
 #undef VEC_TARGET
 #undef VEC_STEP
 #undef VEC_HAS_BF16
+#undef VEC_FLOATS

@@ -1,5 +1,5 @@
 /* wino: 3x3 convolution of stride 1 and pad 1 by Winograd's minimal filtering F(4x4, 3x3), a quarter of the
- * multiplications (Lavin & Gray 2016). For AVX-512 processors, NHWC in and out, F32 or BF16 activations; all arithmetic is
+ * multiplications (Lavin & Gray 2016). For AVX2 and AVX-512, NHWC in and out, F32 or BF16 activations; all arithmetic is
  * F32, so a bf16 net loses nothing by it, and an fp32 one about one digit (errors near 1e-5 of the largest value).
  * The backward pass by data is the same with the filters turned round. */
 #ifndef COV_KERNELS_CPU_WINO_H

@@ -1,5 +1,5 @@
 /* The cpu backend's special ways of convolution against ref: Winograd's for 3x3 with many channels, which rounds in another
- * way than the direct sum and so has its own tolerance, and the folded one for eight outputs or fewer. Both are for AVX-512;
+ * way than the direct sum and so has its own tolerance, and the folded one for eight outputs or fewer. Winograd needs AVX2, folding AVX-512;
  * elsewhere the same claims hold for oneDNN. */
 #include "kernels/backend.h"
 #include <setjmp.h>
