@@ -19,9 +19,12 @@ static net_t residual_block(net *n, const char *name, net_t x)
 
 detector_maps detector_features(net *n, net_t image, net_t docked, const net_t *level, int count, int fine)
 {
+    enum { FOLD = DETECTOR_STRIDE / DETECTOR_FINE_STRIDE };
     detector_maps m;
-    m.map[0] = residual_block(n, "detector/block2", residual_block(n, "detector/block1", docked));
     m.map[1] = resnet_conv(n, "detector/fine", count > 1 ? net_concat(n, level, count) : level[0], -1, fine, 1, 1, 1);
+    net_t x = net_conv(n, "detector/fold", m.map[1], (int)net_shape(n, docked).c, FOLD, FOLD, 0, 0, 0);
+    x = net_batchnorm(n, "detector/fold/bn", x, docked, 1);
+    m.map[0] = residual_block(n, "detector/block2", residual_block(n, "detector/block1", x));
     m.map[2] = image;
     return m;
 }
