@@ -2,8 +2,10 @@
 #include "data/reader.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -41,6 +43,87 @@ const reader *reader_named(const char *format)
     return NULL;
 }
 
+static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+void reader_listing_free(reader_listing *l)
+{
+    for (size_t i = 0; i < l->count; i++) free(l->names[i]);
+    free(l->names);
+    *l = (reader_listing){0};
+}
+
+static status add_name(reader_listing *l, size_t *room, const char *name)
+{
+    if (l->count == *room) {
+        size_t more = *room ? 2 * *room : 64;
+        char **names = realloc(l->names, more * sizeof *names);
+        if (!names) return COV_NOMEM;
+        l->names = names;
+        *room = more;
+    }
+    if (!(l->names[l->count] = strdup(name))) return COV_NOMEM;
+    l->count++;
+    return COV_OK;
+}
+
+status reader_list(const reader *r, const char *folder, reader_listing *out, reason *why)
+{
+    size_t room = 0;
+    status s = COV_OK;
+    *out = (reader_listing){0};
+    DIR *d = opendir(folder);
+    if (!d) {
+        *why = REASON_IO_ERROR;
+        return COV_FAIL(COV_IO, "%s: cannot list the folder: %s", folder, strerror(errno));
+    }
+    for (struct dirent *e; s == COV_OK && (e = readdir(d));) {
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (e->d_name[0] != '.' && n > 0 && n < (int)sizeof path && r->claims(path)) s = add_name(out, &room, e->d_name);
+    }
+    closedir(d);
+    if (s == COV_OK) {
+        if (out->count) qsort(out->names, out->count, sizeof *out->names, by_bytes);
+        return COV_OK;
+    }
+    reader_listing_free(out);
+    *why = REASON_TOO_LARGE;
+    return COV_FAIL(s, "%s: no memory for its list of files", folder);
+}
+
+static status digest_folder(const char *folder, const reader_listing *l, char hex[SHA256_HEX])
+{
+    sha256 *h = NULL;
+    status s;
+    COV_GO(sha256_new(&h));
+    for (size_t i = 0; i < l->count; i++) {
+        char path[PATH_MAX], one[SHA256_HEX];
+        int n = snprintf(path, sizeof path, "%s/%s", folder, l->names[i]);
+        if (n < 0 || n >= (int)sizeof path) { s = COV_FAIL(COV_IO, "%s: the path of a slice is too long", folder); goto done; }
+        COV_GO(sha256_file(path, one));
+        COV_GO(sha256_put(h, l->names[i], strlen(l->names[i]) + 1));
+        COV_GO(sha256_put(h, one, sizeof one));
+    }
+    COV_GO(sha256_end(h, hex));
+done:
+    sha256_free(&h);
+    return s;
+}
+
+status reader_digest(const char *path, char hex[SHA256_HEX])
+{
+    struct stat st;
+    reader_listing l;
+    reason why;
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) return sha256_file(path, hex);
+    const reader *r = reader_for_folder(path);
+    if (!r) return COV_FAIL(COV_IO, "%s: no slices in it", path);
+    COV_TRY(reader_list(r, path, &l, &why));
+    status s = digest_folder(path, &l, hex);
+    reader_listing_free(&l);
+    return s;
+}
+
 status reader_check_size(const char *path, const volume_header *h, int64_t most_bytes, reason *why)
 {
     int64_t bytes = h->nx * h->ny * h->nz * (int64_t)sizeof(int16_t); /* a reader's header is below READER_MOST_BYTES */
@@ -57,11 +140,14 @@ static const double AIR_SHARE_LEAST = 0.001, SOFT_SHARE_LEAST = 0.02;
 
 status reader_check_ct(const char *path, const volume_header *h, const volume_stats *stats, reason *why)
 {
-    (void)h;
     *why = REASON_NOT_CT;
     if (stats->distinct < DISTINCT_LEAST)
         return COV_FAIL(COV_FORMAT, "%s: only %lld different values (%d ... %d): a label map, not a CT", path,
                         (long long)stats->distinct, stats->lowest, stats->highest);
+    if (h->isolated) { /* pictures are in no unit that could be checked */
+        *why = REASON_NONE;
+        return COV_OK;
+    }
     if (stats->lowest >= 0)
         return COV_FAIL(
             COV_FORMAT,

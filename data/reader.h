@@ -4,6 +4,7 @@
  * message that names the file, what is wrong and what was expected. Local. */
 #ifndef COV_DATA_READER_H
 #define COV_DATA_READER_H
+#include "base/sha256.h"
 #include "data/volume.h"
 
 /* No reader accepts a volume of more bytes than this, as int16; a caller with less memory asks reader_check_size. */
@@ -25,7 +26,16 @@ typedef struct reader {
  * claims it (ignored). */
 const reader *reader_for(const char *path);
 const reader *reader_named(const char *format);
-/* Checks that statistics can be a CT in HU: COV_FORMAT and REASON_NOT_CT with a message otherwise. */
+/* The names of r's files in a folder, sorted by bytes; names that begin with a dot are left out. Freed with reader_listing_free. */
+typedef struct reader_listing {
+    char **names; /* owned */
+    size_t count;
+} reader_listing;
+status reader_list(const reader *r, const char *folder, reader_listing *out, reason *why);
+void reader_listing_free(reader_listing *l);
+/* SHA-256 of a study: of a file its bytes; of a folder the names and digests of the files that are its slices, in order. */
+status reader_digest(const char *path, char hex[SHA256_HEX]);
+/* Checks that statistics can be a CT in HU (of isolated slices: pictures and not labels): COV_FORMAT and REASON_NOT_CT with a message otherwise. */
 status reader_check_ct(const char *path, const volume_header *h, const volume_stats *stats, reason *why);
 /* COV_FORMAT and REASON_TOO_LARGE where the volume needs more than most_bytes as int16. */
 status reader_check_size(const char *path, const volume_header *h, int64_t most_bytes, reason *why);

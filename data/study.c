@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *study_period_name(int32_t period)
+{
+    static const char *const names[STUDY_PERIODS] = {"healthy", "early", "advanced", "severe"};
+    return period >= 0 && period < STUDY_PERIODS ? names[period] : "";
+}
+
 void study_row_no_lesions(study_row *row)
 {
     row->lesion_ml = row->lesion_right_ml = row->lesion_left_ml = row->largest_lesion_ml = row->suspicion = NAN;

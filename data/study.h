@@ -158,6 +158,7 @@ typedef struct study_result {
     lesion_row *lesions; /* owned; lesion_rows, by z */
 } study_result;
 
+const char *study_period_name(int32_t period); /* "healthy" "early" "advanced" "severe"; "" for -1 and any other */
 void study_row_init(study_row *row); /* zeros, NaN in every figure, -1 in every count of lesions */
 void study_row_no_lesions(study_row *row); /* the figures of lesions, back to "not looked for" */
 void study_result_free(study_result *r); /* what it owns; the row stays */

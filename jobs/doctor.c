@@ -15,10 +15,10 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-typedef struct findings { int problems; } findings;
+typedef struct tally { int problems; } tally;
 
-static void line(findings *f, int ok, const char *what, const char *format, ...) __attribute__((format(printf, 4, 5)));
-static void line(findings *f, int ok, const char *what, const char *format, ...)
+static void line(tally *f, int ok, const char *what, const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void line(tally *f, int ok, const char *what, const char *format, ...)
 {
     va_list args;
     printf("%-9s %-12s ", ok ? "ok" : "PROBLEM", what);
@@ -29,7 +29,7 @@ static void line(findings *f, int ok, const char *what, const char *format, ...)
     f->problems += !ok;
 }
 
-static void check_machine(findings *f)
+static void check_machine(tally *f)
 {
     struct utsname u;
     cpu_set_t set;
@@ -40,7 +40,7 @@ static void check_machine(findings *f)
     line(f, (double)pages * (double)size > 3e9, "memory", "%.1f GiB; a rank needs up to 2.5 GiB", (double)pages * (double)size / (1 << 30));
 }
 
-static void check_backends(findings *f, const options *o)
+static void check_backends(tally *f, const options *o)
 {
     const backend *b;
     setup s;
@@ -56,17 +56,20 @@ static void check_backends(findings *f, const options *o)
     setup_close(&s);
 }
 
-static void check_weights(findings *f, const char *model)
+/* Lesion models may be missing: then lungs alone are screened, or that model cannot be asked for. */
+static void check_weights(tally *f, const char *model, int needed)
 {
     char path[SETUP_PATH];
     weights_file *w = NULL;
-    if (setup_weights_path(model, "compact", path) != COV_OK || weights_load(path, &w) != COV_OK) { line(f, 0, "weights", "%s", status_message()); return; }
+    status found = setup_weights_path(model, "compact", path);
+    if (found != COV_OK && !needed) { line(f, 1, "weights", "none: %s", status_message()); return; }
+    if (found != COV_OK || weights_load(path, &w) != COV_OK) { line(f, 0, "weights", "%s", status_message()); return; }
     line(f, 1, "weights", "%s, preset %s, %.12s, %s", w->model, w->preset, w->sha256, path);
     weights_free(&w);
 }
 
 /* N tasks that do not know of one another would each screen the whole archive. */
-static void check_launch(findings *f)
+static void check_launch(tally *f)
 {
     const char *tasks = getenv("SLURM_NTASKS"), *step = getenv("SLURM_STEP_ID");
     int by_mpi = getenv("PMIX_RANK") || getenv("OMPI_COMM_WORLD_RANK");
@@ -76,7 +79,7 @@ static void check_launch(findings *f)
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) line(f, files.rlim_cur >= 256, "files", "%llu may be open at once; expected at least 256", (unsigned long long)files.rlim_cur);
 }
 
-static void check_space(findings *f)
+static void check_space(tally *f)
 {
     struct statvfs v;
     if (statvfs(".", &v) != 0) { line(f, 0, "space", "this folder: %s", strerror(errno)); return; }
@@ -86,12 +89,14 @@ static void check_space(findings *f)
 
 int doctor_job(const options *o)
 {
-    findings f = {0};
+    tally f = {0};
     printf("covpipe " COVPIPE_VERSION "\n");
     check_machine(&f);
     check_backends(&f, o);
-    check_weights(&f, "lung-axial");
-    check_weights(&f, "lung-sagittal");
+    check_weights(&f, "lung-axial", 1);
+    check_weights(&f, "lung-sagittal", 1);
+    static const char *const lesions[] = {"st", "sp", "maskrcnn", "unet"};
+    for (size_t k = 0; k < sizeof lesions / sizeof lesions[0]; k++) check_weights(&f, lesions[k], 0);
     check_launch(&f);
     check_space(&f);
     if (f.problems) printf("%d to put right\n", f.problems);

@@ -32,24 +32,42 @@ static int native_fits(const volume_header *h)
     return seen == 7;
 }
 
-static status export_study(cohort *c, int64_t k, const char *folder, char *path, size_t room)
+/* One mask of canonical order as "<folder>/<id>_<name>.nii.gz". */
+static status write_mask(const volume_header *h, const void *canonical, nifti_type type, const char *folder, const char *id, const char *name)
+{
+    char path[4096];
+    size_t bytes = nifti_type_bytes(type);
+    if ((size_t)snprintf(path, sizeof path, "%s/%s_%s.nii.gz", folder, id, name) >= sizeof path) return COV_FAIL(COV_USAGE, "--out %s: the path is too long", folder);
+    void *native = malloc((size_t)(h->nx * h->ny * h->nz) * bytes);
+    if (!native) return COV_FAIL(COV_NOMEM, "no memory for the mask of %s", id);
+    volume_to_native(h, canonical, native, bytes);
+    status s = nifti_write(path, h, native, type);
+    free(native);
+    COV_TRY(s);
+    puts(path);
+    return COV_OK;
+}
+
+static status export_study(cohort *c, int64_t k, const char *folder, int64_t *written)
 {
     study_row row;
-    uint8_t *canonical = NULL, *native = NULL;
+    uint8_t *lung = NULL;
+    uint16_t *lesion = NULL;
     status s;
     COV_GO(cohort_row(c, k, &row));
     volume_header h = header_of(&row);
     if (!native_fits(&h)) { s = COV_FAIL(COV_FORMAT, "study %s: its stored grid does not fit its mask of %d x %d x %d", row.id, row.cols, row.rows, row.slices); goto done; }
     if (strchr(row.id, '/') || row.id[0] == '.') { s = COV_FAIL(COV_FORMAT, "study id %s is no file name", row.id); goto done; }
-    COV_GO(cohort_lung(c, k, &canonical));
-    native = malloc((size_t)(h.nx * h.ny * h.nz));
-    if (!native) { s = COV_FAIL(COV_NOMEM, "no memory for the mask of %s", row.id); goto done; }
-    volume_to_native(&h, canonical, native, 1);
-    if ((size_t)snprintf(path, room, "%s/%s_lung.nii.gz", folder, row.id) >= room) { s = COV_FAIL(COV_USAGE, "--out %s: the path is too long", folder); goto done; }
-    COV_GO(nifti_write(path, &h, native, NIFTI_U8));
+    COV_GO(cohort_lung(c, k, &lung));
+    COV_GO(write_mask(&h, lung, NIFTI_U8, folder, row.id, "lung"));
+    ++*written;
+    if (row.lesion_count < 0) goto done;
+    COV_GO(cohort_lesion(c, k, &lesion));
+    COV_GO(write_mask(&h, lesion, NIFTI_U16, folder, row.id, "lesion"));
+    ++*written;
 done:
-    free(canonical);
-    free(native);
+    free(lung);
+    free(lesion);
     return s;
 }
 
@@ -57,7 +75,6 @@ int export_job(const options *o)
 {
     cohort *c = NULL;
     int64_t *studies = NULL, count, written = 0;
-    char path[4096];
     const char *folder = *o->out ? o->out : ".";
     status s;
     COV_GO(cohort_open(o->words[0], &c));
@@ -67,11 +84,9 @@ int export_job(const options *o)
         cohort_place place;
         COV_GO(cohort_place_of(c, studies[k], &place));
         if (!*place.mask_set && !o->study.count) continue; /* all: those that have a mask; named: an error says why not */
-        COV_GO(export_study(c, studies[k], folder, path, sizeof path));
-        puts(path);
-        written++;
+        COV_GO(export_study(c, studies[k], folder, &written));
     }
-    fprintf(stderr, "%lld masks: 0 background, 1 right lung, 2 left lung\n", (long long)written);
+    fprintf(stderr, "%lld masks; lung: 0 background, 1 right, 2 left; lesion: 0, or the lesion's number\n", (long long)written);
 done:
     free(studies);
     cohort_close(&c);

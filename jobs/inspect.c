@@ -24,6 +24,7 @@ static void put_cell(const study_row *row, const column *c, str *to)
     else if (strcmp(c->name, "status") == 0) str_put(to, outcome_name((outcome)row->status));
     else if (strcmp(c->name, "reason") == 0) str_put(to, reason_code((reason)row->reason));
     else if (strcmp(c->name, "qc_flags") == 0) select_flags(row, to);
+    else if (strcmp(c->name, "period") == 0) str_put(to, study_period_name(row->period));
     else for (int k = 0; k < c->extent && c->kind != U8; k++) {
         if (k) str_put(to, " ");
         if (c->kind == I32) str_putf(to, "%d", ((const int32_t *)(const void *)field)[k]);
@@ -64,6 +65,24 @@ done:
     return s;
 }
 
+static status print_lesions(cohort *c, int64_t k)
+{
+    lesion_row *rows;
+    int64_t count;
+    COV_TRY(cohort_lesions(c, k, &rows, &count));
+    if (count) printf("%6s %5s %-23s %6s %8s %9s %8s %5s  %s\n", "lesion", "z", "rows, columns", "score", "area_px", "area_mm2", "mean_hu", "tiny", "period");
+    for (int64_t i = 0; i < count; i++) {
+        const lesion_row *l = &rows[i];
+        char box[48], mm2[16] = "", hu[16] = "";
+        snprintf(box, sizeof box, "%d-%d, %d-%d", l->box_yxyx[0], l->box_yxyx[2] - 1, l->box_yxyx[1], l->box_yxyx[3] - 1);
+        if (!isnan(l->area_mm2)) snprintf(mm2, sizeof mm2, "%.1f", l->area_mm2);
+        if (!isnan(l->mean_hu)) snprintf(hu, sizeof hu, "%.0f", l->mean_hu);
+        printf("%6d %5d %-23s %6.3f %8d %9s %8s %5s  %s\n", l->lesion_id, l->z, box, l->score, l->area_px, mm2, hu, l->tiny ? "tiny" : "", study_period_name(l->period));
+    }
+    free(rows);
+    return COV_OK;
+}
+
 static status print_study(cohort *c, int64_t k)
 {
     study_row row;
@@ -84,9 +103,29 @@ static status print_study(cohort *c, int64_t k)
     }
     if (place.duplicate_of >= 0) printf("%-18s study %lld has the same bytes\n", "duplicate_of", (long long)place.duplicate_of);
     if (*place.mask_set) printf("%-18s /mask/%s rows %lld to %lld\n", "mask", place.mask_set, (long long)place.mask_row0, (long long)(place.mask_row0 + row.slices - 1));
+    COV_GO(print_lesions(c, k));
 done:
     str_free(&cell);
     return s;
+}
+
+/* A figure that is not known is blank. */
+static void print_figure(int width, int digits, double value)
+{
+    if (isnan(value)) printf(" %*s", width, "");
+    else printf(" %*.*f", width, digits, value);
+}
+
+static void print_figures(const study_row *row)
+{
+    print_figure(8, 0, row->lung_ml);
+    print_figure(7, 0, row->lung_mean_hu);
+    print_figure(9, 1, row->lesion_ml);
+    print_figure(8, 2, row->involvement_percent);
+    print_figure(7, 0, row->lesion_count < 0 ? NAN : row->lesion_count);
+    print_figure(4, 0, row->tiny_count < 0 ? NAN : row->tiny_count);
+    printf(" %-8s", study_period_name(row->period));
+    print_figure(9, 3, row->suspicion);
 }
 
 static status print_table(cohort *c, const int64_t *studies, int64_t count)
@@ -94,7 +133,8 @@ static status print_table(cohort *c, const int64_t *studies, int64_t count)
     str flags = {0};
     status s = COV_OK;
     int64_t outcomes[3] = {0};
-    printf("%-32s %-8s %-12s %-15s %8s %8s %8s %8s %7s  %s\n", "id", "status", "reason", "size", "lung_ml", "right", "left", "mean_hu", "high_%", "flags");
+    printf("%-32s %-8s %-12s %-15s %8s %7s %9s %8s %7s %4s %-8s %9s  %s\n", "id", "status", "reason", "size", "lung_ml", "mean_hu", "lesion_ml", "involv_%",
+           "lesions", "tiny", "period", "suspicion", "flags");
     for (int64_t k = 0; k < count; k++) {
         study_row row;
         char size[48] = "";
@@ -104,8 +144,10 @@ static status print_table(cohort *c, const int64_t *studies, int64_t count)
         if (row.slices) snprintf(size, sizeof size, "%dx%dx%d", row.cols, row.rows, row.slices);
         outcomes[row.status >= 0 && row.status < 3 ? row.status : OUTCOME_FAILED]++;
         printf("%-32.32s %-8s %-12s %-15s", row.id, outcome_name((outcome)row.status), reason_code((reason)row.reason), size);
-        if (row.status == OUTCOME_DONE)
-            printf(" %8.0f %8.0f %8.0f %8.0f %7.1f  %s", row.lung_ml, row.lung_right_ml, row.lung_left_ml, row.lung_mean_hu, row.lung_high_percent, str_text(&flags));
+        if (row.status == OUTCOME_DONE) {
+            print_figures(&row);
+            printf("  %s", str_text(&flags));
+        }
         putchar('\n');
     }
     printf("%lld studies: %lld done, %lld skipped, %lld failed\n", (long long)count, (long long)outcomes[0], (long long)outcomes[1], (long long)outcomes[2]);

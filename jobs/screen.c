@@ -71,8 +71,9 @@ static status weights_digest(const screen_context *c, char hex[SHA256_HEX])
     weights_file *w = NULL;
     str all = {0};
     status s = COV_OK;
-    const char *paths[] = {c->pipeline.lung_axial_path, c->pipeline.use_sagittal ? c->pipeline.lung_sagittal_path : NULL};
-    for (int k = 0; k < 2; k++) {
+    const char *paths[] = {c->pipeline.lung_axial_path, c->pipeline.use_sagittal ? c->pipeline.lung_sagittal_path : NULL,
+                           c->pipeline.lesion_path};
+    for (size_t k = 0; k < sizeof paths / sizeof paths[0]; k++) {
         if (!paths[k]) continue;
         COV_GO(weights_load(paths[k], &w));
         str_put(&all, w->sha256);
@@ -89,7 +90,7 @@ static status make_key(run_state *r)
 {
     str text = {0};
     options o = *r->o;
-    o.lung_axial = o.lung_sagittal = o.device = o.precision = ""; /* their content is in the key by itself */
+    o.lung_axial = o.lung_sagittal = o.lesion = o.model = o.device = o.precision = ""; /* their content is in the key by itself */
     options_key(&o, &text);
     part_key_init(&r->key);
     snprintf(r->key.backend, sizeof r->key.backend, "%s", r->context.pipeline.backend->name);
@@ -132,6 +133,8 @@ static status prepare(run_state *r)
     const options *o = r->o;
     COV_TRY(make_key(r));
     COV_TRY(walk(r));
+    if (!r->context.pipeline.lesion_path && strcmp(o->model, "none") != 0)
+        journal_note(&r->journal, "no lesion weights of preset %s are installed: lungs only (covpipe doctor shows where they are looked for)", o->preset);
     if (*o->metadata) COV_TRY(metadata_read(o->metadata, &r->plan.metadata));
     if (!o->dry_run && r->plan.archive->count) COV_TRY(claim_open(r->parts, r->plan.root, &r->plan.claim));
     return COV_OK;
@@ -210,7 +213,7 @@ static status gather(run_state *r)
     options_command(r->o, &command);
     options_key(r->o, &key);
     const cohort_attribute attributes[] = {
-        {"archive", p->root}, {"command_line", str_text(&command)}, {"options", str_text(&key)}, {"model", "lung"}, {"preset", r->o->preset},
+        {"archive", p->root}, {"command_line", str_text(&command)}, {"options", str_text(&key)}, {"model", r->context.paths.model}, {"preset", r->o->preset},
         {"weights_sha256", r->key.weights_sha256}, {"backend", r->settled},
     };
     if (first) COV_GO(gather_list_of(r->parts, p->studies, &r->report, &list));

@@ -32,6 +32,12 @@ static status read_voxels(void *context, const char *path, const volume_header *
     return reader_check_ct(path, head, stats, why);
 }
 
+static status digest(void *context, const char *path, char hex[SHA256_HEX])
+{
+    (void)context;
+    return reader_digest(path, hex);
+}
+
 void screen_settled(const pipeline_options *p, char *text, size_t room)
 {
     snprintf(text, room, "%s %s", p->backend->name, p->precision == NET_BF16 ? "bf16" : "fp32");
@@ -59,6 +65,6 @@ static void worker_close(void **worker) { pipeline_close((pipeline **)worker); }
 
 farm_calls screen_calls(screen_context *c)
 {
-    return (farm_calls){.context = c, .read_header = read_header, .read_voxels = read_voxels, .settle = settle,
+    return (farm_calls){.context = c, .read_header = read_header, .read_voxels = read_voxels, .digest = digest, .settle = settle,
                         .worker_open = worker_open, .worker_run = worker_run, .worker_close = worker_close};
 }

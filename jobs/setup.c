@@ -62,7 +62,8 @@ status setup_weights_path(const char *model, const char *preset, char path[SETUP
         size_t used = strlen(tried);
         snprintf(tried + used, sizeof tried - used, "%s%.600s", used ? ", " : "", path);
     }
-    return COV_FAIL(COV_USAGE, "no weights of %s, preset %s: looked for %.800s; give --%s FILE, or set COVPIPE_SHARE", model, preset, tried, model);
+    return COV_FAIL(COV_USAGE, "no weights of %s, preset %s: looked for %.800s; give --%s FILE, or set COVPIPE_SHARE", model, preset, tried,
+                    strncmp(model, "lung", 4) == 0 ? model : "lesion");
 }
 
 /* "A,S,a,b,g,N" */
@@ -80,6 +81,42 @@ static status parse_crf(const char *text, crf_options *c)
     return COV_OK;
 }
 
+/* Only models of whole lesions are for screening: a resolver is a step of their training. */
+static status check_model(const char *model, const char *path)
+{
+    static const char *const known[] = {"st", "sp", "maskrcnn", "unet"};
+    for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
+        if (strcmp(model, known[k]) == 0) return COV_OK;
+    if (*path) return COV_FAIL(COV_USAGE, "%s: holds the model '%s'; expected st, sp, maskrcnn or unet", path, model);
+    return COV_FAIL(COV_USAGE, "--model %s: expected st, sp, maskrcnn, unet or none", model);
+}
+
+/* room->model "none": no lesions are looked for. */
+static status find_lesion(const options *o, setup_paths *room, pipeline_options *out)
+{
+    int any = strcmp(o->model, "auto") == 0;
+    weights_file *w = NULL;
+    snprintf(room->model, sizeof room->model, "none");
+    if (o->score > 1) return COV_FAIL(COV_USAGE, "--score %g: expected 0 to 1, or -1 for the one in the weights", o->score);
+    if (strcmp(o->model, "none") == 0) return COV_OK;
+    if (!any) COV_TRY(check_model(o->model, ""));
+    if (*o->lesion) snprintf(room->lesion, SETUP_PATH, "%s", o->lesion);
+    else {
+        status s = setup_weights_path(any ? "st" : o->model, o->preset, room->lesion);
+        if (s != COV_OK && any) status_clear();
+        if (s != COV_OK) return any ? COV_OK : status_relay(s, __FILE__, __LINE__);
+    }
+    COV_TRY(weights_load(room->lesion, &w));
+    snprintf(room->model, sizeof room->model, "%s", w->model);
+    weights_free(&w);
+    COV_TRY(check_model(room->model, room->lesion));
+    if (!any && strcmp(o->model, room->model) != 0)
+        return COV_FAIL(COV_USAGE, "%s: holds the model '%s', and --model asks for '%s'", room->lesion, room->model, o->model);
+    out->lesion_path = room->lesion;
+    out->score_least = (float)o->score;
+    return COV_OK;
+}
+
 status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out)
 {
     setup probe = {0};
@@ -92,6 +129,7 @@ status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out
     else if (!o->axial_only) COV_TRY(setup_weights_path("lung-sagittal", o->preset, room->sagittal));
     out->lung_axial_path = room->axial;
     out->lung_sagittal_path = room->sagittal;
+    COV_TRY(find_lesion(o, room, out));
     COV_TRY(setup_open(o, &probe));
     out->backend = probe.backend;
     out->precision = probe.precision;

@@ -2,6 +2,7 @@
  * runs a network goes through here, so that "auto" means the same everywhere. */
 #ifndef COV_JOBS_SETUP_H
 #define COV_JOBS_SETUP_H
+#include "data/weights.h"
 #include "jobs/options.h"
 #include "stages/pipeline.h"
 
@@ -20,8 +21,9 @@ enum { SETUP_PATH = 4096 };
  * names the places looked at. */
 status setup_weights_path(const char *model, const char *preset, char path[SETUP_PATH]);
 
-/* Everything the pipeline needs, without opening anything. Paths are kept in `room`. */
-typedef struct setup_paths { char axial[SETUP_PATH], sagittal[SETUP_PATH]; } setup_paths;
+/* Everything the pipeline needs, without opening anything but the head of the lesion weights. Paths are kept in `room`. Without
+ * --model and --lesion, where no weights are installed, lesions are not looked for (out->lesion_path NULL). */
+typedef struct setup_paths { char axial[SETUP_PATH], sagittal[SETUP_PATH], lesion[SETUP_PATH], model[WEIGHTS_LABEL]; } setup_paths;
 status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out);
 /* "[\n...\n]\n" written whole. */
 status setup_write_json(const char *path, const str *items);

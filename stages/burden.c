@@ -49,14 +49,18 @@ status burden_lung(const volume *v, const uint8_t *lung, study_result *out)
         for (int k = 1; k < 3; k++) all.side[k] += t.side[k];
         all.hu_sum += t.hu_sum;
         all.high += t.high;
-        out->slices[z] = (slice_row){.z = (int32_t)z, .position_mm = position_mm(&v->head, z), .lung_px = (int32_t)(t.side[1] + t.side[2])};
+        out->slices[z] = (slice_row){.z = (int32_t)z,
+                                     .position_mm = v->head.isolated ? NAN : position_mm(&v->head, z),
+                                     .lung_px = (int32_t)(t.side[1] + t.side[2]),
+                                     .period_probability = {NAN, NAN, NAN, NAN}};
     }
-    double ml = v->head.spacing_mm[0] * v->head.spacing_mm[1] * v->head.spacing_mm[2] / 1000;
+    double ml = v->head.isolated ? NAN : v->head.spacing_mm[0] * v->head.spacing_mm[1] * v->head.spacing_mm[2] / 1000;
     int64_t count = all.side[1] + all.side[2];
     row->lung_right_ml = (double)all.side[1] * ml;
     row->lung_left_ml = (double)all.side[2] * ml;
     row->lung_ml = (double)count * ml;
-    row->lung_mean_hu = count ? (double)all.hu_sum / (double)count : NAN;
-    row->lung_high_percent = count ? 100.0 * (double)all.high / (double)count : NAN;
+    if (!count || v->head.isolated) return COV_OK;
+    row->lung_mean_hu = (double)all.hu_sum / (double)count;
+    row->lung_high_percent = 100.0 * (double)all.high / (double)count;
     return COV_OK;
 }

@@ -239,17 +239,18 @@ static void put_period(work *w)
 status lesionpost_run(const volume *v, const uint8_t *lung, findings *f, study_result *out)
 {
     work w = {.v = v, .lung = lung, .f = f, .out = out};
+    const int64_t nz = v->head.nz;
     size_t voxels;
     status s = COV_OK;
-    if (v->head.nz < 0 || f->nz != v->head.nz || out->slice_count != v->head.nz)
+    if (nz < 0 || f->nz != nz || out->slice_count != nz)
         return COV_FAIL(COV_BROKEN, "findings of %lld slices and %lld slice rows for a volume of %lld", (long long)f->nz,
-                        (long long)out->slice_count, (long long)v->head.nz);
+                        (long long)out->slice_count, (long long)nz);
     findings_sort(f);
     if (size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &voxels)) out->lesion = calloc(voxels, sizeof *out->lesion);
     w.at = calloc((size_t)f->count + 1, sizeof *w.at);
-    w.start = calloc((size_t)(v->head.nz + 1), sizeof *w.start);
+    w.start = calloc((size_t)nz + 1, sizeof *w.start);
     if (!out->lesion || !w.at || !w.start) {
-        s = COV_FAIL(COV_NOMEM, "no memory for the lesions of %lld slices", (long long)v->head.nz);
+        s = COV_FAIL(COV_NOMEM, "no memory for the lesions of %lld slices", (long long)nz);
         goto done;
     }
     paint_slices(&w);

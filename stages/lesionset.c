@@ -287,7 +287,7 @@ static void kind_shares(const lesionset *s, const lesionset_options *o, float sh
     for (int k = 0; k < LESIONSET_KINDS; k++) there[k] = s->weight[k] > 0.0 && (k != LESIONSET_ISOLATED || o->isolated);
     share[LESIONSET_HEALTHY] = there[LESIONSET_HEALTHY] ? o->healthy : 0.0f;
     share[LESIONSET_ISOLATED] = there[LESIONSET_ISOLATED] ? o->slices : 0.0f;
-    share[LESIONSET_VOLUME] = there[LESIONSET_VOLUME] ? 1.0f - o->healthy - (o->isolated ? o->slices : 0.0f) : 0.0f;
+    share[LESIONSET_VOLUME] = there[LESIONSET_VOLUME] ? fmaxf(1.0f - share[LESIONSET_HEALTHY] - share[LESIONSET_ISOLATED], 0.0f) : 0.0f;
     float sum = share[0] + share[1] + share[2];
     for (int k = 0; k < LESIONSET_KINDS; k++) share[k] = sum > 0.0f ? share[k] / sum : 0.0f;
 }

@@ -19,7 +19,7 @@ typedef struct lesionset lesionset;
 
 typedef enum lesionset_kind { LESIONSET_VOLUME, LESIONSET_ISOLATED, LESIONSET_HEALTHY /* volumes */, LESIONSET_KINDS } lesionset_kind;
 
-/* What a stage of training sees. Shares of kinds that are not there fall to the others. */
+/* What a stage of training sees. The rest are positive volumes; the share of a kind that is not there falls to the others. */
 typedef struct lesionset_options {
     uint64_t seed;
     int isolated;       /* 0: complete sequences only, as the spatial stage must: no isolated slices, none shown as such */

@@ -1,10 +1,12 @@
-/* pipeline: volume -> lung logits -> CRF -> components and sides -> figures and flags. The one large array beside the
- * volume and the mask is the logits'; the CRF works on a few slices at a time. A volume in which nothing is lung is
- * a skipped study with a reason, not an error. */
+/* pipeline: volume -> lung logits -> CRF -> components and sides -> figures and flags -> findings -> lesions. The one large
+ * array beside the volume and the masks is the logits'; the CRF works on a few slices at a time. A volume in which nothing
+ * is lung is a skipped study with a reason, not an error. */
 #include "stages/pipeline.h"
 
 #include "base/size.h"
 #include "stages/burden.h"
+#include "stages/lesion.h"
+#include "stages/lesionpost.h"
 #include "stages/lung.h"
 #include "stages/lungcrf.h"
 #include "stages/lungpost.h"
@@ -21,11 +23,14 @@
 enum { SAGITTAL_LEAST = 8 };
 /* A chest shows at least this much lung; darker it is air around a body, brighter no lung, however shaped. */
 static const double LUNG_ML_LEAST = 100, LUNG_HU_LEAST = -950, LUNG_HU_MOST = -150;
+/* Of isolated slices neither is known. Two per cent of a picture is a lung's tip. */
+static const double LUNG_SHARE_LEAST = 0.02;
 
 struct pipeline {
     pipeline_options options;
     device *device;
     lung *lung;
+    lesion *lesion; /* NULL: none are looked for */
     float fusion;
 };
 
@@ -45,6 +50,7 @@ status pipeline_open(const pipeline_options *o, pipeline **out)
     p->options = *o;
     COV_GO(o->backend->open(&(device_options){.threads = o->threads, .ordinal = o->ordinal}, &p->device));
     COV_GO(lung_open(o->backend, p->device, o->precision, o->lung_axial_path, o->use_sagittal ? o->lung_sagittal_path : NULL, &p->lung));
+    if (o->lesion_path) COV_GO(lesion_open(o->backend, p->device, o->precision, o->lesion_path, &p->lesion));
     p->fusion = !o->use_sagittal ? 0.0f : o->fusion_weight >= 0 ? o->fusion_weight : lung_fusion(p->lung);
 done:
     if (s != COV_OK) pipeline_close(&p);
@@ -56,6 +62,7 @@ void pipeline_close(pipeline **pp)
 {
     pipeline *p = pp ? *pp : NULL;
     if (!p) return;
+    lesion_close(&p->lesion);
     lung_close(&p->lung);
     if (p->device) p->options.backend->close(&p->device);
     free(p);
@@ -71,49 +78,214 @@ static void skip(study_result *out, reason why, const char *format, ...)
     va_end(args);
     out->row.status = (int32_t)reason_outcome(why);
     out->row.reason = (int32_t)why;
-    free(out->lung);
-    free(out->slices);
-    out->lung = NULL;
-    out->slices = NULL;
-    out->slice_count = 0;
+    study_result_free(out);
     out->row.lung_ml = out->row.lung_right_ml = out->row.lung_left_ml = out->row.lung_mean_hu = out->row.lung_high_percent = NAN;
 }
 
-static status segment(pipeline *p, const volume *v, float *logit, study_result *out, lungpost_report *report)
+/* ---- lungs */
+
+/* v into mask (nz,ny,nx): 0/1, before components and sides. Adds to the seconds of the row. */
+static status segment(pipeline *p, const volume *v, float fusion, uint8_t *mask, study_row *row)
 {
+    size_t count, bytes;
+    float *logit = NULL;
+    status s = COV_OK;
+    if (!size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &count) || !size_mul(count, sizeof *logit, &bytes) ||
+        !(logit = malloc(bytes)))
+        return COV_FAIL(COV_NOMEM, "no memory for the logits of %lld x %lld x %lld voxels", (long long)v->head.nx, (long long)v->head.ny,
+                        (long long)v->head.nz);
     double start = now();
-    size_t count = (size_t)(v->head.nx * v->head.ny * v->head.nz);
-    COV_TRY(lung_logits(p->lung, v, v->head.nz < SAGITTAL_LEAST ? 0.0f : p->fusion, logit));
+    COV_GO(lung_logits(p->lung, v, fusion, logit));
     double middle = now();
-    if (p->options.use_crf) COV_TRY(lungcrf_run(p->options.backend, p->device, &p->options.crf, v, logit, out->lung));
-    else for (size_t i = 0; i < count; i++) out->lung[i] = logit[i] > 0;
-    COV_TRY(lungpost_run(out->lung, v->head.nx, v->head.ny, v->head.nz, report));
-    out->row.seconds_lung = middle - start;
-    out->row.seconds_crf = now() - middle;
+    if (p->options.use_crf) COV_GO(lungcrf_run(p->options.backend, p->device, &p->options.crf, v, logit, mask));
+    else for (size_t i = 0; i < count; i++) mask[i] = logit[i] > 0;
+    row->seconds_lung += middle - start;
+    row->seconds_crf += now() - middle;
+done:
+    free(logit);
+    return s;
+}
+
+/* The upper left corner that both kinds of planes have, for so many of them. */
+static void copy_corner(const void *from, int64_t from_rows, int64_t from_cols, void *to, int64_t to_rows, int64_t to_cols, int64_t planes,
+                        size_t element)
+{
+    int64_t rows = from_rows < to_rows ? from_rows : to_rows, cols = from_cols < to_cols ? from_cols : to_cols;
+    for (int64_t z = 0; z < planes; z++)
+        for (int64_t y = 0; y < rows; y++)
+            memcpy((char *)to + (size_t)((z * to_rows + y) * to_cols) * element,
+                   (const char *)from + (size_t)((z * from_rows + y) * from_cols) * element, (size_t)cols * element);
+}
+
+/* Isolated slices z0 .. *z1-1 of one extent, as a volume of that size; its hu is owned by the caller. */
+static status cut_run(const volume *v, int64_t z0, int64_t *z1, volume *out)
+{
+    int64_t rows, cols, r, c;
+    size_t bytes;
+    volume_extent(v, z0, &rows, &cols);
+    for (*z1 = z0 + 1; *z1 < v->head.nz; ++*z1) {
+        volume_extent(v, *z1, &r, &c);
+        if (r != rows || c != cols) break;
+    }
+    *out = (volume){.head = v->head};
+    out->head.ny = rows;
+    out->head.nx = cols;
+    out->head.nz = *z1 - z0;
+    if (!size_product((const int64_t[]){rows, cols, out->head.nz, sizeof *out->hu}, 4, &bytes) || !(out->hu = malloc(bytes)))
+        return COV_FAIL(COV_NOMEM, "no memory for %lld slices of %lld x %lld", (long long)out->head.nz, (long long)cols, (long long)rows);
+    copy_corner(v->hu + z0 * v->head.ny * v->head.nx, v->head.ny, v->head.nx, out->hu, rows, cols, out->head.nz, sizeof *v->hu);
     return COV_OK;
+}
+
+/* Every picture has lungs of its own: components and sides are found slice by slice. */
+static status segment_isolated(pipeline *p, const volume *v, uint8_t *lungs, study_row *row)
+{
+    uint8_t *mask = NULL;
+    volume run = {0};
+    status s = COV_OK;
+    const volume_header *h = &v->head;
+    memset(lungs, 0, (size_t)(h->nx * h->ny * h->nz));
+    for (int64_t z = 0, end; z < v->head.nz; z = end) {
+        lungpost_report report;
+        COV_GO(cut_run(v, z, &end, &run));
+        int64_t area = run.head.nx * run.head.ny;
+        if (!(mask = malloc((size_t)(area * run.head.nz)))) { s = COV_FAIL(COV_NOMEM, "no memory for a mask"); goto done; }
+        COV_GO(segment(p, &run, 0, mask, row));
+        for (int64_t k = 0; k < run.head.nz; k++) COV_GO(lungpost_run(mask + k * area, run.head.nx, run.head.ny, 1, &report));
+        copy_corner(mask, run.head.ny, run.head.nx, lungs + z * h->ny * h->nx, h->ny, h->nx, run.head.nz, 1);
+        free(mask);
+        free(run.hu);
+        mask = NULL;
+        run.hu = NULL;
+    }
+done:
+    free(mask);
+    free(run.hu);
+    return s;
+}
+
+/* Of the pixels that isolated slices show, how many are lung. */
+static double lung_share(const volume *v, const study_result *r)
+{
+    double inside = 0, shown = 0;
+    for (int64_t z = 0; z < v->head.nz; z++) {
+        int64_t rows, cols;
+        volume_extent(v, z, &rows, &cols);
+        shown += (double)(rows * cols);
+        inside += r->slices[z].lung_px;
+    }
+    return inside / shown;
+}
+
+static void judge(const volume *v, const volume_stats *stats, const lungpost_report *report, study_result *out)
+{
+    const study_row *row = &out->row;
+    double share = v->head.isolated ? lung_share(v, out) : 1;
+    if (share < LUNG_SHARE_LEAST)
+        skip(out, REASON_NO_LUNG, "%.2f %% of the pictures look like lung; expected at least %.0f %%", 100 * share, 100 * LUNG_SHARE_LEAST);
+    else if (row->lung_ml < LUNG_ML_LEAST || row->lung_mean_hu < LUNG_HU_LEAST || row->lung_mean_hu > LUNG_HU_MOST)
+        skip(out, REASON_NO_LUNG, "%.0f ml look like lung, of %.0f HU on average; expected at least %.0f ml of %.0f to %.0f HU",
+             row->lung_ml, report->voxels ? row->lung_mean_hu : 0.0, LUNG_ML_LEAST, LUNG_HU_LEAST, LUNG_HU_MOST);
+    else qc_run(v, stats, out->lung, report->side_doubt, &out->row);
+}
+
+status pipeline_lungs(pipeline *p, const volume *v, const volume_stats *stats, study_result *out)
+{
+    const volume_header *h = &v->head;
+    lungpost_report report = {0};
+    size_t count;
+    status s;
+    if (!size_product((const int64_t[]){h->nx, h->ny, h->nz}, 3, &count) || !(out->lung = malloc(count)))
+        return COV_FAIL(COV_NOMEM, "no memory for the mask of %lld x %lld x %lld voxels", (long long)h->nx, (long long)h->ny, (long long)h->nz);
+    out->row.seconds_lung = out->row.seconds_crf = 0;
+    if (h->isolated) COV_GO(segment_isolated(p, v, out->lung, &out->row));
+    else {
+        COV_GO(segment(p, v, h->nz < SAGITTAL_LEAST ? 0.0f : p->fusion, out->lung, &out->row));
+        COV_GO(lungpost_run(out->lung, h->nx, h->ny, h->nz, &report));
+    }
+    COV_GO(burden_lung(v, out->lung, out));
+    judge(v, stats, &report, out);
+done:
+    if (s != COV_OK) study_result_free(out);
+    return s;
+}
+
+/* ---- lesions */
+
+int pipeline_has_lesions(const pipeline *p) { return p->lesion != NULL; }
+
+/* A run's findings are those of the study's slices z0 and on. */
+static status take_run(findings *of_run, int64_t z0, findings *out)
+{
+    for (int64_t i = 0; i < of_run->count; i++) {
+        finding f = of_run->at[i];
+        f.z += z0;
+        COV_TRY(findings_add(out, &f));
+    }
+    for (int64_t z = 0; z < of_run->nz; z++) memcpy(out->period[z0 + z], of_run->period[z], sizeof *out->period);
+    return COV_OK;
+}
+
+static status find_isolated(pipeline *p, const lesion_options *o, const volume *v, const uint8_t *lungs, int64_t z0, int64_t z1, findings *out)
+{
+    uint8_t *mask = NULL;
+    findings *f = NULL;
+    volume run = {0};
+    status s = COV_OK;
+    for (int64_t z = 0, end; z < z1; z = end) { /* runs are those of the study, whatever the range asked for */
+        COV_GO(cut_run(v, z, &end, &run));
+        int64_t from = z > z0 ? z : z0, to = end < z1 ? end : z1;
+        if (from < to) {
+            if (!(mask = malloc((size_t)(run.head.nx * run.head.ny * run.head.nz)))) { s = COV_FAIL(COV_NOMEM, "no memory for a mask"); goto done; }
+            copy_corner(lungs + z * v->head.ny * v->head.nx, v->head.ny, v->head.nx, mask, run.head.ny, run.head.nx, run.head.nz, 1);
+            COV_GO(findings_new(run.head.nz, &f));
+            COV_GO(lesion_run(p->lesion, o, &run, mask, from - z, to - z, f));
+            COV_GO(take_run(f, z, out));
+        }
+        findings_free(&f);
+        free(mask);
+        free(run.hu);
+        mask = NULL;
+        run.hu = NULL;
+    }
+done:
+    findings_free(&f);
+    free(mask);
+    free(run.hu);
+    return s;
+}
+
+status pipeline_find(pipeline *p, const volume *v, const uint8_t *lungs, int64_t z0, int64_t z1, findings *out)
+{
+    lesion_options o = lesion_defaults();
+    o.score_least = p->options.score_least;
+    o.isolated = v->head.isolated != 0;
+    if (o.isolated) COV_TRY(find_isolated(p, &o, v, lungs, z0, z1, out));
+    else COV_TRY(lesion_run(p->lesion, &o, v, lungs, z0, z1, out));
+    return COV_OK;
+}
+
+status pipeline_finish(const volume *v, findings *f, study_result *out)
+{
+    return lesionpost_run(v, out->lung, f, out);
 }
 
 status pipeline_run(pipeline *p, const volume *v, const volume_stats *stats, study_result *out)
 {
-    size_t count, bytes;
-    lungpost_report report;
+    findings *f = NULL;
     double start = now();
     status s;
-    float *logit = NULL;
-    if (!size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &count) || !size_mul(count, sizeof *logit, &bytes))
-        return COV_FAIL(COV_NOMEM, "a volume of %lld x %lld x %lld does not fit", (long long)v->head.nx, (long long)v->head.ny, (long long)v->head.nz);
-    logit = malloc(bytes);
-    out->lung = malloc(count);
-    if (!logit || !out->lung) { s = COV_FAIL(COV_NOMEM, "no memory for %zu voxels", count); goto done; }
-    COV_GO(segment(p, v, logit, out, &report));
-    COV_GO(burden_lung(v, out->lung, out));
-    if (out->row.lung_ml < LUNG_ML_LEAST || out->row.lung_mean_hu < LUNG_HU_LEAST || out->row.lung_mean_hu > LUNG_HU_MOST)
-        skip(out, REASON_NO_LUNG, "%.0f ml look like lung, of %.0f HU on average; expected at least %.0f ml of %.0f to %.0f HU",
-             out->row.lung_ml, report.voxels ? out->row.lung_mean_hu : 0.0, LUNG_ML_LEAST, LUNG_HU_LEAST, LUNG_HU_MOST);
-    else qc_run(v, stats, out->lung, report.side_doubt, &out->row);
+    COV_GO(pipeline_lungs(p, v, stats, out));
+    double middle = now();
+    if (p->lesion && out->row.status == OUTCOME_DONE) {
+        COV_GO(findings_new(v->head.nz, &f));
+        COV_GO(pipeline_find(p, v, out->lung, 0, v->head.nz, f));
+        COV_GO(pipeline_finish(v, f, out));
+        out->row.seconds_lesion = now() - middle;
+    }
     out->row.seconds_total = now() - start;
 done:
-    free(logit);
-    if (s != COV_OK) { free(out->lung); out->lung = NULL; }
+    findings_free(&f);
+    if (s != COV_OK) study_result_free(out);
     return s;
 }

@@ -42,6 +42,10 @@ void qc_run(const volume *v, const volume_stats *stats, const uint8_t *lung, int
 {
     const double *mm = v->head.spacing_mm;
     double smaller = fmin(row->lung_left_ml, row->lung_right_ml);
+    if (v->head.isolated) { /* the other questions are about a volume in HU */
+        row->qc_flags |= STUDY_QC_ISOLATED;
+        return;
+    }
     if (row->lung_ml < LUNG_ML_LEAST) row->qc_flags |= STUDY_QC_LUNG_SMALL;
     if (row->lung_ml > LUNG_ML_MOST) row->qc_flags |= STUDY_QC_LUNG_LARGE;
     if (smaller < ONE_LUNG_SHARE * row->lung_ml) row->qc_flags |= STUDY_QC_ONE_LUNG;

@@ -227,19 +227,94 @@ static void a_folder_of_16_bit_slices_is_a_volume_in_the_order_of_names(void **s
     assert_int_equal(why, REASON_UNSUPPORTED);
 }
 
-static void eight_bit_slices_are_not_a_ct_and_an_empty_folder_is_truncated(void **state)
+/* 10 x 12 and 14 x 9 pixels of many greys, the corners black and white. */
+static void write_pictures(const char *folder_name)
+{
+    uint8_t px[14 * 12];
+    char name[64];
+    assert_int_equal(mkdir(in_folder(folder_name), 0777), 0);
+    for (int k = 0; k < 14 * 12; k++) px[k] = (uint8_t)(k + 40);
+    px[0] = 0;
+    px[1] = 255;
+    snprintf(name, sizeof name, "%s/a.png", folder_name);
+    assert_int_equal(image_write_gray(in_folder(name), 10, 12, px), COV_OK);
+    snprintf(name, sizeof name, "%s/b.png", folder_name);
+    assert_int_equal(image_write_gray(in_folder(name), 14, 9, px), COV_OK);
+}
+
+static void a_folder_of_8_bit_slices_is_a_study_of_isolated_slices_in_the_methods_window(void **state)
+{
+    (void)state;
+    volume v;
+    volume_stats stats;
+    reason why;
+    int16_t hu[2 * 14 * 12];
+    int64_t rows, cols;
+    write_pictures("grey");
+    assert_int_equal(read_png.header(in_folder("grey"), &v.head, &why), COV_OK);
+    assert_int_equal(v.head.isolated, 1);
+    assert_int_equal(v.head.nx, 12);
+    assert_int_equal(v.head.ny, 14);
+    assert_int_equal(v.head.nz, 2);
+    v.hu = hu;
+    assert_int_equal(read_png.voxels(in_folder("grey"), &v.head, hu, &stats, &why), COV_OK);
+    assert_int_equal(reader_check_ct("grey", &v.head, &stats, &why), COV_OK);
+    assert_int_equal(hu[0], -1300);
+    assert_int_equal(hu[1], 300);
+    assert_int_equal(hu[2], -1300 + (42 * 1600 + 127) / 255);
+    assert_int_equal(hu[14 * 12 + 13 * 12 + 8], -1300 + ((13 * 9 + 8 + 40) * 1600 + 127) / 255);
+    volume_extent(&v, 0, &rows, &cols);
+    assert_int_equal(rows * 100 + cols, 1012);
+    volume_extent(&v, 1, &rows, &cols);
+    assert_int_equal(rows * 100 + cols, 1409);
+    assert_int_equal(stats.lowest, -1300); /* the filling is no value */
+    assert_int_equal(hu[10 * 12], VOLUME_OUTSIDE);
+    assert_int_equal(hu[14 * 12 + 9], VOLUME_OUTSIDE);
+}
+
+static void masks_are_not_taken_for_slices(void **state)
+{
+    (void)state;
+    volume_header h;
+    volume_stats stats;
+    reason why;
+    int16_t hu[3 * 14 * 12];
+    uint8_t px[10 * 12] = {0};
+    px[5] = 255;
+    write_pictures("mixed");
+    assert_int_equal(image_write_gray(in_folder("mixed/a_mask.png"), 10, 12, px), COV_OK);
+    assert_int_equal(read_png.header(in_folder("mixed"), &h, &why), COV_OK);
+    assert_int_equal(read_png.voxels(in_folder("mixed"), &h, hu, &stats, &why), COV_FORMAT);
+    assert_int_equal(why, REASON_NOT_CT);
+    assert_non_null(strstr(status_message(), "a_mask.png"));
+    px[5] = 0; /* a black picture is a slice */
+    assert_int_equal(image_write_gray(in_folder("mixed/a_mask.png"), 10, 12, px), COV_OK);
+    assert_int_equal(read_png.voxels(in_folder("mixed"), &h, hu, &stats, &why), COV_OK);
+    assert_int_equal(mkdir(in_folder("masks"), 0777), 0);
+    px[5] = 255;
+    assert_int_equal(image_write_gray(in_folder("masks/a.png"), 10, 12, px), COV_OK);
+    assert_int_equal(read_png.header(in_folder("masks"), &h, &why), COV_OK);
+    assert_int_equal(read_png.voxels(in_folder("masks"), &h, hu, &stats, &why), COV_OK);
+    assert_int_equal(reader_check_ct("masks", &h, &stats, &why), COV_FORMAT);
+    assert_int_equal(why, REASON_NOT_CT);
+}
+
+static void slices_of_two_depths_are_no_study_and_an_empty_folder_is_truncated(void **state)
 {
     (void)state;
     volume_header h;
     reason why;
     const uint8_t px[4] = {0};
+    const uint16_t wide[4] = {0};
     assert_int_equal(mkdir(in_folder("windowed"), 0777), 0);
     assert_int_equal(read_png.header(in_folder("windowed"), &h, &why), COV_FORMAT);
     assert_int_equal(why, REASON_TRUNCATED);
     assert_null(reader_for(in_folder("windowed")));
     assert_int_equal(image_write_gray(in_folder("windowed/a.PNG"), 2, 2, px), COV_OK);
-    assert_int_equal(read_png.header(in_folder("windowed"), &h, &why), COV_FORMAT);
-    assert_int_equal(why, REASON_NOT_CT);
+    assert_int_equal(read_png.header(in_folder("windowed"), &h, &why), COV_OK);
+    assert_int_equal(image_write_gray16(in_folder("windowed/b.png"), 2, 2, wide), COV_OK);
+    assert_int_equal(read_png.header(in_folder("windowed"), &h, &why), COV_UNSUPPORTED);
+    assert_int_equal(why, REASON_UNSUPPORTED);
     assert_int_equal(read_png.header(in_folder("nowhere"), &h, &why), COV_IO);
     assert_int_equal(why, REASON_IO_ERROR);
 }
@@ -254,7 +329,9 @@ int main(void)
         cmocka_unit_test(a_huge_size_in_a_small_file_is_refused_before_it_is_allocated),
         cmocka_unit_test(a_failed_write_leaves_no_file),
         cmocka_unit_test(a_folder_of_16_bit_slices_is_a_volume_in_the_order_of_names),
-        cmocka_unit_test(eight_bit_slices_are_not_a_ct_and_an_empty_folder_is_truncated),
+        cmocka_unit_test(a_folder_of_8_bit_slices_is_a_study_of_isolated_slices_in_the_methods_window),
+        cmocka_unit_test(masks_are_not_taken_for_slices),
+        cmocka_unit_test(slices_of_two_depths_are_no_study_and_an_empty_folder_is_truncated),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

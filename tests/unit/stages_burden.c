@@ -57,6 +57,23 @@ static void volumes_densities_and_slices_are_counted(void **state)
     study_result_free(&r);
 }
 
+static void isolated_slices_have_areas_and_nothing_in_millilitres_or_hu(void **state)
+{
+    (void)state;
+    volume v = make();
+    study_result r = {0};
+    study_row_init(&r.row);
+    v.head.isolated = 1;
+    box(2, 8, 2, 8, 1, -800);
+    assert_int_equal(burden_lung(&v, lung, &r), COV_OK);
+    qc_run(&v, &(volume_stats){.lowest = -1300, .highest = 300}, lung, 0, &r.row);
+    assert_true(isnan(r.row.lung_ml) && isnan(r.row.lung_right_ml) && isnan(r.row.lung_mean_hu) && isnan(r.row.lung_high_percent));
+    assert_true(isnan(r.slices[3].position_mm));
+    assert_int_equal(r.slices[3].lung_px, 60);
+    assert_int_equal(r.row.qc_flags, STUDY_QC_ISOLATED);
+    study_result_free(&r);
+}
+
 static int32_t flags_of(const volume *v, volume_stats stats, int doubt)
 {
     study_result r = {0};
@@ -104,6 +121,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(volumes_densities_and_slices_are_counted),
+        cmocka_unit_test(isolated_slices_have_areas_and_nothing_in_millilitres_or_hu),
         cmocka_unit_test(each_flag_is_raised_by_its_own_cause_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
