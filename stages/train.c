@@ -353,9 +353,9 @@ static status load_numbers(training *t, weights_file *w, int64_t numbers[2], flo
     if (!n || !from_m || !from_v || n[0] < 0 || n[1] < n[0])
         return COV_FAIL(COV_FORMAT, "%s is no checkpoint of this network", t->checkpoint);
     const float *losses = array_of(w, "losses", WEIGHTS_ARRAY_F32, n[0]);
-    if (!losses) return COV_FAIL(COV_FORMAT, "%s lacks its loss curve", t->checkpoint);
+    if (!losses && n[0] > 0) return COV_FAIL(COV_FORMAT, "%s lacks its loss curve", t->checkpoint);
     COV_TRY(new_curve(t, n[1]));
-    memcpy(t->curve, losses, (size_t)n[0] * sizeof *losses);
+    if (losses) memcpy(t->curve, losses, (size_t)n[0] * sizeof *losses);
     memcpy(numbers, n, 2 * sizeof *n);
     memcpy(m, from_m, t->count * sizeof *m);
     memcpy(v, from_v, t->count * sizeof *v);
@@ -685,6 +685,7 @@ status train_run(const train_options *o, const train_model *m)
     COV_GO(build(&t));
     COV_GO(resume(&t));
     if (!t.resumed) COV_GO(begin(&t));
+    if (!t.resumed && t.o.minutes > 0.0) COV_GO(save_on_rank_0(&t, t.checkpoint, 0)); /* the clock's word stands, whenever it is killed */
     COV_GO(get_statistics(&t, t.kept));
     COV_GO(read_ahead(&t));
     COV_GO(loop(&t));

@@ -81,7 +81,7 @@ typedef struct train_options {
     float coarse;       /* share of the steps, the first ones, at half the size: a quarter of the work; <0: the model's own */
     int batch, micro;   /* global batch; samples a forward pass. batch must be a multiple of micro */
     float rate;
-    double minutes;     /* length of the training by the clock, measured before the first step and then fixed as steps; or: */
+    double minutes;     /* length of the training by the clock, measured before the first step, then fixed as steps and at once saved; or: */
     int64_t steps;      /* length in steps */
     double checkpoint_minutes; /* 0: only at the end and when stopped */
     uint64_t seed;      /* of the initial parameters; the samples have their own */

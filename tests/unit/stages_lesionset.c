@@ -303,6 +303,36 @@ static void a_slice_without_a_lung_mask_is_all_inside(void **state)
     lesionset_free(&s);
 }
 
+/* Three slices alike under every geometry and no change of intensity: three channels alike, and the lesion where its HU is. */
+static void the_three_slices_and_the_lesion_share_one_geometry(void **state)
+{
+    (void)state;
+    static int16_t hu[PX];
+    static uint8_t marks[PX], lesion[PX];
+    for (int i = 0; i < PX; i++) {
+        int y = i / SIDE, x = i % SIDE, ill = (y - 24) * (y - 24) + (x - 40) * (x - 40) < 49;
+        hu[i] = (int16_t)(ill ? 100 : -900);
+        marks[i] = (uint8_t)(TRIPLETAUG_ROI | (ill ? TRIPLETAUG_LESION : 0));
+    }
+    tripletaug_options o = tripletaug_defaults();
+    o.level = o.width = o.tone = o.blur = o.noise = o.equalise = 0.0f;
+    tripletaug_part p = {.hu = {hu, hu, hu}, .marks = {marks, marks, marks}, .rows = SIDE, .cols = SIDE, .row = 31.5f, .col = 31.5f, .high = SIDE, .wide = SIDE};
+    int moved = 0;
+    for (uint64_t k = 0; k < 30; k++) {
+        rng r = rng_start(3, k);
+        p.turned = k % 2 == 1;
+        p.fit = k % 3 == 1;
+        assert_int_equal(tripletaug_run(&o, &r, &p, (float)SIDE / TRIPLET_CANVAS, SIDE, SIDE, image[0], lesion), COV_OK);
+        for (int i = 0; i < PX; i++) {
+            const float *v = image[0] + 3 * i;
+            assert_true(v[0] == v[1] && v[1] == v[2]);
+            if (v[1] > 0.0f) assert_int_equal(lesion[i], v[1] > 0.5625f); /* halfway between the two densities */
+            moved += lesion[i] != (marks[i] & TRIPLETAUG_LESION) / TRIPLETAUG_LESION;
+        }
+    }
+    assert_true(moved > 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +345,7 @@ int main(void)
         cmocka_unit_test(the_proxy_follows_extent_and_density),
         cmocka_unit_test(merged_pictures_keep_every_slices_boxes),
         cmocka_unit_test(boxes_are_made_after_the_geometry),
+        cmocka_unit_test(the_three_slices_and_the_lesion_share_one_geometry),
         cmocka_unit_test(a_slice_without_a_lung_mask_is_all_inside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

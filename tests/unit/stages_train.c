@@ -304,6 +304,45 @@ static void a_training_by_the_clock_records_how_many_steps_that_was(void **state
     assert_true(t.last.finished && t.last.steps >= 1 && t.last.step == t.last.steps);
 }
 
+static void the_length_that_the_clock_gave_is_kept_when_a_training_is_resumed(void **state)
+{
+    (void)state;
+    char path[64];
+    trained t = {.stop_at = 1};
+    train_model small = small_model(0);
+    train_options o = options_of(in_folder(path, "kept.h5"), 0, &t);
+    o.minutes = 0.01;
+    assert_int_equal(run_model(o, &small), COV_STOPPED);
+    snprintf(path, sizeof path, "%s/kept.h5.checkpoint", folder);
+    weights_file *w = load(path);
+    const int64_t *numbers = weights_find_array(w, "step_and_steps")->data;
+    int64_t steps = numbers[1];
+    assert_int_equal(numbers[0], 1);
+    weights_free(&w);
+    in_folder(path, "kept.h5");
+    assert_int_equal(run_model(o, &small), COV_OK);
+    assert_int_equal(t.last.steps, steps);
+}
+
+static status no_sample(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to)
+{
+    if (k < 7) return small_fill(ctx, k, rows, cols, to);
+    return COV_FAIL(COV_NOMEM, "sample %d cannot be made", (int)k);
+}
+
+static void a_sample_that_cannot_be_made_ends_the_training_with_its_message(void **state)
+{
+    (void)state;
+    char path[64];
+    trained t = {0};
+    train_model small = small_model(0);
+    small.fill = no_sample;
+    assert_int_equal(run_model(options_of(in_folder(path, "none.h5"), 5, &t), &small), COV_NOMEM);
+    assert_non_null(strstr(status_message(), "sample 7 cannot be made"));
+    assert_int_equal(t.asked, 1); /* the step before it */
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 static void a_length_is_needed_and_groups_must_divide_the_batch(void **state)
 {
     (void)state;
@@ -433,6 +472,8 @@ int main(void)
         cmocka_unit_test(files_of_another_training_are_refused_and_kept),
         cmocka_unit_test(a_finished_training_is_left_alone),
         cmocka_unit_test(a_training_by_the_clock_records_how_many_steps_that_was),
+        cmocka_unit_test(the_length_that_the_clock_gave_is_kept_when_a_training_is_resumed),
+        cmocka_unit_test(a_sample_that_cannot_be_made_ends_the_training_with_its_message),
         cmocka_unit_test(a_length_is_needed_and_groups_must_divide_the_batch),
         cmocka_unit_test(any_number_of_ranks_trains_what_one_rank_trains),
         cmocka_unit_test(so_it_does_with_batchnorm_and_from_a_start_file),
