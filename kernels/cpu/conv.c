@@ -1,21 +1,22 @@
 /* conv: convolution, transposed convolution and linear layers on oneDNN, forward and backward.
  *
- * The three differ only in descriptors: oneDNN sees activations as (n,c,h,w) with NHWC strides and weights as
+ * They differ only in descriptors: oneDNN sees activations as (n,c,h,w) with NHWC strides and weights as
  * (co,ci,kh,kw) with the strides of op.h, packs the weights as it likes (to bf16 in a bf16 net) and fuses bias
  * and ReLU. Backward masks dy by y > 0 where a ReLU was fused; weight gradients come out in F32 and are added to dp
  * by the reorder that unpacks them. oneDNN adds the bias of a transposed convolution in a scalar loop, so there we add
  * it, and sum its gradient, ourselves. Eight outputs or fewer fill half a register: forward, such a convolution
- * is made one of stride `fold` that gives `fold` neighbouring pixels at once, 16 channels in all: in memory the same. Scratch: oneDNN's own scratchpad first, then masked dy, dw, db. */
+ * is made one of stride `fold` that gives `fold` neighbouring pixels at once, 16 channels in all: in memory the same.
+ * Scratch: oneDNN's own scratchpad first, then masked dy, dw, db.
+ * oneDNN's matrix product divides a long sum among threads where there is little else to divide, and the result then
+ * depends on their number. So a linear layer runs as a 1 x 1 convolution over a column of rows, which does not, and is no
+ * slower. */
 #include "kernels/cpu/dnn.h"
 #include "kernels/cpu/vec.h"
 #include "kernels/cpu/wino.h"
 #include <stdlib.h>
 #include <string.h>
 
-typedef union conv_desc {
-    dnnl_convolution_desc_t conv; /* and deconvolution: one type */
-    dnnl_inner_product_desc_t linear;
-} conv_desc;
+typedef dnnl_convolution_desc_t conv_desc; /* and deconvolution: one type */
 
 /* All memory descriptors of one layer. */
 typedef struct conv_mds {
@@ -43,19 +44,6 @@ typedef struct conv_plan {
 /* Is the bias (and the ReLU after it) left to oneDNN? */
 static int conv_dnn_bias(const op *o) { return o->bias && o->kind != OP_CONVT; }
 
-static status conv_mds_linear(const op_shapes *s, conv_mds *m)
-{
-    const int64_t rows = s->x[0].n * s->x[0].h * s->x[0].w, ci = s->x[0].c, co = s->y.c;
-    const dnnl_dims_t x = {rows, ci}, y = {rows, co}, w = {co, ci};
-    dnnl_data_type_t type = cpu_dnn_type(s->x[0].type);
-    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->x, 2, x, type, dnnl_ab));
-    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->y, 2, y, type, dnnl_ab));
-    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->w, 2, w, dnnl_f32, dnnl_ab));
-    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->w_any, 2, w, type, dnnl_format_tag_any));
-    CPU_DNN(dnnl_memory_desc_init_by_tag(&m->dw_any, 2, w, dnnl_f32, dnnl_format_tag_any));
-    return COV_OK;
-}
-
 static status conv_mds_new(const op *o, const op_shapes *s, conv_mds *m)
 {
     const int64_t k = o->kernel, ci = s->x[0].c, co = s->y.c;
@@ -64,7 +52,6 @@ static status conv_mds_new(const op *o, const op_shapes *s, conv_mds *m)
     dnnl_data_type_t type = cpu_dnn_type(s->x[0].type);
     memset(m, 0, sizeof *m);
     if (conv_dnn_bias(o)) CPU_DNN(dnnl_memory_desc_init_by_tag(&m->b, 1, bias, dnnl_f32, dnnl_x));
-    if (o->kind == OP_LINEAR) return conv_mds_linear(s, m);
     m->stride[0] = m->stride[1] = o->stride;
     m->pad[0] = m->pad[1] = o->pad;
     COV_TRY(cpu_md_nhwc(&s->x[0], &m->x));
@@ -89,13 +76,11 @@ static status conv_forward_desc(const op *o, const op_shapes *s, const conv_mds 
     const dnnl_memory_desc_t *b = conv_dnn_bias(o) ? &m->b : NULL;
     dnnl_dims_t far = {0};
     conv_far_pad(o, s, far);
-    if (o->kind == OP_LINEAR)
-        CPU_DNN(dnnl_inner_product_forward_desc_init(&out->linear, prop, &m->x, &m->w_any, b, &m->y));
-    else if (o->kind == OP_CONVT)
-        CPU_DNN(dnnl_deconvolution_forward_desc_init(&out->conv, prop, dnnl_deconvolution_direct, &m->x, &m->w_any, b,
+    if (o->kind == OP_CONVT)
+        CPU_DNN(dnnl_deconvolution_forward_desc_init(out, prop, dnnl_deconvolution_direct, &m->x, &m->w_any, b,
                                                      &m->y, m->stride, m->pad, far));
     else
-        CPU_DNN(dnnl_convolution_forward_desc_init(&out->conv, prop, dnnl_convolution_direct, &m->x, &m->w_any, b, &m->y,
+        CPU_DNN(dnnl_convolution_forward_desc_init(out, prop, dnnl_convolution_direct, &m->x, &m->w_any, b, &m->y,
                                                    m->stride, m->pad, far));
     return COV_OK;
 }
@@ -104,13 +89,11 @@ static status conv_data_desc(const op *o, const op_shapes *s, const conv_mds *m,
 {
     dnnl_dims_t far = {0};
     conv_far_pad(o, s, far);
-    if (o->kind == OP_LINEAR)
-        CPU_DNN(dnnl_inner_product_backward_data_desc_init(&out->linear, &m->x, &m->w_any, &m->y));
-    else if (o->kind == OP_CONVT)
-        CPU_DNN(dnnl_deconvolution_backward_data_desc_init(&out->conv, dnnl_deconvolution_direct, &m->x, &m->w_any,
+    if (o->kind == OP_CONVT)
+        CPU_DNN(dnnl_deconvolution_backward_data_desc_init(out, dnnl_deconvolution_direct, &m->x, &m->w_any,
                                                            &m->y, m->stride, m->pad, far));
     else
-        CPU_DNN(dnnl_convolution_backward_data_desc_init(&out->conv, dnnl_convolution_direct, &m->x, &m->w_any, &m->y,
+        CPU_DNN(dnnl_convolution_backward_data_desc_init(out, dnnl_convolution_direct, &m->x, &m->w_any, &m->y,
                                                          m->stride, m->pad, far));
     return COV_OK;
 }
@@ -120,13 +103,11 @@ static status conv_weights_desc(const op *o, const op_shapes *s, const conv_mds 
     const dnnl_memory_desc_t *b = conv_dnn_bias(o) ? &m->b : NULL;
     dnnl_dims_t far = {0};
     conv_far_pad(o, s, far);
-    if (o->kind == OP_LINEAR)
-        CPU_DNN(dnnl_inner_product_backward_weights_desc_init(&out->linear, &m->x, &m->dw_any, b, &m->y));
-    else if (o->kind == OP_CONVT)
-        CPU_DNN(dnnl_deconvolution_backward_weights_desc_init(&out->conv, dnnl_deconvolution_direct, &m->x, &m->dw_any, b,
+    if (o->kind == OP_CONVT)
+        CPU_DNN(dnnl_deconvolution_backward_weights_desc_init(out, dnnl_deconvolution_direct, &m->x, &m->dw_any, b,
                                                               &m->y, m->stride, m->pad, far));
     else
-        CPU_DNN(dnnl_convolution_backward_weights_desc_init(&out->conv, dnnl_convolution_direct, &m->x, &m->dw_any, b,
+        CPU_DNN(dnnl_convolution_backward_weights_desc_init(out, dnnl_convolution_direct, &m->x, &m->dw_any, b,
                                                             &m->y, m->stride, m->pad, far));
     return COV_OK;
 }
@@ -330,12 +311,25 @@ static void conv_free(plan *base)
     free(p->wide);
 }
 
+static void linear_as_conv(op *o, op_shapes *s)
+{
+    tensor_shape *const both[] = {&s->x[0], &s->y};
+    o->kind = OP_CONV;
+    o->kernel = o->stride = 1;
+    o->pad = 0;
+    for (int k = 0; k < 2; k++)
+        *both[k] = tensor_shape_of(1, both[k]->n * both[k]->h * both[k]->w, 1, both[k]->c, both[k]->type);
+}
+
 status cpu_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)
 {
     conv_mds m;
+    op conv = *o;
+    op_shapes rows = *s;
     if (s->x[0].type == TENSOR_BF16 && !d->bf16_layers) return cpu_widen_plan(d, o, s, pass, out);
-    COV_TRY(conv_mds_new(o, s, &m));
-    COV_TRY(cpu_plan_alloc(d, o, s, pass, sizeof(conv_plan), out));
+    if (o->kind == OP_LINEAR) linear_as_conv(&conv, &rows);
+    COV_TRY(conv_mds_new(&conv, &rows, &m));
+    COV_TRY(cpu_plan_alloc(d, &conv, &rows, pass, sizeof(conv_plan), out));
     (*out)->free = conv_free;
     return pass == OP_FORWARD ? conv_forward_new((conv_plan *)*out, &m) : conv_backward_new((conv_plan *)*out, &m);
 }

@@ -71,7 +71,7 @@ static const op_case op_cases[] = {
     CONVT(4, 6, 7, 2, 3, 1, 4, 4),
     /* LINEAR: channels in, out, n, h, w */
     LINEAR(1, 1, 1, 1, 1), LINEAR(16, 4, 5, 1, 1), LINEAR(33, 17, 7, 1, 1), LINEAR(8, 8, 2, 3, 5),
-    LINEAR(256, 1, 3, 1, 1), LINEAR(1, 32, 3, 1, 1), LINEAR(100, 64, 1, 1, 1),
+    LINEAR(256, 1, 3, 1, 1), LINEAR(1, 32, 3, 1, 1), LINEAR(100, 64, 1, 1, 1), LINEAR(1024, 2, 100, 1, 1),
     /* RESIZE: channels, to h, to w, n, h, w */
     RESIZE(1, 1, 1, 1, 1, 1), RESIZE(3, 8, 10, 2, 4, 5), RESIZE(16, 7, 9, 1, 7, 9), RESIZE(5, 3, 2, 2, 7, 5),
     RESIZE(8, 4, 4, 1, 8, 8), RESIZE(2, 11, 13, 1, 5, 4), RESIZE(7, 5, 6, 1, 1, 1), RESIZE(17, 1, 1, 1, 6, 9),
@@ -111,7 +111,7 @@ static const op_case op_cases[] = {
     /* ROIALIGN: channels, levels, rois, stride, size, samples, n, h, w */
     ROIALIGN(1, 1, 1, 1, 1, 1, 1, 1, 1), ROIALIGN(3, 1, 6, 4, 5, 2, 2, 7, 9), ROIALIGN(16, 1, 7, 16, 8, 2, 1, 8, 8),
     ROIALIGN(33, 1, 5, 2, 3, 3, 1, 11, 6), ROIALIGN(8, 4, 12, 4, 7, 2, 2, 37, 45), ROIALIGN(24, 2, 9, 8, 2, 1, 3, 9, 7),
-    ROIALIGN(40, 3, 11, 16, 4, 4, 1, 19, 20), ROIALIGN(17, 1, 6, 16, 32, 2, 1, 6, 5), ROIALIGN(64, 1, 3, 4, 64, 2, 1, 3, 4),
+    ROIALIGN(40, 3, 11, 16, 4, 4, 1, 19, 20), ROIALIGN(17, 1, 3, 16, 32, 2, 1, 6, 5), ROIALIGN(4, 1, 2, 4, 64, 2, 1, 3, 4),
     PLAIN(OP_LOSS_BCE, 2, 1, 1, 1, 1), PLAIN(OP_LOSS_BCE, 2, 1, 2, 9, 7), PLAIN(OP_LOSS_BCE, 3, 1, 2, 9, 7),
     PLAIN(OP_LOSS_BCE, 3, 5, 3, 4, 4), PLAIN(OP_LOSS_BCE, 2, 1, 1, 64, 67), PLAIN(OP_LOSS_BCE, 3, 2, 1, 100, 99),
     /* DICE: n, h, w */
