@@ -1,7 +1,8 @@
-/* eval: `covpipe eval lung`: the lung networks against annotated volumes, each way that they can be used, as a Markdown table,
+/* eval: `covpipe eval lesion` is jobs/eval_lesion; `covpipe eval lung`: the lung networks against annotated volumes, each way that they can be used, as a Markdown table,
  * JSON and pictures; with --grid, fusion weights and CRF options over the cases given. */
 #include "data/durable.h"
 #include "data/image.h"
+#include "jobs/eval.h"
 #include "jobs/jobs.h"
 #include "jobs/setup.h"
 #include "stages/draw.h"
@@ -304,8 +305,9 @@ done:
 int eval_job(const options *o)
 {
     status s = COV_OK;
-    if (strcmp(o->words[0], "lung") != 0) s = COV_FAIL(COV_USAGE, "eval %s: expected lung", o->words[0]);
+    int lesions = strcmp(o->words[0], "lesion") == 0;
+    if (!lesions && strcmp(o->words[0], "lung") != 0) s = COV_FAIL(COV_USAGE, "eval %s: expected lung or lesion", o->words[0]);
     else if (!*o->cases) s = COV_FAIL(COV_USAGE, "eval needs --cases FILE");
-    if (s == COV_OK) s = eval_lung(o);
+    if (s == COV_OK) s = lesions ? eval_lesion(o) : eval_lung(o);
     return s == COV_OK ? EXIT_OK : jobs_fail(s);
 }

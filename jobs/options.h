@@ -17,7 +17,7 @@
     X(MONTAGE, "montage", "COHORT", 1, 1, "draw slices with mask contours as PNG")                                     \
     X(PHANTOM, "phantom", "", 0, 0, "write an archive of analytic chests with ground truth")                           \
     X(TRAIN, "train", "MODEL", 1, 1, "train a network, or all lesion networks")                                              \
-    X(EVAL, "eval", "WHAT", 1, 1, "score weights against annotated cases (lung)")                                      \
+    X(EVAL, "eval", "WHAT", 1, 1, "score weights against annotated cases: lung or lesion")                            \
     X(BENCH, "bench", "[WHAT]", 0, 1, "time networks, CRF and whole studies on this machine")                          \
     X(DOCTOR, "doctor", "", 0, 0, "what is compiled in, what the machine has, is the launch sane")                     \
     X(CLEAN, "clean", "COHORT", 1, 1, "remove a finished cohort's parts")                                              \
@@ -95,7 +95,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(healthy, "healthy", INT, "0", "N", ON_PHANTOM, RUN, "how many of them without lesions")                                    \
     X(odd, "odd", FLAG, "0", "", ON_PHANTOM, RUN, "add damaged, non-chest, label-map and duplicate studies")                     \
     X(cases, "cases", TEXT, "", "CSV", ON_TRAIN | ON_EVAL, RUN, "annotated cases (docs/FORMATS.md)")                             \
-    X(fold, "fold", TEXT, "", "PATIENT", ON_TRAIN | ON_EVAL, RUN, "leave this patient out (train), score only this one (eval)")  \
+    X(fold, "fold", TEXT, "", "P,...", ON_TRAIN | ON_EVAL, RUN, "leave these patients out (train), score only these (eval)")  \
     X(minutes, "minutes", REAL, "0", "M", ON_TRAIN, RUN, "length of the training; or:")                                          \
     X(steps, "steps", INT, "0", "N", ON_TRAIN, RUN, "number of steps")                                                           \
     X(batch, "batch", INT, "0", "N", ON_TRAIN | ON_BENCH, RUN, "global batch; 0: the model's own")                               \
@@ -103,12 +103,21 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(coarse, "coarse", REAL, "-1", "SHARE", ON_TRAIN, RUN, "of the steps, the first, at half the size; -1: the model's own")      \
     X(start, "start", TEXT, "", "FILE", ON_TRAIN, RUN, "weights of the earlier stage that a lesion network starts from")         \
     X(models, "models", TEXT, "spatial,temporal,st,sp,maskrcnn,unet", "LIST", ON_TRAIN, RUN, "which of them `train all` trains")  \
-    X(period_proxy, "period-proxy", FLAG, "0", "", ON_TRAIN, RUN, "label periods by extent and density where the table has none")  \
+    X(period_proxy, "period-proxy", FLAG, "0", "", ON_TRAIN | ON_EVAL, RUN, "label periods by extent and density where the table has none")  \
     X(healthy_share, "healthy-share", REAL, "0.1", "SHARE", ON_TRAIN, RUN, "of lesion samples: from healthy cases")               \
     X(clean_share, "clean-share", REAL, "0.2", "SHARE", ON_TRAIN, RUN, "of a positive patient's samples: without lesion")         \
     X(checkpoint, "checkpoint", REAL, "5", "MINUTES", ON_TRAIN, RUN, "between checkpoints; the same command resumes from one")   \
     X(json, "json", TEXT, "", "FILE", ON_EVAL | ON_BENCH, RUN, "also write the figures as JSON")                                 \
     X(pictures, "pictures", TEXT, "", "DIR", ON_EVAL, RUN, "also draw each case, reference and result, as PNG")                  \
+    X(weights, "weights", TEXT, "", "FILE,...", ON_EVAL, RUN, "lesion: weights to score, each a row of the tables")               \
+    X(score, "score", REAL, "-1", "T", ON_EVAL, RUN, "lesion: findings count from this score on; -1: the one in the weights")   \
+    X(choose, "choose", TEXT, "", "BY", ON_EVAL, RUN, "lesion: choose that score on the weights' training patients, by dice, volume or all, and write it into them") \
+    X(cross, "cross", FLAG, "0", "", ON_EVAL, RUN, "lesion: the weights are folds; each case is scored by those that left its patient out") \
+    X(own_lung, "own-lung", FLAG, "0", "", ON_EVAL, RUN, "lesion: inside our own lung masks, not the reference's")             \
+    X(tables, "tables", FLAG, "0", "", ON_EVAL, RUN, "lesion: with the paper's rows, and the sizes of the other patients' regions") \
+    X(coronal, "coronal", FLAG, "0", "", ON_EVAL, RUN, "lesion: also volumes turned to the coronal view (Table 3)")             \
+    X(merge, "merge", INT, "0", "N", ON_EVAL, RUN, "lesion: also N positive slices squeezed and merged into 3N/2 pictures (Table 3: 200)") \
+    X(threshold_baseline, "threshold-baseline", TEXT, "", "HU", ON_EVAL, RUN, "lesion: also what lies above HU inside the lung of volumes") \
     X(grid, "grid", FLAG, "0", "", ON_EVAL, RUN, "search fusion and CRF options over the cases given")                           \
     X(repeat, "repeat", INT, "5", "N", ON_BENCH, RUN, "repetitions; the median is printed")                                      \
     X(training, "training", FLAG, "0", "", ON_BENCH, RUN, "also time training steps")                                            \

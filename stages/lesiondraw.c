@@ -65,8 +65,11 @@ status lesiondraw_study(const char *path, const char *model, const evalset_study
     height = height < TILE / 2 ? TILE / 2 : height > 2 * TILE ? 2 * TILE : height;
     COV_TRY(choose(row, mask, area, shown, &count));
     COV_TRY(draw_new(TILES * TILE, CAPTION + height, DARK, &d));
-    snprintf(text, sizeof text, "%s  %s  mean Dice %.3f  volume Dice %.3f  reference %.2f %%  found %.2f %% of lung   green reference, red found, yellow boxes of score > %.2f", s->id,
-             model, metrics_value(row->m[LESIONEVAL_DICE]), row->volume_dice, row->truth_percent, row->found_percent, (double)threshold);
+    int n = snprintf(text, sizeof text, "%s  %s  ", s->id, model);
+    if (row->positive) n += snprintf(text + n, sizeof text - (size_t)n, "mean Dice %.3f  ", metrics_value(row->m[LESIONEVAL_DICE]));
+    if (!isnan(row->volume_dice)) n += snprintf(text + n, sizeof text - (size_t)n, "volume Dice %.3f  ", row->volume_dice);
+    snprintf(text + n, sizeof text - (size_t)n, "reference %.2f %%  found %.2f %% of lung   green reference, red found, yellow boxes from %.2f on", row->truth_percent, row->found_percent,
+             (double)threshold);
     draw_text(d, 4, 8, 1, INK, text);
     for (int k = 0; k < count; k++) {
         size_t at = (size_t)shown[k] * area;
@@ -76,7 +79,8 @@ status lesiondraw_study(const char *path, const char *model, const evalset_study
         draw_contour(d, &t, s->v.lesion + at, 0, TRUTH);
         draw_contour(d, &t, mask + at, 0, FOUND);
         draw_boxes(d, &t, f, shown[k], threshold);
-        snprintf(text, sizeof text, "Z %lld  Dice %.3f", (long long)shown[k], row->slice_dice[shown[k]]);
+        n = snprintf(text, sizeof text, "Z %lld", (long long)shown[k]);
+        if (row->positive) snprintf(text + n, sizeof text - (size_t)n, "  Dice %.3f", row->slice_dice[shown[k]]);
         draw_text(d, t.x + 6, t.y + 6, 1, INK, text);
     }
     result = image_write_rgb(path, (int32_t)d->height, (int32_t)d->width, d->rgb);

@@ -391,6 +391,19 @@ static void json_curve(str *to, const lesionreport_line *l)
     free(p);
 }
 
+static void json_sweep(str *to, const lesionreport_line *l)
+{
+    const lesioneval_summary *s = &l->sum[LESIONREPORT_CASES][LESIONEVAL_ALL];
+    for (int k = 0; s->studies && k < LESIONMETRICS_STEPS; k++) {
+        put_json_start(to, "sweep", l, LESIONREPORT_CASES);
+        put_json(to, "threshold", (double)lesionmetrics_step(k));
+        put_json(to, "mean Dice", metrics_value(s->step[k].dice));
+        put_json(to, "Dice, all slices", metrics_value(s->step[k].all));
+        put_json(to, "volume Dice", s->step_volume[k]);
+        str_put(to, "}");
+    }
+}
+
 void lesionreport_json(const lesionreport *r, str *items)
 {
     for (size_t k = 0; k < r->count; k++) {
@@ -401,5 +414,6 @@ void lesionreport_json(const lesionreport *r, str *items)
                 if (shown(l, (lesionreport_set)s, kind)) json_summary(items, l, s, kind);
         }
         json_curve(items, l);
+        json_sweep(items, l);
     }
 }

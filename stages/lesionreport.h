@@ -48,6 +48,6 @@ status lesionreport_add(lesionreport_line *line, lesionreport_set set, lesioneva
 /* After the last row and before what is below. */
 status lesionreport_sum(lesionreport *r);
 void lesionreport_markdown(lesionreport *r, str *to);
-/* Objects with a comma between them: one a row, one a summary, one a point of a curve (at most 200 a line). */
+/* Objects with a comma between them: one a row, one a summary, one a point of a FROC curve (at most 200 a line), one a threshold. */
 void lesionreport_json(const lesionreport *r, str *items);
 #endif
