@@ -83,7 +83,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(crf, "crf", TEXT, "", "A,S,a,b,g,N", ON_LUNG, KEY, "weights of appearance and smoothness, theta alpha, beta, gamma, iterations") \
     X(model, "model", TEXT, "auto", "NAME", ON_SCREEN | ON_BENCH, KEY, "lesions: st, sp, maskrcnn, unet or none; auto: that of --lesion, or st where installed") \
     X(lesion, "lesion", TEXT, "", "FILE", ON_SCREEN | ON_BENCH, KEY, "weights of the lesion model; default: those installed for model and preset") \
-    X(score, "score", REAL, "-1", "S", ON_SCREEN | ON_BENCH, KEY, "least score of a finding, 0..1; -1: the one in the weights")     \
+    X(score, "score", REAL, "-1", "S", ON_SCREEN | ON_BENCH | ON_EVAL, KEY, "least score of a finding, 0..1; -1: the one in the weights")     \
     X(study, "study", LIST, "", "ID", ON_INSPECT | ON_EXPORT | ON_MONTAGE, RUN, "this study only; may be repeated")             \
     X(csv, "csv", FLAG, "0", "", ON_INSPECT, RUN, "print every column as CSV")                                                   \
     X(columns, "columns", INT, "6", "N", ON_MONTAGE, RUN, "slices side by side")                                                 \
@@ -110,7 +110,6 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(json, "json", TEXT, "", "FILE", ON_EVAL | ON_BENCH, RUN, "also write the figures as JSON")                                 \
     X(pictures, "pictures", TEXT, "", "DIR", ON_EVAL, RUN, "also draw each case, reference and result, as PNG")                  \
     X(weights, "weights", TEXT, "", "FILE,...", ON_EVAL, RUN, "lesion: weights to score, each a row of the tables")               \
-    X(score, "score", REAL, "-1", "T", ON_EVAL, RUN, "lesion: findings count from this score on; -1: the one in the weights")   \
     X(choose, "choose", TEXT, "", "BY", ON_EVAL, RUN, "lesion: choose that score on the weights' training patients, by dice, volume or all, and write it into them") \
     X(cross, "cross", FLAG, "0", "", ON_EVAL, RUN, "lesion: the weights are folds; each case is scored by those that left its patient out") \
     X(own_lung, "own-lung", FLAG, "0", "", ON_EVAL, RUN, "lesion: inside our own lung masks, not the reference's")             \
