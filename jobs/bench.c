@@ -1,6 +1,7 @@
 /* bench: how fast this machine runs what covpipe is made of: networks forward, training steps, the CRF. Inputs are random,
  * weights are the initial ones: neither changes the time. Whole studies are timed from outside (scripts/bench-study.sh),
  * peers beside us by scripts/bench-peers.sh. The median of --repeat runs after one that is not counted. */
+#include "jobs/bench_lesion.h"
 #include "jobs/jobs.h"
 #include "jobs/setup.h"
 #include "kernels/optim.h"
@@ -86,6 +87,7 @@ static const bench_case cases[] = {
     {"gnunet", build_gnunet, 1, 0}, {"unet-resnet50", build_unet, 1, 4}, {"trunk-resnet50", build_trunk, 1, 0},
     {"lung-compact", build_compact, 1, 0}, {"lung-paper", build_paper, 1, 0},
 };
+enum { CASES = sizeof cases / sizeof cases[0] };
 
 static void print_row(bench *b, const char *name, const char *what, net_precision precision, int64_t batch, double *seconds, int n, double flops)
 {
@@ -156,6 +158,25 @@ done:
     return s;
 }
 
+static status time_lesion(bench *b, int k, net_precision precision, int training)
+{
+    int64_t size = b->o->size ? b->o->size : 512, batch = b->o->batch ? b->o->batch : training ? BENCH_LESION_TRAIN_BATCH : 1;
+    double seconds[101];
+    int repeat = (int)(b->o->repeat > 100 ? 100 : b->o->repeat);
+    bench_lesion *l;
+    status s;
+    COV_GO(bench_lesion_open(&b->setup, k, precision, batch, size, training, &l));
+    for (int i = -1; i < repeat; i++) {
+        double start = now();
+        COV_GO(bench_lesion_step(l));
+        if (i >= 0) seconds[i] = now() - start;
+    }
+    print_row(b, bench_lesion_name(k), training ? "training" : "forward", precision, batch, seconds, repeat, bench_lesion_flops(l));
+done:
+    bench_lesion_close(&l);
+    return s;
+}
+
 /* A slice of a phantom and noisy unaries, as peers' CRFs are timed: theta 80/13/3, weights 10/3, ten iterations, no early stop. */
 static status time_crf(bench *b)
 {
@@ -190,25 +211,34 @@ done:
     return s;
 }
 
+/* Case k, those of bench_lesion after our own, in the precisions asked for. */
+static status time_case(bench *b, int k)
+{
+    static const net_precision both[2] = {NET_BF16, NET_FP32};
+    for (int p = 0; p < 2; p++) {
+        if (strcmp(b->o->precision, "auto") != 0 && both[p] != b->setup.precision) continue;
+        if (both[p] == NET_BF16 && !b->setup.backend->bf16(b->setup.device)) continue;
+        for (int training = 0; training <= (b->o->training ? 1 : 0); training++) {
+            if (k >= CASES) COV_TRY(time_lesion(b, k - CASES, both[p], training));
+            else if (!training || cases[k].train_batch) COV_TRY(time_net(b, &cases[k], both[p], training));
+        }
+    }
+    return COV_OK;
+}
+
 static status run(bench *b)
 {
     const char *what = b->o->word_count ? b->o->words[0] : "";
     int known = !*what || strcmp(what, "crf") == 0 || strcmp(what, "nets") == 0;
-    net_precision both[2] = {NET_BF16, NET_FP32};
     printf("%-16s %-8s %-5s %7s %6s %10s %10s %10s %9s %9s\n", "case", "what", "type", "threads", "batch", "median_s", "min_s", "max_s", "GFLOP", "GFLOP/s");
-    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
-        int named = strcmp(what, cases[k].name) == 0;
+    for (int k = 0; k < CASES || bench_lesion_name(k - CASES); k++) {
+        int named = strcmp(what, k < CASES ? cases[k].name : bench_lesion_name(k - CASES)) == 0;
         known |= named;
         if (*what && !named && strcmp(what, "nets") != 0) continue;
-        for (int p = 0; p < 2; p++) {
-            if (strcmp(b->o->precision, "auto") != 0 && both[p] != b->setup.precision) continue;
-            if (both[p] == NET_BF16 && !b->setup.backend->bf16(b->setup.device)) continue;
-            COV_TRY(time_net(b, &cases[k], both[p], 0));
-            if (b->o->training && cases[k].train_batch) COV_TRY(time_net(b, &cases[k], both[p], 1));
-        }
+        COV_TRY(time_case(b, k));
     }
     if (!*what || strcmp(what, "crf") == 0) COV_TRY(time_crf(b));
-    if (!known) return COV_FAIL(COV_USAGE, "%s: nothing of that name to time; there are nets, crf, gnunet, unet-resnet50, trunk-resnet50, lung-compact, lung-paper", what);
+    if (!known) return COV_FAIL(COV_USAGE, "%s: nothing of that name to time; there are nets, crf, gnunet, unet-resnet50, trunk-resnet50, lung-compact, lung-paper, and st, sp, maskrcnn, unet, spatial, temporal with -compact or -paper (st-compact, ...)", what);
     return COV_OK;
 }
 
