@@ -10,6 +10,7 @@
 #include "stages/lungeval.h"
 #include "stages/period.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,7 +180,7 @@ static status draw_scored(const eval_state *e, const char *line, const evalset_s
     char path[SETUP_PATH];
     int n = snprintf(path, sizeof path, "%s/%s-%s.png", e->o->pictures, of->id, line);
     for (char *c = path + strlen(e->o->pictures) + 1; *c; c++)
-        if (*c == '/' || *c == ' ') *c = '_';
+        if (!isalnum((unsigned char)*c) && *c != '-' && *c != '.') *c = '_';
     if (n < 0 || n >= (int)sizeof path) return COV_FAIL(COV_USAGE, "--pictures %.200s: too long a path", e->o->pictures);
     return lesiondraw_study(path, line, of, inside, f, threshold, mask, row);
 }

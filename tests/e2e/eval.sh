@@ -1,0 +1,45 @@
+#!/bin/bash
+# Scoring lesions from the command line, on phantoms in true HU: the baseline finds what is bright, weights are scored as files and as folds, a threshold
+# is chosen and kept, Table 3's sets are made, and wrong calls say what is wrong. What the figures mean is tested in tests/unit.
+set -eu
+rm -rf "$SCRATCH"; mkdir -p "$SCRATCH"; cd "$SCRATCH"
+fail() { echo "FAILED: $*" >&2; exit 1; }
+"$COVPIPE" phantom --out chests --studies 2 --healthy 1 --seed 3 --size 64 --slices 9 --quiet > /dev/null
+common=(--cases chests/cases.csv --threads 1)
+run() { "$COVPIPE" eval lesion "${common[@]}" "$@"; }
+
+# Without a model. The cell of column $2 in the study's row.
+cell() { grep "^| $1 |" "$3" | tail -1 | cut -d'|' -f"$(($2 + 1))" | tr -d ' '; }
+run --threshold-baseline=-600 --tables --json base.json --pictures pictures > base.md 2> base.log
+awk -v d="$(cell phantom002 6 base.md)" 'BEGIN { exit !(d > 0.05 && d < 1) }' || fail "volume Dice of the baseline is '$(cell phantom002 6 base.md)'"
+[ "$(cell phantom001 12 base.md)" = 0.00 ] || fail "a healthy phantom has lesion in its reference"
+grep -q 'paper, testing set | 7953' base.md || fail "--tables shows no row of the paper"
+grep -q '"what":"study"' base.json || fail "no study in the JSON"
+for f in phantom001-HU___-600 phantom002-HU___-600 froc calibration; do [ -s "pictures/$f.png" ] || fail "no pictures/$f.png: $(ls pictures)"; done
+
+# Two folds of one model, each of which left one patient out; steps enough for a file, not for a result.
+train() { "$COVPIPE" train unet "${common[@]}" --steps 1 --batch 2 --size 64 --precision fp32 --quiet "$@" 2> train.log || fail "$(cat train.log)"; }
+train --fold phantom001 --out a.h5 --seed 1
+train --fold nobody --out b.h5 --seed 2
+run --weights a.h5,b.h5 --cross --score 0.05 > cross.md 2> cross.log
+[ "$(grep -c '^| phantom00' cross.md)" = 1 ] || fail "--cross scored what no fold left out"
+grep -q 'prove nothing' cross.md && fail "--cross scored what a fold was trained on"
+run --weights a.h5,b.h5 --fold phantom002 --coronal --merge 2 --score 0.05 > sets.md 2> sets.log
+grep -q 'prove nothing' sets.md || fail "nothing is said of a patient that the weights have seen"
+grep -q '| unet a.h5 | coronal: 1 volumes' sets.md || fail "no coronal row: $(grep coronal sets.md)"
+grep -q '| unet b.h5 | merged: 3 samples of 2 slices' sets.md || fail "no merged row: $(grep merged sets.md)"
+
+# The threshold is chosen on the patients that the file was trained on, and found in it afterwards.
+run --weights a.h5 --choose volume > choose.txt 2> choose.log
+chosen=$(grep -o 'score >= [0-9.]*' choose.txt | cut -d' ' -f3)
+grep -q '1 studies of 1 patients' choose.txt || fail "chosen on others than the training patients: $(head -1 choose.txt)"
+run --weights a.h5 --fold phantom001 > after.md 2> after.log
+grep -q "score ≥ $chosen" after.md || fail "the chosen threshold $chosen is not used: $(grep '^- ' after.md)"
+
+code=0; run 2> none.log || code=$?
+[ $code = 2 ] && grep -q -- '--weights' none.log || fail "eval lesion without weights (exit code $code)"
+code=0; run --weights a.h5 --choose best > /dev/null 2> best.log || code=$?
+[ $code = 2 ] && grep -q 'dice, volume or all' best.log || fail "--choose best (exit code $code)"
+code=0; run --weights a.h5 --fold somebody 2> fold.log || code=$?
+[ $code = 2 ] && grep -q 'no annotated case' fold.log || fail "a fold without cases (exit code $code)"
+echo "scoring lesions from the command line: all checks passed"
