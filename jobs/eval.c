@@ -8,6 +8,7 @@
 #include "stages/draw.h"
 #include "stages/lungeval.h"
 #include "stages/lungio.h"
+#include "stages/metrics.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,8 +26,8 @@ typedef struct eval_state {
     lung *nets;
     float fusion;
     str rows, json; /* Markdown and JSON so far */
-    double sum[LUNGEVAL_COUNT][2], worst[LUNGEVAL_COUNT][2];
-    int count[LUNGEVAL_COUNT][2];
+    struct scored { const char *patient; lungeval_score score[LUNGEVAL_COUNT]; } *scored; /* owned; a case each; NaN: not run */
+    int count, room;
 } eval_state;
 
 /* ---- pictures */
@@ -116,13 +117,6 @@ done:
 
 /* ---- scores */
 
-static void count_in(eval_state *e, lungeval_variant v, int what, double value)
-{
-    if (isnan(value)) return;
-    e->sum[v][what] += value;
-    if (e->count[v][what]++ == 0 || value < e->worst[v][what]) e->worst[v][what] = value;
-}
-
 static void put_number(str *to, double v, int digits)
 {
     if (isnan(v)) str_put(to, "–");
@@ -143,6 +137,7 @@ static void put_json(eval_state *e, const cases_row *row, const char *variant, c
     str_put_json(&e->json, row->patient);
     str_putf(&e->json, ",\"variant\":\"%s\"%s", variant, more);
     put_json_number(&e->json, "dice", s.dice);
+    put_json_number(&e->json, "surface_dice", s.surface);
     put_json_number(&e->json, "lesion_kept", s.lesion_kept);
     put_json_number(&e->json, "lung_ml", s.lung_ml);
     put_json_number(&e->json, "false_ml", s.false_ml);
@@ -155,6 +150,8 @@ static void put_row(eval_state *e, const cases_row *row, lungeval_variant v, lun
     str_putf(&e->rows, "| %s | %s | %s | ", row->id, row->patient, lungeval_name(v));
     put_number(&e->rows, s.dice, 4);
     str_put(&e->rows, " | ");
+    put_number(&e->rows, s.surface, 4);
+    str_put(&e->rows, " | ");
     put_number(&e->rows, s.lesion_kept, 4);
     str_put(&e->rows, " | ");
     put_number(&e->rows, s.lung_ml, 0);
@@ -164,8 +161,22 @@ static void put_row(eval_state *e, const cases_row *row, lungeval_variant v, lun
     put_number(&e->rows, s.missed_ml, 1);
     str_put(&e->rows, " |\n");
     put_json(e, row, lungeval_name(v), "", s);
-    count_in(e, v, 0, s.dice);
-    count_in(e, v, 1, s.lesion_kept);
+}
+
+/* Room for one more case, whose scores are all NaN. */
+static status add_case(eval_state *e, const char *patient, struct scored **out)
+{
+    if (e->count == e->room) {
+        int room = e->room ? 2 * e->room : 16;
+        struct scored *more = realloc(e->scored, (size_t)room * sizeof *more);
+        if (!more) return COV_FAIL(COV_NOMEM, "no memory for the scores of %d cases", room);
+        e->scored = more;
+        e->room = room;
+    }
+    *out = &e->scored[e->count++];
+    (*out)->patient = patient;
+    for (int k = 0; k < LUNGEVAL_COUNT; k++) (*out)->score[k] = (lungeval_score){.dice = NAN, .surface = NAN, .lesion_kept = NAN};
+    return COV_OK;
 }
 
 static status score_variants(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
@@ -176,16 +187,17 @@ static status score_variants(eval_state *e, const cases_row *row, const trainset
 #undef X
     };
     int last = -1;
-    lungeval_score score = {0};
+    struct scored *to = NULL;
+    COV_TRY(add_case(e, row->patient, &to));
     for (int k = 0; k < LUNGEVAL_COUNT; k++) {
         if ((how[k].weight != 0 && !e->p.use_sagittal) || (how[k].crf && !e->p.use_crf)) continue;
         float weight = how[k].weight < 0 ? e->fusion : (float)how[k].weight;
         COV_TRY(lungeval_mask(logits, weight, how[k].crf ? &e->p.crf : NULL, mask));
-        score = lungeval_score_of(v, mask);
-        put_row(e, row, (lungeval_variant)k, score);
+        COV_TRY(lungeval_score_of(v, mask, &to->score[k]));
+        put_row(e, row, (lungeval_variant)k, to->score[k]);
         last = k;
     }
-    if (*e->o->pictures && last >= 0) COV_TRY(draw_case(e, row->id, v, mask, score)); /* the last variant is the fullest */
+    if (*e->o->pictures && last >= 0) COV_TRY(draw_case(e, row->id, v, mask, to->score[last])); /* the last variant is the fullest */
     return COV_OK;
 }
 
@@ -201,7 +213,8 @@ static status grid_point(eval_state *e, const cases_row *row, const trainset_vol
     else
         snprintf(more, sizeof more, ",\"fusion\":%g", (double)weight);
     COV_TRY(lungeval_mask(logits, weight, crf, mask));
-    lungeval_score s = lungeval_score_of(v, mask);
+    lungeval_score s;
+    COV_TRY(lungeval_score_of(v, mask, &s));
     put_json(e, row, "grid", more, s);
     printf("%s%s  dice %.5f  lesion kept %.5f\n", row->id, more, s.dice, s.lesion_kept);
     fflush(stdout);
@@ -242,29 +255,58 @@ done:
     return s;
 }
 
-static void put_means(eval_state *e)
+/* Mean over cases with its interval over patients, and the worst. Which of a score: 0 Dice, 1 Dice of surfaces, 2 share of lesion kept. Returns how many cases. */
+static status put_mean(eval_state *e, int variant, int which, metrics_ratio *by_patient, int *cases_done)
 {
-    str_put(&e->rows, "\n| variant | mean Dice | worst Dice | mean lesion kept | worst lesion kept | cases |\n| --- | --- | --- | --- | --- | --- |\n");
-    for (int k = 0; k < LUNGEVAL_COUNT; k++) {
-        if (e->count[k][0] + e->count[k][1] == 0) continue;
-        str_putf(&e->rows, "| %s |", lungeval_name((lungeval_variant)k));
-        for (int what = 0; what < 2; what++) {
-            double n = e->count[k][what];
-            str_put(&e->rows, " ");
-            put_number(&e->rows, n > 0 ? e->sum[k][what] / n : NAN, 4);
-            str_put(&e->rows, " | ");
-            put_number(&e->rows, n > 0 ? e->worst[k][what] : NAN, 4);
-            str_put(&e->rows, " |");
-        }
-        str_putf(&e->rows, " %d |\n", e->count[k][0]);
+    double worst = NAN;
+    metrics_interval i;
+    *cases_done = 0;
+    for (int k = 0; k < e->count; k++) {
+        const lungeval_score *s = &e->scored[k].score[variant];
+        double v = which == 0 ? s->dice : which == 1 ? s->surface : s->lesion_kept;
+        int patient = 0;
+        while (strcmp(e->scored[patient].patient, e->scored[k].patient) != 0) patient++; /* the patient's first case stands for the patient */
+        by_patient[k] = (metrics_ratio){0, 0};
+        if (isnan(v)) continue;
+        metrics_ratio_add(&by_patient[patient], (metrics_ratio){v, 1});
+        worst = *cases_done == 0 || v < worst ? v : worst;
+        ++*cases_done;
     }
+    COV_TRY(metrics_bootstrap(by_patient, e->count, 1, &i));
+    str_put(&e->rows, " ");
+    put_number(&e->rows, i.value, 4);
+    if (!isnan(i.low)) str_putf(&e->rows, " (%.3f–%.3f)", i.low, i.high);
+    str_put(&e->rows, " | ");
+    put_number(&e->rows, worst, 4);
+    str_put(&e->rows, " |");
+    return COV_OK;
+}
+
+static status put_means(eval_state *e)
+{
+    int done_cases[3];
+    metrics_ratio *by_patient = calloc((size_t)e->count + 1, sizeof *by_patient);
+    if (!by_patient) return COV_FAIL(COV_NOMEM, "no memory for the means of %d cases", e->count);
+    str_put(&e->rows, "\n| variant | mean Dice (95 % over patients) | worst | mean surface Dice, 2 mm | worst | mean lesion kept | worst | cases |\n"
+                      "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    status s = COV_OK;
+    for (int v = 0; v < LUNGEVAL_COUNT && s == COV_OK; v++) {
+        int run = 0;
+        for (int k = 0; k < e->count; k++) run |= !isnan(e->scored[k].score[v].dice) || !isnan(e->scored[k].score[v].lesion_kept);
+        if (!run) continue;
+        str_putf(&e->rows, "| %s |", lungeval_name((lungeval_variant)v));
+        for (int which = 0; which < 3 && s == COV_OK; which++) s = put_mean(e, v, which, by_patient, &done_cases[which]);
+        str_putf(&e->rows, " %d |\n", done_cases[0]);
+    }
+    free(by_patient);
+    return s;
 }
 
 static status finish(eval_state *e, int cases_done)
 {
     if (cases_done == 0) return COV_FAIL(COV_USAGE, "no annotated volume to score: --cases and --fold leave none");
     if (!e->o->grid) {
-        put_means(e);
+        COV_TRY(put_means(e));
         fputs(str_text(&e->rows), stdout);
         if (*e->o->out) COV_TRY(durable_write(e->o->out, str_text(&e->rows), e->rows.length));
     }
@@ -285,7 +327,7 @@ static status eval_lung(const options *o)
     e.fusion = !e.p.use_sagittal ? 0.0f : e.p.fusion_weight >= 0.0f ? e.p.fusion_weight : lung_fusion(e.nets);
     if (*o->pictures) COV_GO(draw_loss(e.p.lung_axial_path, LUNGNET_AXIAL, o->pictures));
     if (*o->pictures && e.p.use_sagittal) COV_GO(draw_loss(e.p.lung_sagittal_path, LUNGNET_SAGITTAL, o->pictures));
-    str_put(&e.rows, "| case | patient | variant | Dice | lesion kept | lung ml | false ml | missed ml |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    str_put(&e.rows, "| case | patient | variant | Dice | surface Dice | lesion kept | lung ml | false ml | missed ml |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (size_t k = 0; k < c->count; k++) {
         const cases_row *row = &c->rows[k];
         if (row->kind != CASES_VOLUME || (*o->fold && !trainset_held_out(o->fold, row->patient))) continue;
@@ -299,6 +341,7 @@ done:
     cases_free(&c);
     str_free(&e.rows);
     str_free(&e.json);
+    free(e.scored);
     return s;
 }
 

@@ -70,19 +70,23 @@ status lungeval_mask(lungeval *e, float sagittal_weight, const crf_options *crf,
     return lungpost_run(mask, v->head.nx, v->head.ny, v->head.nz, &report);
 }
 
-lungeval_score lungeval_score_of(const trainset_volume *v, const uint8_t *mask)
+status lungeval_score_of(const trainset_volume *v, const uint8_t *mask, lungeval_score *out)
 {
     const volume_header *h = &v->ct.head;
     size_t n = (size_t)h->nx * (size_t)h->ny * (size_t)h->nz;
     double ml = h->spacing_mm[0] * h->spacing_mm[1] * h->spacing_mm[2] / 1000.0;
-    lungeval_score s = {.dice = NAN, .lesion_kept = NAN, .false_ml = NAN, .missed_ml = NAN};
+    lungeval_score s = {.dice = NAN, .surface = NAN, .lesion_kept = NAN, .false_ml = NAN, .missed_ml = NAN};
     s.lung_ml = ml * (double)metrics_overlap_of(mask, mask, n).found;
     if (v->lung) {
         metrics_overlap whole = metrics_overlap_of(v->lung, mask, n);
         s.dice = metrics_dice(whole);
         s.false_ml = ml * (double)metrics_false(whole);
         s.missed_ml = ml * (double)metrics_missed(whole);
+        metrics_ratio near = {0, 0};
+        COV_TRY(metrics_surface(v->lung, mask, (const int64_t[]){h->nx, h->ny, h->nz}, h->spacing_mm, LUNGEVAL_TOLERANCE_MM, 0, &near));
+        s.surface = metrics_value(near);
     }
     if (v->lesion) s.lesion_kept = metrics_kept(metrics_overlap_of(v->lesion, mask, n));
-    return s;
+    *out = s;
+    return COV_OK;
 }

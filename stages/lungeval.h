@@ -23,9 +23,11 @@ typedef enum lungeval_variant {
 const char *lungeval_name(lungeval_variant v);
 
 typedef struct lungeval_score {
-    double dice, lesion_kept; /* NaN where the case has no such mask, or no lesion */
+    double dice, surface, lesion_kept; /* NaN where the case has no such mask, or no lesion; surface: Dice of surfaces in 3-D, LUNGEVAL_TOLERANCE_MM */
     double lung_ml, false_ml, missed_ml;
 } lungeval_score;
+
+#define LUNGEVAL_TOLERANCE_MM 2.0
 
 typedef struct lungeval lungeval; /* one volume's logits */
 /* Runs both networks. Borrows all four. sagittal 0: the axial network alone (variants with a sagittal part are then not scored). */
@@ -33,5 +35,5 @@ status lungeval_new(const backend *b, device *d, lung *nets, int sagittal, const
 void lungeval_free(lungeval **e);
 /* Fuses, runs the CRF (crf NULL: none) and the component step; mask (nz, ny, nx) 0, 1 right, 2 left. */
 status lungeval_mask(lungeval *e, float sagittal_weight, const crf_options *crf, uint8_t *mask);
-lungeval_score lungeval_score_of(const trainset_volume *v, const uint8_t *mask);
+status lungeval_score_of(const trainset_volume *v, const uint8_t *mask, lungeval_score *out);
 #endif

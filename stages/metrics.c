@@ -191,25 +191,27 @@ static double quantile(const double *sorted, size_t n, double q)
 status metrics_bootstrap(const metrics_ratio *by_patient, int patients, uint64_t seed, metrics_interval *out)
 {
     metrics_ratio all = {0, 0};
-    size_t drawn = 0;
     *out = (metrics_interval){NAN, NAN, NAN, 0};
-    for (int k = 0; k < patients; k++) {
+    int *has = malloc(((size_t)patients + 1) * sizeof *has); /* patients with anything to score */
+    double *values = malloc(METRICS_DRAWS * sizeof *values);
+    status s = has && values ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for %d bootstrap samples", METRICS_DRAWS);
+    for (int k = 0; k < patients && s == COV_OK; k++) {
         metrics_ratio_add(&all, by_patient[k]);
-        out->patients += by_patient[k].bottom > 0;
+        if (by_patient[k].bottom > 0) has[out->patients++] = k;
     }
     out->value = metrics_value(all);
-    if (out->patients < 2) return COV_OK;
-    double *values = malloc(METRICS_DRAWS * sizeof *values);
-    if (!values) return COV_FAIL(COV_NOMEM, "no memory for %d bootstrap samples", METRICS_DRAWS);
-    for (uint64_t d = 0; d < METRICS_DRAWS; d++) {
+    for (uint64_t d = 0; d < METRICS_DRAWS && out->patients > 1; d++) {
         rng r = rng_start(seed, d);
         metrics_ratio sum = {0, 0};
-        for (int k = 0; k < patients; k++) metrics_ratio_add(&sum, by_patient[rng_below(&r, (uint64_t)patients)]);
-        if (sum.bottom > 0) values[drawn++] = metrics_value(sum); /* a sample of patients who have nothing to score says nothing */
+        for (int k = 0; k < out->patients; k++) metrics_ratio_add(&sum, by_patient[has[rng_below(&r, (uint64_t)out->patients)]]);
+        values[d] = metrics_value(sum);
     }
-    qsort(values, drawn, sizeof *values, ascending);
-    out->low = quantile(values, drawn, 0.025);
-    out->high = quantile(values, drawn, 0.975);
+    if (out->patients > 1) {
+        qsort(values, METRICS_DRAWS, sizeof *values, ascending);
+        out->low = quantile(values, METRICS_DRAWS, 0.025);
+        out->high = quantile(values, METRICS_DRAWS, 0.975);
+    }
+    free(has);
     free(values);
-    return COV_OK;
+    return s;
 }

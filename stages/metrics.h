@@ -43,7 +43,8 @@ typedef struct metrics_interval {
 } metrics_interval;
 
 enum { METRICS_DRAWS = 2000 };
-/* Ratio of the sums over patients, and its 95 % percentile interval over METRICS_DRAWS samples of as many patients, drawn with replacement. The unit
- * is the patient, never the slice: slices of one patient are alike. The same seed gives the same interval. */
+/* Ratio of the sums over patients, and its 95 % percentile interval over METRICS_DRAWS samples of as many patients, drawn with replacement from
+ * those with anything in their bottom. The unit is the patient, never the slice: slices of one patient are alike. The same seed gives the same
+ * interval. */
 status metrics_bootstrap(const metrics_ratio *by_patient, int patients, uint64_t seed, metrics_interval *out);
 #endif
