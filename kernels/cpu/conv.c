@@ -311,9 +311,20 @@ static void conv_free(plan *base)
     free(p->wide);
 }
 
+/* A window that is the whole image makes a convolution a linear layer over all of it: oneDNN's direct convolutions take five times as long. */
+static int is_linear(const op *o, const op_shapes *s)
+{
+    return o->kind == OP_LINEAR || (o->kind == OP_CONV && o->pad == 0 && s->x[0].h == o->kernel && s->x[0].w == o->kernel);
+}
+
 static void linear_as_conv(op *o, op_shapes *s)
 {
     tensor_shape *const both[] = {&s->x[0], &s->y};
+    if (o->kind == OP_CONV) {
+        int64_t all = s->x[0].h * s->x[0].w * s->x[0].c;
+        s->x[0] = tensor_shape_of(s->x[0].n, 1, 1, all, s->x[0].type);
+        s->p[0] = tensor_shape_of(s->y.c, 1, 1, all, s->p[0].type);
+    }
     o->kind = OP_CONV;
     o->kernel = o->stride = 1;
     o->pad = 0;
@@ -327,7 +338,7 @@ status cpu_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, p
     op conv = *o;
     op_shapes rows = *s;
     if (s->x[0].type == TENSOR_BF16 && !d->bf16_layers) return cpu_widen_plan(d, o, s, pass, out);
-    if (o->kind == OP_LINEAR) linear_as_conv(&conv, &rows);
+    if (is_linear(o, s)) linear_as_conv(&conv, &rows);
     COV_TRY(conv_mds_new(&conv, &rows, &m));
     COV_TRY(cpu_plan_alloc(d, &conv, &rows, pass, sizeof(conv_plan), out));
     (*out)->free = conv_free;
