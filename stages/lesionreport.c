@@ -256,6 +256,34 @@ static void put_calls(const lesionreport *r, str *to)
     }
 }
 
+static int is_healthy(const lesioneval_row *w)
+{
+    return !w->positive && !isnan(w->found_percent);
+}
+
+/* What a model finds where there is nothing. */
+static void put_healthy(const lesionreport *r, str *to)
+{
+    int any = 0;
+    for (size_t k = 0; k < r->count; k++) {
+        const lesionreport_rows *rows = &r->lines[k].rows[LESIONREPORT_CASES];
+        double worst = 0, sum = 0;
+        int n = 0;
+        for (size_t i = 0; i < rows->count; i++) {
+            if (!is_healthy(&rows->at[i])) continue;
+            sum += rows->at[i].found_percent;
+            worst = fmax(worst, rows->at[i].found_percent);
+            n++;
+        }
+        if (!n) continue;
+        if (!any++) HEAD(to, "False burden: studies without lesion", "model", "studies", "mean % of lung found", "worst");
+        str_putf(to, "| %s | %d |", r->lines[k].name, n);
+        put_cell(to, sum / n, 2);
+        put_cell(to, worst, 2);
+        str_put(to, "\n");
+    }
+}
+
 static void put_periods(const lesionreport *r, str *to)
 {
     for (size_t k = 0; k < r->count; k++) {
@@ -304,6 +332,7 @@ void lesionreport_markdown(lesionreport *r, str *to)
     put_table_2(r, to);
     put_table_3(r, to);
     put_detection(r, to);
+    put_healthy(r, to);
     put_calls(r, to);
     put_periods(r, to);
     put_studies(r, to);
