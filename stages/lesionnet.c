@@ -200,6 +200,17 @@ static status detecting_losses(net *n, const parts *p, lesionnet *g)
     return rcnn_start_small(n);
 }
 
+/* Lesion is rare: the last bias starts at one pixel in eight, or a training's first hundreds of steps go into learning that. */
+static status start_rare(net *n)
+{
+    static const char *const last[] = {"spatial/head/b", "temporal/head/b", "head/b"};
+    const float rare = -2.0f;
+    for (int k = 0; k < net_param_count(n); k++)
+        for (size_t j = 0; j < sizeof last / sizeof *last; j++)
+            if (strcmp(net_param_at(n, k)->name, last[j]) == 0) COV_TRY(net_param_set(n, k, &rare));
+    return COV_OK;
+}
+
 status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols, uint64_t seed,
                                 lesionnet *out)
 {
@@ -221,6 +232,7 @@ status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, i
         add_loss(&g, "bce", net_loss_bce(n, p.logit, g.in.target, -1));
     }
     if (p.period >= 0 && (!lesionnet_detects(m) || p.spec->tune)) add_loss(&g, "period", net_loss_ce(n, p.period, g.in.period));
+    if (!lesionnet_detects(m)) COV_GO(start_rare(n));
     *out = g;
 done:
     if (s != COV_OK) lesionnet_free(&g);
