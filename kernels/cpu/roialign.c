@@ -26,7 +26,7 @@ typedef struct roi_plan {
     int64_t start[OP_ROI_LEVELS + 1]; /* pixels of one image before each level, in a thread's picture */
 } roi_plan;
 
-/* One roi on one level for a leaf; x, y, dy begin at the first of m channels, of c. */
+/* One roi on one level for a leaf. Backward: m channels, of c, from dy's first. */
 typedef struct roi_work {
     const roi_axis *rows, *cols;
     int64_t width, c;
@@ -92,8 +92,6 @@ static int roi_axes(const roi_plan *p, const float *roi, roi_axis *rows, roi_axi
     return level;
 }
 
-static size_t channels_from(int64_t c, int64_t k) { return c - k < 16 ? (size_t)(c - k) : 16; }
-
 static void roi_forward_one(const roi_plan *p, const op_args *a, int64_t i)
 {
     roi_axis rows, cols;
@@ -107,12 +105,8 @@ static void roi_forward_one(const roi_plan *p, const op_args *a, int64_t i)
     }
     const tensor_shape *x = &p->base.s.x[level];
     const char *image = (const char *)a->x[level].data + vec_bytes(p->bf16, (size_t)(i / p->rois * x->h * x->w * x->c));
-    for (int64_t k = 0; k < x->c; k += 16) {
-        const size_t at = vec_bytes(p->bf16, (size_t)k);
-        roi_work w = {.rows = &rows, .cols = &cols, .width = x->w, .c = x->c, .m = channels_from(x->c, k),
-                      .x = image + at, .y = y + at};
-        VEC_PICK(p->base.d, roi_forward_leaf)(&w, p->bf16);
-    }
+    roi_work w = {.rows = &rows, .cols = &cols, .width = x->w, .c = x->c, .x = image, .y = y};
+    VEC_PICK(p->base.d, roi_forward_leaf)(&w, p->bf16);
 }
 
 static status roi_forward_run(plan *base, const op_args *a)
@@ -128,7 +122,7 @@ static void roi_backward_strip(const roi_plan *p, const op_args *a, int64_t imag
 {
     roi_axis rows, cols;
     const tensor_shape *s = &p->base.s.y;
-    const size_t m = channels_from(s->c, k);
+    const size_t m = s->c - k < 16 ? (size_t)(s->c - k) : 16;
     memset(picture, 0, (size_t)p->start[p->levels] * 16 * sizeof *picture);
     for (int64_t i = image * p->rois; i < (image + 1) * p->rois; i++) {
         const int level = roi_axes(p, (const float *)a->x[p->levels].data + 4 * i, &rows, &cols);
