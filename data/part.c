@@ -627,6 +627,72 @@ done:
     return s;
 }
 
+/* ---------------------------------------------------------------- pieces */
+
+status part_pieces(const char *folder, char *out, size_t room)
+{
+    int n = snprintf(out, room, "%s/" PART_PIECES, folder);
+    return n < 0 || (size_t)n >= room ? COV_FAIL(COV_USAGE, "%s: the path is too long", folder) : COV_OK;
+}
+
+static status piece_path(const char *folder, const part_key *key, char *out, size_t room)
+{
+    char pieces[PATH_MAX];
+    COV_TRY(part_pieces(folder, pieces, sizeof pieces));
+    return part_name(pieces, key, out, room);
+}
+
+/* The digest's 64 digits, then the bytes. */
+status part_piece_write(const char *folder, const part_key *key, const void *bytes, size_t count)
+{
+    char path[PATH_MAX], parent[PATH_MAX], hex[SHA256_HEX];
+    COV_TRY(piece_path(folder, key, path, sizeof path));
+    COV_TRY(sha256_bytes(bytes, count, hex));
+    snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(path, '/') - path), path);
+    COV_TRY(durable_folder(parent));
+    char *all = malloc(SHA256_HEX - 1 + count);
+    if (!all) return COV_FAIL(COV_NOMEM, "%s: no memory for %zu bytes", path, count);
+    memcpy(all, hex, SHA256_HEX - 1);
+    memcpy(all + SHA256_HEX - 1, bytes, count);
+    status s = durable_write(path, all, SHA256_HEX - 1 + count);
+    free(all);
+    return s;
+}
+
+status part_piece_read(const char *folder, const part_key *key, void **bytes, size_t *count)
+{
+    char path[PATH_MAX], hex[SHA256_HEX];
+    struct stat about;
+    char *all = NULL;
+    status s = COV_OK;
+    *bytes = NULL;
+    COV_TRY(piece_path(folder, key, path, sizeof path));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return COV_FAIL(COV_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (fstat(fd, &about) != 0 || about.st_size < SHA256_HEX - 1)
+        COV_GO(COV_FAIL(COV_FORMAT, "%s: too short for a piece", path));
+    size_t n = (size_t)about.st_size;
+    if (!(all = malloc(n + 1))) COV_GO(COV_FAIL(COV_NOMEM, "%s: no memory for %zu bytes", path, n));
+    for (size_t got = 0; got < n;) {
+        ssize_t k = read(fd, all + got, n - got);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0)
+            COV_GO(COV_FAIL(COV_IO, "%s: cannot read: %s", path, k < 0 ? strerror(errno) : "it became shorter"));
+        got += (size_t)k;
+    }
+    COV_GO(sha256_bytes(all + SHA256_HEX - 1, n - (SHA256_HEX - 1), hex));
+    if (memcmp(hex, all, SHA256_HEX - 1) != 0)
+        COV_GO(COV_FAIL(COV_FORMAT, "%s: the piece is damaged: its SHA-256 does not match", path));
+    *count = n - (SHA256_HEX - 1);
+    memmove(all, all + SHA256_HEX - 1, *count);
+    *bytes = all;
+    all = NULL;
+done:
+    free(all);
+    close(fd);
+    return s;
+}
+
 /* ---------------------------------------------------------------- a folder of parts */
 
 static int is_hex(const char *text, size_t n) { return strspn(text, "0123456789abcdef") >= n; }
@@ -738,4 +804,21 @@ status part_sweep(const char *folder)
 {
     COV_TRY(walk(folder, sweep_file, NULL));
     return COV_OK;
+}
+
+static status remove_file(void *context, const char *file, const char *name)
+{
+    (void)context, (void)name;
+    unlink(file);
+    return COV_OK;
+}
+
+void part_piece_remove(const char *folder, const part_key *key)
+{
+    char path[PATH_MAX / 2];
+    if (key) {
+        if (piece_path(folder, key, path, sizeof path) == COV_OK) unlink(path);
+        return;
+    }
+    if (part_pieces(folder, path, sizeof path) != COV_OK || walk(path, remove_file, NULL) != COV_OK) status_clear();
 }

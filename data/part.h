@@ -75,6 +75,16 @@ status part_check(const char *file, part_head *out);
 /* Whole file against its digest, without HDF5. */
 status part_verify(const char *file);
 
+/* ---- pieces: what one step of a study that is cut up leaves for the next, under PART_PIECES in the folder of parts, where no
+ * scan looks. key.unit names the step. A "lungs" piece is a part as above (part_write into part_pieces' folder). */
+#define PART_PIECES "pieces"
+status part_pieces(const char *folder, char *out, size_t room); /* "<folder>/pieces" */
+/* Bytes with their digest, durably; read whole (caller frees) or COV_FORMAT. */
+status part_piece_write(const char *folder, const part_key *key, const void *bytes, size_t count);
+status part_piece_read(const char *folder, const part_key *key, void **bytes, size_t *count);
+/* Removes a study's piece (key.unit), or with key NULL all pieces of all studies. What is not there is no error. */
+void part_piece_remove(const char *folder, const part_key *key);
+
 /* Every part under folder. A folder that is not there is an empty list. Caller frees with part_list_free. */
 status part_scan(const char *folder, part_list *out);
 void part_list_free(part_list *list);

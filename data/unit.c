@@ -4,7 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOGETHER = 32, RECORDS_TOGETHER = 64 };
+enum { TOGETHER = 32, RECORDS_TOGETHER = 64, RANGE_LEAST = 16, RANGES_A_RANK = 2 };
+
+int64_t unit_range(int64_t slices, double voxels, double total, int ranks, int64_t wanted)
+{
+    if (wanted > 0) return slices >= 2 * wanted ? wanted : 0;
+    if (wanted < 0 || ranks < 2 || slices < 2 * RANGE_LEAST || voxels * 2 * ranks <= total) return 0;
+    int64_t range = (slices + RANGES_A_RANK * ranks - 1) / (RANGES_A_RANK * ranks);
+    return range > RANGE_LEAST ? range : RANGE_LEAST;
+}
 
 static double cost_of(const unit_study *s) { return (double)s->slices * (double)s->pixels; }
 

@@ -16,10 +16,18 @@ static const column columns[] = {
 };
 enum { COLUMN_COUNT = sizeof columns / sizeof columns[0] };
 
+static int is_unknown(const column *c, const char *field)
+{
+    for (int k = 0; k < c->extent && c->kind == F64; k++)
+        if (!isnan(((const double *)(const void *)field)[k])) return 0;
+    return c->kind == F64;
+}
+
 /* One cell; several elements are blank-separated, NaN is empty, opaque bytes are left out. */
 static void put_cell(const study_row *row, const column *c, str *to)
 {
     const char *field = (const char *)row + c->offset;
+    if (is_unknown(c, field)) return;
     if (c->kind == TEXT) str_put(to, field);
     else if (strcmp(c->name, "status") == 0) str_put(to, outcome_name((outcome)row->status));
     else if (strcmp(c->name, "reason") == 0) str_put(to, reason_code((reason)row->reason));

@@ -68,6 +68,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(grace, "grace", REAL, "20", "SECONDS", ON_SCREEN, RUN, "time to finish after SIGTERM, SIGINT or SIGUSR1")                 \
     X(read_ahead, "read-ahead", INT, "2", "N", ON_SCREEN, RUN, "studies read ahead of the worker")                              \
     X(unit_slices, "unit-slices", INT, "0", "N", ON_SCREEN, RUN, "small studies are dealt together up to N slices")              \
+    X(split, "split", INT, "0", "N", ON_SCREEN, RUN, "ranks share a study, N slices at a time; 0: where it pays; -1: never")      \
     X(max_gib, "max-gib", REAL, "4", "GIB", ON_SCREEN, RUN, "largest volume accepted, decoded")                                  \
     X(log_json, "log-json", FLAG, "0", "", ON_SCREEN | ON_TRAIN, RUN, "log as JSON lines")                                       \
     X(quiet, "quiet", FLAG, "0", "", ON_SCREEN | ON_TRAIN | ON_PHANTOM, RUN, "print errors and the closing summary only")       \

@@ -145,7 +145,7 @@ static farm_options farm_options_of(run_state *r)
     const options *o = r->o;
     return (farm_options){.parts_dir = r->parts, .studies = r->plan.studies, .study_count = r->plan.archive ? r->plan.archive->count : 0,
                           .key = &r->key, .settled = r->settled, .claim = r->plan.claim, .dry_run = o->dry_run, .verify = o->verify,
-                          .unit_slices = (int)o->unit_slices, .progress = journal_progress, .event = journal_event, .context = &r->journal,
+                          .unit_slices = (int)o->unit_slices, .split_slices = r->context.pipeline.lesion_path ? (int)o->split : -1, .progress = journal_progress, .event = journal_event, .context = &r->journal,
                           .read_ahead = (int)o->read_ahead, .volume_bytes = r->context.volume_bytes, .timeout_seconds = o->timeout,
                           .grace_seconds = o->grace};
 }
@@ -308,6 +308,7 @@ static status names(run_state *r, options *o)
     if (o->read_ahead < 1 || o->read_ahead > 64) return COV_FAIL(COV_USAGE, "--read-ahead %lld: expected 1 to 64", o->read_ahead);
     if (!(o->max_gib > 0 && o->max_gib <= 1024)) return COV_FAIL(COV_USAGE, "--max-gib %g: expected more than 0, at most 1024", o->max_gib);
     if (o->grace < 0 || o->timeout < 0 || o->unit_slices < 0 || o->unit_slices > 1000000) return COV_FAIL(COV_USAGE, "--grace, --timeout and --unit-slices are 0 or more");
+    if (o->split < -1 || o->split > 1000000) return COV_FAIL(COV_USAGE, "--split %lld: expected -1, 0 or a number of slices", o->split);
     r->context.volume_bytes = (int64_t)(o->max_gib * (1 << 30));
     return COV_OK;
 }

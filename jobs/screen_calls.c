@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static status find_reader(const char *path, const reader **r, reason *why)
 {
@@ -61,10 +62,71 @@ static status worker_open(void *context, void **worker)
 
 static status worker_run(void *worker, const volume *v, const volume_stats *stats, study_result *out) { return pipeline_run(worker, v, stats, out); }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static status worker_begin(void *worker, const volume *v, const volume_stats *stats, study_result *out, int *more)
+{
+    double start = now();
+    COV_TRY(pipeline_lungs(worker, v, stats, out));
+    *more = pipeline_has_lesions(worker) && out->row.status == OUTCOME_DONE;
+    out->row.seconds_total = now() - start;
+    return COV_OK;
+}
+
+/* The bytes: the seconds it took, and the findings. */
+static status worker_range(void *worker, const volume *v, const study_result *begun, int64_t z0, int64_t z1, void **bytes, size_t *count)
+{
+    findings *f = NULL;
+    void *packed = NULL;
+    size_t n;
+    double start = now();
+    status s;
+    *bytes = NULL;
+    COV_GO(findings_new(v->head.nz, &f));
+    COV_GO(pipeline_find(worker, v, begun->lung, z0, z1, f));
+    COV_GO(findings_pack(f, &packed, &n));
+    double seconds = now() - start;
+    if (!(*bytes = malloc(n + sizeof seconds))) { s = COV_FAIL(COV_NOMEM, "no memory for %zu bytes of findings", n); goto done; }
+    memcpy(*bytes, &seconds, sizeof seconds);
+    memcpy((char *)*bytes + sizeof seconds, packed, n);
+    *count = n + sizeof seconds;
+done:
+    free(packed);
+    findings_free(&f);
+    return s;
+}
+
+static status worker_end(void *worker, const volume *v, void *const *bytes, const size_t *counts, int64_t ranges, study_result *begun)
+{
+    findings *f = NULL;
+    double start = now(), all = 0, seconds = 0;
+    status s;
+    (void)worker;
+    COV_GO(findings_new(v->head.nz, &f));
+    for (int64_t k = 0; k < ranges; k++) {
+        if (counts[k] < sizeof seconds) { s = COV_FAIL(COV_FORMAT, "findings of %zu bytes", counts[k]); goto done; }
+        memcpy(&seconds, bytes[k], sizeof seconds);
+        all += seconds;
+        COV_GO(findings_unpack((const char *)bytes[k] + sizeof seconds, counts[k] - sizeof seconds, f));
+    }
+    COV_GO(pipeline_finish(v, f, begun));
+    begun->row.seconds_lesion = all + now() - start;
+    begun->row.seconds_total += begun->row.seconds_lesion;
+done:
+    findings_free(&f);
+    return s;
+}
+
 static void worker_close(void **worker) { pipeline_close((pipeline **)worker); }
 
 farm_calls screen_calls(screen_context *c)
 {
     return (farm_calls){.context = c, .read_header = read_header, .read_voxels = read_voxels, .digest = digest, .settle = settle,
-                        .worker_open = worker_open, .worker_run = worker_run, .worker_close = worker_close};
+                        .worker_open = worker_open, .worker_run = worker_run, .worker_begin = worker_begin, .worker_range = worker_range,
+                        .worker_end = worker_end, .worker_close = worker_close};
 }

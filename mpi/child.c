@@ -5,12 +5,14 @@
 #include "base/size.h"
 #include "base/str.h"
 #include "data/part.h"
+#include "data/unit.h"
 #include "mpi/channel.h"
 #include "mpi/protocol.h"
 #include "mpi/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,6 +20,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { PATH_ROOM = PROTOCOL_PATH + 128 };
 
 static double now(void)
 {
@@ -253,9 +257,19 @@ static void make_row_failed(study_row *row, reason why, const char *detail)
     str_utf8(row->detail, sizeof row->detail, detail);
 }
 
-static status commit(working *w, const protocol_study *s, const protocol_head *h, study_result *result)
+static part_key key_of(const working *w, const protocol_study *s, const protocol_head *h)
 {
     part_key key = w->key;
+    memcpy(key.path, s->path_rel, sizeof key.path);
+    key.size = s->bytes;
+    key.mtime_ns = s->mtime_ns;
+    memcpy(key.input_sha256, h->sha256, sizeof key.input_sha256);
+    return key;
+}
+
+static status commit(working *w, const char *folder, const part_key *key, const protocol_study *s, const protocol_head *h,
+                     study_result *result)
+{
     study_row *row = &result->row;
     str_utf8(row->id, sizeof row->id, s->id);
     str_utf8(row->path, sizeof row->path, s->path_rel);
@@ -263,16 +277,79 @@ static status commit(working *w, const protocol_study *s, const protocol_head *h
     str_utf8(row->input_sha256, sizeof row->input_sha256, h->sha256);
     row->seconds_read = h->seconds;
     row->rank = w->rank;
-    memcpy(key.path, s->path_rel, sizeof key.path);
-    key.size = s->bytes;
-    key.mtime_ns = s->mtime_ns;
-    memcpy(key.input_sha256, h->sha256, sizeof key.input_sha256);
-    return part_write(w->parts_dir, &key, result);
+    return part_write(folder, key, result);
 }
 
-static status compute(working *w, const protocol_study *s, const protocol_head *h, int fd, study_result *result)
+/* ---- a study that is cut up: pieces lie in the folder of parts, which every rank sees, so a step may run anywhere */
+
+/* What UNIT_BEGIN left, of the very bytes that this step's reader has read. */
+static status read_begun(working *w, const protocol_study *s, const protocol_head *h, study_result *out, reason *why)
 {
-    size_t bytes;
+    char folder[PATH_ROOM], file[PATH_ROOM];
+    part_key key = key_of(w, s, h), have;
+    protocol_piece(UNIT_BEGIN, 0, s->range, key.unit);
+    COV_TRY(part_pieces(w->parts_dir, folder, sizeof folder));
+    COV_TRY(part_name(folder, &key, file, sizeof file));
+    COV_TRY(part_read(file, &have, out));
+    if (strcmp(have.input_sha256, h->sha256) == 0 && out->row.slices == h->head.nz) return COV_OK;
+    *why = REASON_CHANGED;
+    return COV_FAIL(COV_FORMAT, "changed between the steps of its screening");
+}
+
+static status run_range(working *w, const protocol_study *s, const protocol_head *h, const volume *v, reason *why)
+{
+    study_result begun = {0};
+    part_key key = key_of(w, s, h);
+    void *bytes = NULL;
+    size_t count = 0;
+    status done;
+    protocol_piece(UNIT_RANGE, s->z0, s->range, key.unit);
+    done = read_begun(w, s, h, &begun, why);
+    if (done == COV_OK) done = w->calls->worker_range(w->worker, v, &begun, s->z0, s->z1, &bytes, &count);
+    if (done == COV_OK) done = part_piece_write(w->parts_dir, &key, bytes, count);
+    free(bytes);
+    study_result_free(&begun);
+    return done;
+}
+
+static status run_end(working *w, const protocol_study *s, const protocol_head *h, const volume *v, study_result *out,
+                      reason *why)
+{
+    int64_t ranges = (v->head.nz + s->range - 1) / s->range;
+    part_key key = key_of(w, s, h);
+    void **bytes = calloc((size_t)ranges, sizeof *bytes);
+    size_t *counts = calloc((size_t)ranges, sizeof *counts);
+    status done = bytes && counts ? read_begun(w, s, h, out, why)
+                                  : COV_FAIL(COV_NOMEM, "no memory for %lld ranges", (long long)ranges);
+    for (int64_t k = 0; k < ranges && done == COV_OK; k++) {
+        protocol_piece(UNIT_RANGE, k * s->range, s->range, key.unit);
+        done = part_piece_read(w->parts_dir, &key, &bytes[k], &counts[k]);
+    }
+    if (done == COV_OK) done = w->calls->worker_end(w->worker, v, bytes, counts, ranges, out);
+    for (int64_t k = 0; bytes && k < ranges; k++) free(bytes[k]);
+    free(bytes);
+    free(counts);
+    return done;
+}
+
+/* *more: a step was done, and there is no result yet. */
+static status run_step(working *w, const protocol_study *s, const protocol_head *h, const volume *v, study_result *result,
+                       int *more, reason *why)
+{
+    *more = s->step == UNIT_RANGE;
+    switch (s->step) {
+    case UNIT_WHOLE: return w->calls->worker_run(w->worker, v, &h->stats, result);
+    case UNIT_BEGIN: return w->calls->worker_begin(w->worker, v, &h->stats, result, more);
+    case UNIT_RANGE: return run_range(w, s, h, v, why);
+    case UNIT_END: return run_end(w, s, h, v, result, why);
+    default: return COV_FAIL(COV_BROKEN, "there is no step %lld of a study", (long long)s->step);
+    }
+}
+
+static status compute(working *w, const protocol_study *s, const protocol_head *h, int fd, study_result *result, int *more,
+                      reason *failed)
+{
+    size_t bytes = 0;
     reason why;
     struct stat st;
     COV_TRY(voxel_bytes(s->path_rel, &h->head, INT64_MAX, &bytes, &why));
@@ -284,9 +361,23 @@ static status compute(working *w, const protocol_study *s, const protocol_head *
         return COV_FAIL(COV_NOMEM, "%s: cannot map %zu bytes: %s", s->path_rel, bytes, strerror(errno));
     volume v = {.head = h->head, .hu = hu};
     row_from_head(&result->row, &h->head);
-    status done = w->calls->worker_run(w->worker, &v, &h->stats, result);
+    status done = run_step(w, s, h, &v, result, more, failed);
     munmap(hu, bytes);
     return done;
+}
+
+/* The study's part, or what the next step needs. A range has left its piece already. */
+static status commit_step(working *w, const protocol_study *s, const protocol_head *h, int more, study_result *result)
+{
+    char folder[PATH_ROOM];
+    part_key key = key_of(w, s, h);
+    if (more && s->step == UNIT_RANGE) return COV_OK;
+    if (more) {
+        protocol_piece(UNIT_BEGIN, 0, s->range, key.unit);
+        COV_TRY(part_pieces(w->parts_dir, folder, sizeof folder));
+        return commit(w, folder, &key, s, h, result);
+    }
+    return commit(w, w->parts_dir, &key, s, h, result);
 }
 
 static void run(working *w, int kind, int fd)
@@ -294,6 +385,8 @@ static void run(working *w, int kind, int fd)
     protocol_study s;
     protocol_head h;
     study_result result = {0};
+    reason why = REASON_INTERNAL;
+    int more = 0;
     double start = now();
     protocol_get_study(&w->in, &s);
     protocol_get_head(&w->in, &h);
@@ -303,7 +396,7 @@ static void run(working *w, int kind, int fd)
     }
     study_row_init(&result.row);
     if (fd >= 0) {
-        status done = compute(w, &s, &h, fd, &result);
+        status done = compute(w, &s, &h, fd, &result, &more, &why);
         if (done == COV_DEVICE || done == COV_NOMEM || done == COV_BROKEN) {
             answer_failure(w, s.index, done);
             goto end;
@@ -312,15 +405,16 @@ static void run(working *w, int kind, int fd)
             study_result_free(&result);
             study_row_init(&result.row);
             row_from_head(&result.row, &h.head);
-            make_row_failed(&result.row, REASON_INTERNAL, status_message());
+            make_row_failed(&result.row, why, status_message());
+            more = 0;
         }
     } else {
         if (h.has_head) row_from_head(&result.row, &h.head);
         make_row_failed(&result.row, (reason)h.reason, h.detail);
     }
-    status done = commit(w, &s, &h, &result);
+    status done = commit_step(w, &s, &h, more, &result);
     if (done != COV_OK) { answer_failure(w, s.index, done == COV_BROKEN ? COV_BROKEN : COV_IO); goto end; }
-    protocol_done d = {.index = s.index, .outcome = result.row.status, .reason = result.row.reason};
+    protocol_done d = {.index = s.index, .outcome = result.row.status, .reason = result.row.reason, .more = more};
     d.voxels = (int64_t)result.row.rows * result.row.cols * result.row.slices;
     d.seconds = now() - start;
     memcpy(d.detail, result.row.detail, sizeof d.detail);

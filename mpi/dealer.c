@@ -1,6 +1,8 @@
 /* dealer: the list of studies and where each of them is.
  *
- * NEW -> ASKED (its header) -> PLANNED (in a unit) -> DEALT -> SETTLED, or OPEN again when a drain gives it back.
+ * NEW -> ASKED (its header) -> PLANNED (in a unit) -> DEALT -> SETTLED, or PLANNED again when a drain gives it back.
+ * A study that is cut up is dealt out for its first step; then it is CUT: its ranges, and when the last of them is done its
+ * last step, are pieces that are dealt out before any other unit, to whoever asks. A piece that fails fails the study.
  * Headers first, because a unit's place in the order needs its size. A rank without work is always served; reading
  * ahead is only granted while enough units are left for the others, or one rank would hoard what the others wait for.
  */
@@ -18,7 +20,15 @@ enum { BATCH = 32, BATCH_BYTES = 64 * 1024, HEADERS_IN_FLIGHT = 2 };
 
 static const double PROGRESS_SECONDS = 0.5, STATUS_SECONDS = 2;
 
-typedef enum stage { STAGE_NEW, STAGE_ASKED, STAGE_PLANNED, STAGE_DEALT, STAGE_SETTLED } stage;
+typedef enum stage { STAGE_NEW, STAGE_ASKED, STAGE_PLANNED, STAGE_DEALT, STAGE_CUT, STAGE_SETTLED } stage;
+
+/* A step of a study that is cut up, after the first. Named by shells as study number `count` + its place. */
+typedef struct piece {
+    int64_t study, z0, z1;
+    unit_step step;
+    stage stage; /* PLANNED, DEALT, SETTLED */
+    int64_t rank;
+} piece;
 
 typedef struct entry {
     stage stage;
@@ -27,6 +37,7 @@ typedef struct entry {
     char *have_sha;  /* owned */
     int32_t have_status, have_reason; /* that part's */
     int64_t rank;
+    int64_t range, ranges_left; /* cut up: slices a range; ranges that are not done */
 } entry;
 
 typedef struct seat { /* one rank */
@@ -44,6 +55,8 @@ struct dealer {
     int64_t next_header, asked, headed;
     unit_list units;
     int64_t next_unit;
+    piece *pieces; /* owned */
+    int64_t piece_count, piece_room, next_piece; /* next_piece: none before it is PLANNED */
     int planned, draining, finishing;
     double drain_end, started, last_beat, last_step, last_progress, last_written, rate_start;
     double estimate;
@@ -64,6 +77,7 @@ static status tell_all(dealer *d)
 
 static const char *path_of(const dealer *d, int64_t k)
 {
+    if (k >= d->count && k - d->count < d->piece_count) k = d->pieces[k - d->count].study;
     return k >= 0 && k < d->count ? d->o->studies[k].path_rel : "";
 }
 
@@ -170,7 +184,10 @@ static status look_at_parts(dealer *d)
 {
     part_list parts = {0};
     status s = COV_OK;
-    if (!d->o->dry_run) COV_TRY(part_sweep(d->o->parts_dir));
+    if (!d->o->dry_run) {
+        COV_TRY(part_sweep(d->o->parts_dir));
+        part_piece_remove(d->o->parts_dir, NULL); /* a study's steps are not resumed, only studies */
+    }
     COV_TRY(part_scan(d->o->parts_dir, &parts));
     for (int64_t k = 0; k < d->count && s == COV_OK; k++) s = compare_with_part(d, &parts, k);
     if (parts.damaged > 0)
@@ -230,6 +247,7 @@ void dealer_free(dealer **dp)
     free(d->entries);
     free(d->outcomes);
     free(d->seats);
+    free(d->pieces);
     unit_list_free(&d->units);
     message_free(&d->out);
     free(d);
@@ -254,6 +272,10 @@ static status make_units(dealer *d)
         d->p.voxels_total += known ? (double)voxels_of(f) : 0;
         d->entries[k].stage = STAGE_PLANNED;
     }
+    for (int64_t i = 0; i < n; i++)
+        d->entries[list[i].index].range =
+            unit_range(list[i].slices, (double)list[i].slices * (double)list[i].pixels, d->p.voxels_total,
+                       world_size(d->world), d->o->split_slices);
     status s = unit_plan(list, n, d->o->unit_slices, &d->units);
     free(list);
     d->estimate = d->p.voxels_total / d->o->voxels_per_second / world_size(d->world);
@@ -289,12 +311,21 @@ static status deal_headers(dealer *d, int rank, int *dealt)
     return s;
 }
 
-static void put_study(dealer *d, const unit_study *u)
+/* p NULL: the study itself, all of it or its first step. */
+static void put_study(dealer *d, int64_t k, const piece *p)
 {
-    const farm_study *f = &d->o->studies[u->index];
-    const farm_outcome *o = &d->outcomes[u->index];
+    const farm_study *f = &d->o->studies[k];
+    const farm_outcome *o = &d->outcomes[k];
     double estimate = (double)voxels_of(o) / d->o->voxels_per_second;
-    protocol_study s = {.index = u->index, .unit = d->next_unit, .bytes = f->bytes, .mtime_ns = f->mtime_ns};
+    protocol_study s = {.index = k, .unit = d->next_unit, .bytes = f->bytes, .mtime_ns = f->mtime_ns,
+                        .range = d->entries[k].range};
+    s.step = s.range > 0 ? UNIT_BEGIN : UNIT_WHOLE;
+    if (p) {
+        s.index = d->count + (p - d->pieces);
+        s.step = p->step;
+        s.z0 = p->z0;
+        s.z1 = p->z1;
+    }
     s.reason = o->reason;
     s.voxels = o->reason == REASON_NONE ? voxels_of(o) : 0;
     s.seconds = d->o->timeout_seconds > 0 ? d->o->timeout_seconds : fmax(300, 10 * estimate);
@@ -313,7 +344,7 @@ static status deal_unit(dealer *d, int rank)
     message_put_i64(&d->out, u->count);
     for (int64_t k = 0; k < u->count; k++) {
         const unit_study *s = &d->units.studies[u->first + k];
-        put_study(d, s);
+        put_study(d, s->index, NULL);
         d->entries[s->index].stage = STAGE_DEALT;
         d->entries[s->index].rank = rank;
         claim_begin(d->o->claim, path_of(d, s->index));
@@ -325,11 +356,37 @@ static status deal_unit(dealer *d, int rank)
     return tell(d, rank);
 }
 
-/* The rank that wants work and has least; -1: none may have any now. */
-static int next_rank(const dealer *d)
+static status deal_piece(dealer *d, int rank)
+{
+    piece *p = &d->pieces[d->next_piece];
+    message_start(&d->out, PROTOCOL_UNIT);
+    message_put_i64(&d->out, 1);
+    put_study(d, p->study, p);
+    p->stage = STAGE_DEALT;
+    p->rank = rank;
+    d->seats[rank].open++;
+    d->p.running++;
+    d->seats[rank].wants = 0;
+    return tell(d, rank);
+}
+
+/* Pieces that wait; those of a study that has failed meanwhile do not. */
+static int64_t waiting_pieces(dealer *d)
+{
+    int64_t n = 0;
+    for (int64_t i = d->next_piece; i < d->piece_count; i++) {
+        piece *p = &d->pieces[i];
+        if (p->stage == STAGE_PLANNED && d->entries[p->study].stage == STAGE_SETTLED) p->stage = STAGE_SETTLED;
+        n += p->stage == STAGE_PLANNED;
+    }
+    while (d->next_piece < d->piece_count && d->pieces[d->next_piece].stage != STAGE_PLANNED) d->next_piece++;
+    return n;
+}
+
+/* The rank that wants work and has least; -1: none may have any now. left: units and pieces that wait. */
+static int next_rank(const dealer *d, int64_t left)
 {
     int best = -1;
-    int64_t left = d->units.count - d->next_unit;
     for (int r = 0; r < world_size(d->world); r++) {
         const seat *s = &d->seats[r];
         if (!s->wants || s->gone || (s->open > 0 && left < world_size(d->world))) continue;
@@ -349,8 +406,12 @@ static status deal(dealer *d)
     }
     if (!d->planned && d->next_header == d->count && d->headed == d->asked) COV_TRY(make_units(d));
     if (!d->planned || d->o->dry_run) return COV_OK;
-    for (int r; d->next_unit < d->units.count && (r = next_rank(d)) >= 0;) COV_TRY(deal_unit(d, r));
-    return COV_OK;
+    for (;;) {
+        int64_t pieces = waiting_pieces(d), left = pieces + d->units.count - d->next_unit;
+        int r = left > 0 ? next_rank(d, left) : -1;
+        if (r < 0) return COV_OK;
+        COV_TRY(pieces ? deal_piece(d, r) : deal_unit(d, r));
+    }
 }
 
 /* ---- what the shells say */
@@ -384,10 +445,85 @@ static status take_head(dealer *d, int from, message *in)
     return COV_OK;
 }
 
-/* The study that a shell reports on; -1: not one that it has. */
+/* The study, or piece of one, that a shell reports on; -1: not one that it has. */
 static int64_t dealt_to(const dealer *d, int from, int64_t k)
 {
+    if (k >= d->count && k - d->count < d->piece_count) {
+        const piece *p = &d->pieces[k - d->count];
+        return p->stage == STAGE_DEALT && p->rank == from ? k : -1;
+    }
     return k >= 0 && k < d->count && d->entries[k].stage == STAGE_DEALT && d->entries[k].rank == from ? k : -1;
+}
+
+static status add_piece(dealer *d, piece p)
+{
+    if (d->piece_count == d->piece_room) {
+        int64_t room = d->piece_room ? 2 * d->piece_room : 64;
+        piece *more = realloc(d->pieces, (size_t)room * sizeof *more);
+        if (!more) return COV_FAIL(COV_NOMEM, "no memory for %lld pieces of studies", (long long)room);
+        d->pieces = more;
+        d->piece_room = room;
+    }
+    p.stage = STAGE_PLANNED;
+    d->pieces[d->piece_count++] = p;
+    return COV_OK;
+}
+
+/* The first step is done: what comes next can go to all ranks. */
+static status cut_up(dealer *d, int64_t k)
+{
+    entry *e = &d->entries[k];
+    int64_t slices = d->outcomes[k].slices;
+    e->stage = STAGE_CUT;
+    for (int64_t z = 0; z < slices; z += e->range, e->ranges_left++)
+        COV_TRY(add_piece(d, (piece){.study = k, .step = UNIT_RANGE, .z0 = z,
+                                     .z1 = z + e->range < slices ? z + e->range : slices}));
+    return COV_OK;
+}
+
+static void remove_pieces(dealer *d, int64_t k)
+{
+    part_key key;
+    part_key_init(&key);
+    strcpy(key.path, path_of(d, k));
+    protocol_piece(UNIT_BEGIN, 0, d->entries[k].range, key.unit);
+    part_piece_remove(d->o->parts_dir, &key);
+    for (int64_t z = 0; z < d->outcomes[k].slices; z += d->entries[k].range) {
+        protocol_piece(UNIT_RANGE, z, d->entries[k].range, key.unit);
+        part_piece_remove(d->o->parts_dir, &key);
+    }
+}
+
+/* A study's part is committed. */
+static void take_end(dealer *d, int from, int64_t k, const protocol_done *done)
+{
+    farm_outcome *f = &d->outcomes[k];
+    d->p.voxels_done += f->reason == REASON_NONE ? (double)voxels_of(f) : 0;
+    free(f->detail);
+    f->detail = NULL;
+    f->strikes = (int)done->strikes;
+    f->rank = from;
+    f->seconds = done->seconds;
+    settle(d, k, (outcome)done->outcome, (reason)done->reason, done->detail, 0);
+    claim_end(d->o->claim, path_of(d, k));
+    event(d, &(farm_event){.kind = FARM_STUDY, .rank = from, .host = world_host(d->world, from), .study = path_of(d, k),
+                           .text = done->detail, .outcome = (outcome)done->outcome, .reason = (reason)done->reason,
+                           .seconds = done->seconds});
+}
+
+static status take_piece(dealer *d, int from, const protocol_done *done)
+{
+    piece *p = &d->pieces[done->index - d->count];
+    int64_t k = p->study;
+    p->stage = STAGE_SETTLED;
+    if (d->entries[k].stage == STAGE_SETTLED) return COV_OK; /* another piece has failed it */
+    if (!done->more) {
+        int whole = p->step == UNIT_END;
+        take_end(d, from, k, done);
+        if (whole) remove_pieces(d, k);
+        return COV_OK;
+    }
+    return --d->entries[k].ranges_left ? COV_OK : add_piece(d, (piece){.study = k, .step = UNIT_END});
 }
 
 static status take_done(dealer *d, int from, message *in)
@@ -395,24 +531,14 @@ static status take_done(dealer *d, int from, message *in)
     protocol_done done;
     protocol_get_done(in, &done);
     COV_TRY(message_end(in, "DONE"));
-    int64_t k = dealt_to(d, from, done.index);
-    if (k < 0)
+    if (dealt_to(d, from, done.index) < 0)
         return COV_FAIL(COV_BROKEN, "rank %d reports on study %lld, which it does not have", from,
                         (long long)done.index);
-    farm_outcome *f = &d->outcomes[k];
-    d->p.voxels_done += f->reason == REASON_NONE ? (double)voxels_of(f) : 0;
     d->p.running--;
     d->seats[from].open--;
-    free(f->detail);
-    f->detail = NULL;
-    f->strikes = (int)done.strikes;
-    f->rank = from;
-    f->seconds = done.seconds;
-    settle(d, k, (outcome)done.outcome, (reason)done.reason, done.detail, 0);
-    claim_end(d->o->claim, path_of(d, k));
-    event(d, &(farm_event){.kind = FARM_STUDY, .rank = from, .host = world_host(d->world, from), .study = path_of(d, k),
-                           .text = done.detail, .outcome = (outcome)done.outcome, .reason = (reason)done.reason,
-                           .seconds = done.seconds});
+    if (done.index >= d->count) return take_piece(d, from, &done);
+    if (done.more) return cut_up(d, done.index);
+    take_end(d, from, done.index, &done);
     return COV_OK;
 }
 
@@ -421,7 +547,8 @@ static status take_dropped(dealer *d, int from, message *in)
     int64_t k = dealt_to(d, from, message_get_i64(in));
     COV_TRY(message_end(in, "DROPPED"));
     if (k < 0) return COV_FAIL(COV_BROKEN, "rank %d drops a study that it does not have", from);
-    d->entries[k].stage = STAGE_PLANNED;
+    if (k < d->count) d->entries[k].stage = STAGE_PLANNED;
+    else d->pieces[k - d->count].stage = STAGE_PLANNED;
     d->p.running--;
     d->seats[from].open--;
     claim_end(d->o->claim, path_of(d, k));
@@ -565,6 +692,7 @@ status dealer_report(dealer *d, farm_report *out)
             COV_BROKEN, "%lld studies were found, but %lld done, %lld skipped, %lld failed and %lld open are counted",
             (long long)p->found, (long long)p->done, (long long)p->skipped, (long long)p->failed, (long long)p->open);
     claim_settle(d->o->claim);
+    if (d->piece_count) part_piece_remove(d->o->parts_dir, NULL);
     show(d, world_now(), 1);
     out->grace_left = d->draining ? d->drain_end - world_now() : 0;
     out->totals = d->p;

@@ -51,6 +51,7 @@ typedef struct farm_options {
     int dry_run;          /* headers alone; nothing is written */
     int verify;           /* digests decide what is kept, not size and time */
     int unit_slices;      /* see unit_plan */
+    int split_slices;     /* see unit_range; < 0 where the calls cannot */
     void (*progress)(void *context, const farm_progress *p); /* at most every 0.5 s, and once at the end; may be NULL */
     void (*event)(void *context, const farm_event *e);       /* may be NULL */
     void *context;

@@ -2,6 +2,7 @@
  * header checks it against the memory that came with it. */
 #include "mpi/protocol.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *protocol_name(int kind)
@@ -34,6 +35,12 @@ static void get_detail(message *m, char out[STUDY_DETAIL])
     out[n] = 0;
 }
 
+void protocol_piece(unit_step step, int64_t z0, int64_t range, char name[PART_UNIT])
+{
+    if (step == UNIT_BEGIN) snprintf(name, PART_UNIT, "begin");
+    else snprintf(name, PART_UNIT, "range-%lld-%lld", (long long)z0, (long long)range);
+}
+
 void protocol_put_study(message *m, const protocol_study *s)
 {
     message_put_i64(m, s->index);
@@ -43,6 +50,10 @@ void protocol_put_study(message *m, const protocol_study *s)
     message_put_i64(m, s->voxels);
     message_put_f64(m, s->seconds);
     message_put_i64(m, s->reason);
+    message_put_i64(m, s->step);
+    message_put_i64(m, s->z0);
+    message_put_i64(m, s->z1);
+    message_put_i64(m, s->range);
     message_put_text(m, s->detail);
     message_put_text(m, s->path_abs);
     message_put_text(m, s->path_rel);
@@ -59,6 +70,10 @@ void protocol_get_study(message *m, protocol_study *s)
     s->voxels = message_get_i64(m);
     s->seconds = message_get_f64(m);
     s->reason = message_get_i64(m);
+    s->step = message_get_i64(m);
+    s->z0 = message_get_i64(m);
+    s->z1 = message_get_i64(m);
+    s->range = message_get_i64(m);
     get_detail(m, s->detail);
     get_name(m, s->path_abs, sizeof s->path_abs);
     get_name(m, s->path_rel, sizeof s->path_rel);
@@ -114,6 +129,7 @@ void protocol_put_done(message *m, const protocol_done *d)
     message_put_i64(m, d->reason);
     message_put_i64(m, d->strikes);
     message_put_i64(m, d->voxels);
+    message_put_i64(m, d->more);
     message_put_f64(m, d->seconds);
     message_put_text(m, d->detail);
 }
@@ -126,6 +142,7 @@ void protocol_get_done(message *m, protocol_done *d)
     d->reason = message_get_i64(m);
     d->strikes = message_get_i64(m);
     d->voxels = message_get_i64(m);
+    d->more = message_get_i64(m);
     d->seconds = message_get_f64(m);
     get_detail(m, d->detail);
     if (d->reason < 0 || d->reason >= REASON_COUNT || d->outcome < 0 || d->outcome > OUTCOME_FAILED) m->failed = 1;

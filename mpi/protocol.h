@@ -3,6 +3,7 @@
 #ifndef COV_MPI_PROTOCOL_H
 #define COV_MPI_PROTOCOL_H
 #include "data/part.h"
+#include "data/unit.h"
 #include "mpi/message.h"
 
 enum { PROTOCOL_PATH = 4096 };
@@ -13,8 +14,8 @@ enum { PROTOCOL_PATH = 4096 };
     X(WANT, "shell -> dealer", "room for one more unit")                                           \
     X(HEADERS, "dealer -> shell", "a batch of paths whose headers are wanted")                     \
     X(HEAD, "shell -> dealer", "one header, or why there is none")                                 \
-    X(UNIT, "dealer -> shell", "a unit: one study or a handful")                                   \
-    X(DONE, "shell -> dealer", "one study's outcome; its part is committed")                       \
+    X(UNIT, "dealer -> shell", "a unit: one study, a handful, or a step of one that is cut up")    \
+    X(DONE, "shell -> dealer", "one study's outcome, its part is committed; or a step is done")    \
     X(DROPPED, "shell -> dealer", "one study given back unfinished while draining")                \
     X(EVENT, "shell -> dealer", "a line for the log: strike, worker replaced")                     \
     X(BEAT, "both ways", "I live; a shell adds what its worker is doing")                          \
@@ -47,9 +48,13 @@ typedef struct protocol_study {
     int64_t voxels;                 /* from the header; 0 unknown */
     double seconds;                 /* deadline of reading it, and of computing it */
     int64_t reason;                 /* not REASON_NONE: nothing to compute, only to be recorded, with detail */
+    int64_t step;                   /* unit_step; index is then the piece's, beyond all studies */
+    int64_t z0, z1, range;          /* of a range; and how many slices each of them has, but the last */
     char detail[STUDY_DETAIL];
     char path_abs[PROTOCOL_PATH], path_rel[STUDY_PATH], id[STUDY_ID], format[16];
 } protocol_study;
+/* The name (part_key.unit) of what a step leaves for the next. */
+void protocol_piece(unit_step step, int64_t z0, int64_t range, char name[PART_UNIT]);
 void protocol_put_study(message *m, const protocol_study *s);
 void protocol_get_study(message *m, protocol_study *s);
 
@@ -80,6 +85,7 @@ typedef struct protocol_done {
     int64_t index;
     int64_t failure; /* a status other than COV_OK: no part was committed; detail says why */
     int64_t outcome, reason, strikes, voxels;
+    int64_t more; /* a step was done and the study goes on: no part yet */
     double seconds;
     char detail[STUDY_DETAIL];
 } protocol_done;

@@ -1,7 +1,9 @@
-/* finding: see finding.h. One allocation a mask: findings are few (tens a slice), and freed together. */
+/* finding: see finding.h. One allocation a mask: findings are few (tens a slice), and freed together. Packed: nz, then nz rows of
+ * periods, the count, and each finding's fields and its mask, a bit a pixel; as they lie in memory, for like machines. */
 #include "stages/finding.h"
 
 #include "base/size.h"
+#include "base/str.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -100,4 +102,88 @@ status findings_merge(findings *into, findings *from)
     for (int64_t z = 0; z < from->nz; z++)
         if (!isnan(from->period[z][0])) memcpy(into->period[z], from->period[z], sizeof into->period[z]);
     return COV_OK;
+}
+
+/* ---- bytes */
+
+typedef struct packed {
+    int64_t z;
+    int32_t y0, x0, y1, x1;
+    float score;
+    int32_t spare;
+} packed;
+
+static size_t pixels_of(const packed *p) { return (size_t)(p->y1 - p->y0) * (size_t)(p->x1 - p->x0); }
+
+status findings_pack(const findings *f, void **bytes, size_t *count)
+{
+    str b = {0};
+    *bytes = NULL;
+    str_put_bytes(&b, &f->nz, sizeof f->nz);
+    str_put_bytes(&b, f->period, (size_t)f->nz * sizeof *f->period);
+    str_put_bytes(&b, &f->count, sizeof f->count);
+    for (int64_t i = 0; i < f->count; i++) {
+        const finding *one = &f->at[i];
+        packed p = {one->z, one->y0, one->x0, one->y1, one->x1, one->score, 0};
+        str_put_bytes(&b, &p, sizeof p);
+        for (size_t at = 0, n = pixels_of(&p); at < n; at += 8) {
+            uint8_t bits = 0;
+            for (size_t k = 0; k < 8 && at + k < n; k++) bits = (uint8_t)(bits | one->mask[at + k] << k);
+            str_put_bytes(&b, &bits, 1);
+        }
+    }
+    if (b.failed) {
+        str_free(&b);
+        return COV_FAIL(COV_NOMEM, "no memory to pack %lld findings", (long long)f->count);
+    }
+    *bytes = b.text;
+    *count = b.length;
+    return COV_OK;
+}
+
+typedef struct source {
+    const uint8_t *at;
+    size_t left;
+} source;
+
+static int take(source *s, void *to, size_t n)
+{
+    if (s->left < n) return 0;
+    memcpy(to, s->at, n);
+    s->at += n;
+    s->left -= n;
+    return 1;
+}
+
+static status unpack_one(source *s, findings *into)
+{
+    packed p;
+    if (!take(s, &p, sizeof p) || p.y0 < 0 || p.x0 < 0 || p.y1 <= p.y0 || p.x1 <= p.x0 || (pixels_of(&p) + 7) / 8 > s->left)
+        return COV_FAIL(COV_FORMAT, "packed findings end too early");
+    size_t n = pixels_of(&p);
+    uint8_t *mask = malloc(n);
+    if (!mask) return COV_FAIL(COV_NOMEM, "no memory for a mask of %zu pixels", n);
+    for (size_t k = 0; k < n; k++) mask[k] = s->at[k / 8] >> (k % 8) & 1;
+    s->at += (n + 7) / 8;
+    s->left -= (n + 7) / 8;
+    finding one = {.z = p.z, .y0 = p.y0, .x0 = p.x0, .y1 = p.y1, .x1 = p.x1, .score = p.score, .mask = mask};
+    status added = findings_add(into, &one);
+    free(mask);
+    return added == COV_BROKEN ? COV_FAIL(COV_FORMAT, "packed findings of another study") : added;
+}
+
+status findings_unpack(const void *bytes, size_t count, findings *into)
+{
+    source s = {bytes, count};
+    int64_t nz = 0, findings_count = 0;
+    float row[FINDING_PERIODS];
+    if (!take(&s, &nz, sizeof nz) || nz != into->nz)
+        return COV_FAIL(COV_FORMAT, "packed findings of %lld slices, expected %lld", (long long)nz, (long long)into->nz);
+    for (int64_t z = 0; z < nz; z++) {
+        if (!take(&s, row, sizeof row)) return COV_FAIL(COV_FORMAT, "packed findings end too early");
+        if (!isnan(row[0])) memcpy(into->period[z], row, sizeof row);
+    }
+    if (!take(&s, &findings_count, sizeof findings_count)) return COV_FAIL(COV_FORMAT, "packed findings end too early");
+    for (int64_t i = 0; i < findings_count; i++) COV_TRY(unpack_one(&s, into));
+    return s.left ? COV_FAIL(COV_FORMAT, "packed findings have %zu bytes too many", s.left) : COV_OK;
 }

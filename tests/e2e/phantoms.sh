@@ -1,11 +1,16 @@
 # Claims: a phantom archive goes in and a cohort file comes out in which every study is accounted for with the right reason; lung
-# volumes are near the known ones; export restores the input's geometry bit for bit; montage draws; metadata joins; a second run
-# computes nothing; a study added later is all that a third run computes.
+# volumes are near the known ones; export restores the input's geometry bit for bit, of lungs and of lesions; montage draws; metadata
+# joins; a second run computes nothing; a study added later is all that a third run computes; a run without lesion weights says so,
+# and the lesion weights belong to what a result depends on.
 source "$COVPIPE_SOURCE/tests/lib.sh"
 expect 0 "$COVPIPE" phantom --out p --studies 4 --healthy 1 --odd --seed 3 --size 160 --slices 28
+expect 0 "$LESION_WEIGHTS" unet 3 unet.h5
 printf 'path,pseudonym,date\nsite-a/phantom001/ct.nii.gz,"K, 7",2020-03-01\n' > meta.csv
-expect 3 "$COVPIPE" --archive p/archive --out c.h5 --metadata meta.csv
+expect 3 "$COVPIPE" --archive p/archive --out c.h5 --metadata meta.csv --lesion unet.h5
 says "9 studies: 5 done, 2 skipped, 2 failed"
+expect 0 "$COVPIPE" inspect c.h5 --study site-a/phantom001/ct.nii.gz
+says "lesion_count"
+says "rows, columns"
 expect 0 "$COVPIPE" inspect c.h5
 cp out table
 for line in "odd__truncated.*failed *TRUNCATED" "odd__garbage.*failed *BAD_HEADER" "odd__labels.*skipped *NOT_CT" "odd__head.*skipped *NO_LUNG" "odd__copy.*done"; do
@@ -25,7 +30,7 @@ for path, t in truth.items():
         assert abs(got - want) <= 0.1 * want, f"{path}: {side} lung {got} ml, known {want} ml"
 PY
 expect 0 "$COVPIPE" export c.h5 --out masks
-[ "$(ls masks | wc -l)" -eq 5 ] || fail "expected 5 masks"
+[ "$(ls masks | wc -l)" -eq 10 ] || fail "expected 5 lung and 5 lesion masks"
 python3 - <<'PY' || fail "export does not restore the geometry"
 import csv, gzip, struct
 def header(path):
@@ -39,22 +44,30 @@ def header(path):
     return fields
 for r in csv.DictReader(open("table.csv")):
     if r["status"] == "done":
-        a, b = header("p/archive/" + r["path"]), header(f"masks/{r['id']}_lung.nii.gz")
-        assert a == b, f"{r['path']}\n{a}\n{b}"
+        for mask in ("lung", "lesion"):
+            a, b = header("p/archive/" + r["path"]), header(f"masks/{r['id']}_{mask}.nii.gz")
+            assert a == b, f"{r['path']}\n{a}\n{b}"
 PY
 expect 0 "$COVPIPE" montage c.h5 --out pictures
 [ "$(ls pictures/*.png | wc -l)" -eq 5 ] || fail "expected 5 pictures"
 [ "$(wc -l < c-failures.csv)" -eq 5 ] || { cat c-failures.csv; fail "the failures CSV should list 4 studies"; }
 cp c.h5 before.h5
-expect 3 "$COVPIPE" --archive p/archive --out c.h5 --metadata meta.csv
+expect 3 "$COVPIPE" --archive p/archive --out c.h5 --metadata meta.csv --lesion unet.h5
 says "9 of them by an earlier run"
 same_cohort before.h5 c.h5
 cp p/archive/site-a/phantom001/ct.nii.gz p/archive/later.nii.gz
 rm p/archive/odd/labels.nii.gz
-expect 3 "$COVPIPE" --archive p/archive --out c.h5
+expect 3 "$COVPIPE" --archive p/archive --out c.h5 --lesion unet.h5
 says "9 studies: 6 done, 1 skipped, 2 failed (8 of them by an earlier run)"
-expect 3 "$COVPIPE" --archive p/archive --list c-failures.csv --out again.h5
+mkdir share
+cp "$COVPIPE_SOURCE"/share/lung-* share
+expect 3 env COVPIPE_SHARE=share "$COVPIPE" --archive p/archive --list c-failures.csv --out again.h5
+says "no lesion weights of preset compact are installed: lungs only"
 says "3 studies: 0 done, 1 skipped, 2 failed"
+expect 3 "$COVPIPE" --archive p/archive --list c-failures.csv --out again.h5 --lesion unet.h5
+says "3 studies: 0 done, 1 skipped, 2 failed, in"
+expect 2 "$COVPIPE" --archive p/archive --out again.h5 --lesion unet.h5 --model st
+says "holds the model 'unet', and --model asks for 'st'"
 expect 2 "$COVPIPE" --archive p --out c.h5
 says "belongs to the archive"
 expect 0 "$COVPIPE" status c.h5

@@ -309,6 +309,46 @@ static int a_second_run_computes_only_what_it_must(world *w, spawner *sp, const 
     return failures;
 }
 
+/* Ranges go to all ranks, and what comes of them is what the study says, as if it had been done in one piece. */
+static int a_study_that_is_cut_up_ends_as_one_that_is_not(world *w, spawner *sp, const char *base)
+{
+    int failures = 0;
+    stage st;
+    seen seen_here;
+    farm_report r;
+    char pieces[600];
+    struct stat about;
+    farm_options o = {.split_slices = 5};
+    static const struct { const char *text; reason why;
+    } plan[] = {{"20 20 40 ok", REASON_NONE},    {"6 7 9 ok", REASON_NONE},      {"6 6 10 ok", REASON_NONE},
+                {"9 9 21 ok", REASON_CRASHED},   {"8 9 22 ok", REASON_NONE},     {"8 8 23 ok", REASON_NONE},
+                {"8 8 30 skip", REASON_NOT_CT},  {"8 8 31 bad-header", REASON_BAD_HEADER}, {"11 5 12 ok", REASON_NONE}};
+    new_stage(&st, w, base, "cut");
+    for (size_t k = 0; k < sizeof plan / sizeof plan[0]; k++) add(&st, w, plan[k].text);
+    MPI_Barrier(world_comm(w));
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    if (world_rank(w) == 0) {
+        CHECK(r.totals.done == 6 && r.totals.skipped == 1 && r.totals.failed == 2 && r.totals.open == 0 && r.totals.running == 0);
+        CHECK(seen_here.strikes == 3 + 1 && seen_here.studies == st.count);
+        for (int k = 0; k < st.count; k++) {
+            if (r.outcomes[k].reason != plan[k].why) fprintf(stderr, "%s ended as %s (%s)\n", plan[k].text, reason_code(r.outcomes[k].reason), r.outcomes[k].detail);
+            CHECK(r.outcomes[k].settled && r.outcomes[k].reason == plan[k].why);
+            if (plan[k].why == REASON_NONE) failures += part_is_what_the_study_says(&st, k);
+        }
+        part_list parts;
+        CHECK(part_scan(st.parts, &parts) == COV_OK && parts.count == st.count && parts.temporary == 0);
+        part_list_free(&parts);
+        snprintf(pieces, sizeof pieces, "[ -z \"$(find %s/pieces -type f)\" ]", st.parts);
+        CHECK(stat(st.parts, &about) == 0 && system(pieces) == 0);
+    }
+    farm_report_free(&r);
+    MPI_Barrier(world_comm(w));
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    if (world_rank(w) == 0) CHECK(r.totals.kept == st.count - 1 && r.totals.done == 6); /* a crash is tried again */
+    farm_report_free(&r);
+    return failures;
+}
+
 static int a_dry_run_reads_headers_and_writes_nothing(world *w, spawner *sp, const char *base)
 {
     int failures = 0;
@@ -351,6 +391,7 @@ int main(void)
     failures += hanging_studies_end_as_timeouts_and_the_others_finish(w, sp, base);
     failures += parts_do_not_depend_on_the_ranks(w, sp, base);
     failures += a_second_run_computes_only_what_it_must(w, sp, base);
+    failures += a_study_that_is_cut_up_ends_as_one_that_is_not(w, sp, base);
     failures += a_dry_run_reads_headers_and_writes_nothing(w, sp, base);
     MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, world_comm(w));
     if (world_rank(w) == 0) run_command("rm -rf %s", base);

@@ -432,6 +432,42 @@ static void a_part_under_the_name_of_another_is_damaged(void **state)
     study_result_free(&r);
 }
 
+static void pieces_come_back_are_checked_and_are_no_parts(void **state)
+{
+    (void)state;
+    char parts[64], where[PATH_MAX], file[PATH_MAX];
+    parts_folder(parts, "steps");
+    part_key key = key_of("x");
+    part_list list;
+    void *bytes = NULL;
+    size_t n = 0;
+    strcpy(key.unit, "range-0-16");
+    ok(part_piece_write(parts, &key, "abc\0def", 7));
+    ok(part_piece_read(parts, &key, &bytes, &n));
+    assert_int_equal(n, 7);
+    assert_memory_equal(bytes, "abc\0def", 7);
+    free(bytes);
+    ok(part_scan(parts, &list));
+    assert_int_equal(list.count + list.damaged + list.temporary, 0);
+    ok(part_pieces(parts, where, sizeof where));
+    ok(part_name(where, &key, file, sizeof file));
+    spill(file, (const unsigned char *)"short", 5);
+    assert_int_equal(part_piece_read(parts, &key, &bytes, &n), COV_FORMAT);
+    ok(part_piece_write(parts, &key, "abc", 3));
+    unsigned char *raw = slurp(file, &n);
+    raw[n - 1] ^= 1;
+    spill(file, raw, n);
+    free(raw);
+    assert_int_equal(part_piece_read(parts, &key, &bytes, &n), COV_FORMAT);
+    assert_null(bytes);
+    part_piece_remove(parts, &key);
+    assert_int_equal(part_piece_read(parts, &key, &bytes, &n), COV_IO);
+    ok(part_piece_write(parts, &key, "", 0));
+    part_piece_remove(parts, NULL);
+    assert_int_equal(part_piece_read(parts, &key, &bytes, &n), COV_IO);
+    part_piece_remove("/nowhere", NULL);
+}
+
 static void a_kill_at_any_moment_leaves_the_old_part_or_the_new_one(void **state)
 {
     (void)state;
@@ -479,6 +515,7 @@ int main(void)
         cmocka_unit_test(any_flipped_or_missing_or_added_byte_is_refused),
         cmocka_unit_test(a_scan_lists_parts_in_order_and_counts_the_rest),
         cmocka_unit_test(a_part_under_the_name_of_another_is_damaged),
+        cmocka_unit_test(pieces_come_back_are_checked_and_are_no_parts),
         cmocka_unit_test(a_kill_at_any_moment_leaves_the_old_part_or_the_new_one),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -85,6 +85,20 @@ static void what_was_open_at_a_jobs_death_runs_last_and_alone(void **state)
     unit_list_free(&l);
 }
 
+static void a_study_is_cut_up_where_it_is_dear_for_the_ranks_there_are(void **state)
+{
+    (void)state;
+    assert_int_equal(unit_range(300, 100, 100, 1, 0), 0);  /* nobody to share it with */
+    assert_int_equal(unit_range(300, 100, 100, 4, 0), 38); /* alone: two ranges a rank */
+    assert_int_equal(unit_range(300, 13, 100, 4, 0), 38);  /* just above half of a rank's share */
+    assert_int_equal(unit_range(300, 12, 100, 4, 0), 0);
+    assert_int_equal(unit_range(31, 100, 100, 4, 0), 0);
+    assert_int_equal(unit_range(40, 100, 100, 64, 0), 16);
+    assert_int_equal(unit_range(300, 100, 100, 4, -1), 0);
+    assert_int_equal(unit_range(10, 1, 100, 1, 5), 5); /* as asked for, where there are two */
+    assert_int_equal(unit_range(9, 100, 100, 4, 5), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -92,6 +106,7 @@ int main(void)
         cmocka_unit_test(the_order_does_not_depend_on_the_order_given),
         cmocka_unit_test(small_studies_go_together_and_none_is_lost),
         cmocka_unit_test(what_was_open_at_a_jobs_death_runs_last_and_alone),
+        cmocka_unit_test(a_study_is_cut_up_where_it_is_dear_for_the_ranks_there_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

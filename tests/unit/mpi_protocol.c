@@ -19,7 +19,11 @@ static protocol_study a_study(void)
                         .mtime_ns = -5,
                         .voxels = (int64_t)1 << 40,
                         .seconds = 1.5,
-                        .reason = REASON_BAD_HEADER};
+                        .reason = REASON_BAD_HEADER,
+                        .step = UNIT_RANGE,
+                        .z0 = 32,
+                        .z1 = 64,
+                        .range = 16};
     strcpy(s.detail, "a detail");
     strcpy(s.path_abs, "/a/b \xff.nii");
     strcpy(s.path_rel, "b \xff.nii");
@@ -52,6 +56,7 @@ static void every_struct_survives_the_way(void **state)
                        .reason = 10,
                        .strikes = 2,
                        .voxels = 8,
+                       .more = 1,
                        .seconds = 2,
                        .detail = "d"},
                   d2;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
+#include <stdlib.h>
 
 static uint8_t corner[4] = {1, 0, 0, 0}, full[4] = {1, 1, 1, 1}, none[4];
 
@@ -84,12 +85,42 @@ static void the_order_does_not_depend_on_the_ranges_that_were_merged(void **stat
     findings_free(&whole);
 }
 
+static void packed_findings_come_back_and_any_cut_is_an_error(void **state)
+{
+    (void)state;
+    findings *f, *g;
+    void *bytes;
+    size_t n;
+    uint8_t odd[15] = {1, 0, 0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 0, 1, 1};
+    finding one = {.z = 1, .y0 = 3, .x0 = 4, .y1 = 6, .x1 = 9, .score = 0.7f, .mask = odd}, two = made(0, 1, 1, 0.2f, corner);
+    assert_int_equal(findings_new(2, &f), COV_OK);
+    assert_int_equal(findings_add(f, &one), COV_OK);
+    assert_int_equal(findings_add(f, &two), COV_OK);
+    for (int k = 0; k < 4; k++) f->period[1][k] = 0.1f * (float)k;
+    assert_int_equal(findings_pack(f, &bytes, &n), COV_OK);
+    assert_int_equal(findings_new(2, &g), COV_OK);
+    assert_int_equal(findings_unpack(bytes, n, g), COV_OK);
+    assert_int_equal(g->count, 2);
+    assert_int_equal(g->at[0].area_px, 8);
+    assert_memory_equal(g->at[0].mask, odd, sizeof odd);
+    assert_true(g->at[0].x1 == 9 && g->at[0].score == 0.7f && g->at[1].z == 0);
+    assert_true(isnan(g->period[0][0]) && g->period[1][2] == f->period[1][2]);
+    for (size_t cut = 0; cut < n; cut++) assert_int_equal(findings_unpack(bytes, cut, g), COV_FORMAT);
+    findings_free(&g);
+    assert_int_equal(findings_new(1, &g), COV_OK);
+    assert_int_equal(findings_unpack(bytes, n, g), COV_FORMAT);
+    findings_free(&g);
+    findings_free(&f);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_list_keeps_copies_and_counts_their_pixels),
         cmocka_unit_test(what_cannot_be_a_finding_is_refused),
         cmocka_unit_test(the_order_does_not_depend_on_the_ranges_that_were_merged),
+        cmocka_unit_test(packed_findings_come_back_and_any_cut_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
