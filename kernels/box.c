@@ -1,4 +1,4 @@
-/* box: rectangles of a detector; see box.h. Comparisons are written so that a NaN makes them false and its box empty. */
+/* box: rectangles of a detector; see box.h. Comparisons are written so that a NaN makes them false, its box empty. */
 #include "kernels/box.h"
 
 #include <math.h>
@@ -39,7 +39,8 @@ void box_encode(box from, box to, const float weight[4], float delta[4])
 box box_decode(box from, const float delta[4], const float weight[4])
 {
     float h = from.y1 - from.y0, w = from.x1 - from.x0;
-    float y = (from.y0 + from.y1) / 2 + delta[0] / weight[0] * h, x = (from.x0 + from.x1) / 2 + delta[1] / weight[1] * w;
+    float y = (from.y0 + from.y1) / 2 + delta[0] / weight[0] * h;
+    float x = (from.x0 + from.x1) / 2 + delta[1] / weight[1] * w;
     float half_h = expf(smaller(delta[2] / weight[2], log_most)) * h / 2;
     float half_w = expf(smaller(delta[3] / weight[3], log_most)) * w / 2;
     return (box){y - half_h, x - half_w, y + half_h, x + half_w};

@@ -1,6 +1,6 @@
 /* box: rectangles of a detector on the host: overlap, coding against anchors, the best k of many scores, suppression,
- * matching, and masks cut to and pasted from rectangles. Comes in: arrays of boxes and scores; goes out: indices, deltas,
- * masks, in arrays of the caller. Nothing here allocates or fails; all is local and gives the same result for the same
+ * matching, and masks cut to and pasted from rectangles. Comes in: arrays of boxes and scores; goes out: indices,
+ * deltas, masks, in arrays of the caller. Nothing here allocates or fails; all is local and gives the same result for the same
  * input, ties included. Trap: a box may be empty or hold a NaN (a diverged training): then it has no area and overlaps
  * nothing.
  *
@@ -23,8 +23,8 @@ box box_clip(box b, float h, float w); /* to [0,h] x [0,w] */
 void box_encode(box from, box to, const float weight[4], float delta[4]);
 box box_decode(box from, const float delta[4], const float weight[4]);
 
-/* Anchors of one level: centred on each of h x w cells of `stride` pixels, sizes x ratios of them. A size is the side of
- * the square of the same area, a ratio is height / width. */
+/* Anchors of one level: centred on each of h x w cells of `stride` pixels, sizes x ratios of them. A size is the side
+ * of the square of the same area, a ratio is height / width. */
 enum { BOX_SIZES = 8, BOX_RATIOS = 4 };
 typedef struct box_anchors {
     int stride, sizes, ratios;
@@ -33,8 +33,8 @@ typedef struct box_anchors {
 /* out[((y * w + x) * sizes + s) * ratios + r], not clipped; NULL: only counts. Returns how many there are. */
 int64_t box_anchors_fill(const box_anchors *a, int64_t h, int64_t w, box *out);
 
-/* Indices of the k best of n scores (k > n: all), best first; of equal ones the lower index first; NaN after all numbers.
- * Returns how many. O(n log k). */
+/* Indices of the k best of n scores (k > n: all), best first; of equal ones the lower index first; NaN after all
+ * numbers. Returns how many. O(n log k). */
 int64_t box_top_k(const float *score, int64_t n, int64_t k, int32_t *index);
 /* Goes through order[0..n-1] (indices into b, best first; NULL: 0 1 2 ...) and keeps each box whose IoU with every one
  * kept so far is at most `iou`, until `most` are kept. keep: their indices into b. Returns how many. */
@@ -45,8 +45,9 @@ void box_match(const box *b, int64_t n, const box *truth, int64_t m, float *iou_
 /* The pixels of instances (h,w) that are `id`, on the size x size bins of b: 1 where at least half of a bin is covered,
  * else 0 (also outside the image). out (size,size). An empty b gives zeros. */
 void box_crop_mask(const int32_t *instances, int64_t h, int64_t w, int32_t id, box b, int size, float *out);
-/* The way back: probability (size,size) of the bins of b, bilinear between their centres, on the pixels of rows y0..y1-1
- * and columns x0..x1-1: out (y1-y0,x1-x0) is 1 where the pixel's centre lies in b and has `threshold` or more, else 0. */
+/* The way back: probability (size,size) of the bins of b, bilinear between their centres, on the pixels of rows
+ * y0..y1-1 and columns x0..x1-1: out (y1-y0,x1-x0) is 1 where the pixel's centre lies in b and has `threshold` or more,
+ * else 0. */
 void box_paste_mask(const float *probability, int size, box b, int64_t y0, int64_t x0, int64_t y1, int64_t x1,
                     float threshold, uint8_t *out);
 #endif

@@ -22,7 +22,7 @@ typedef struct net_param {
     const char *name; /* borrowed */
     tensor_shape shape;
     int frozen;    /* no gradient, no update */
-    int statistic; /* BatchNorm's running mean and variance: kept with the weights, moved by forward unless built frozen */
+    int statistic; /* BatchNorm's running mean and variance: kept with the weights, moved in training unless frozen */
     int decay;     /* weight decay applies (weights yes; norms and biases no) */
     /* Device memory inside two flat arrays, see net_gradients; value NULL before the first compile, net_param_set or
      * net_param_get (after which nothing can be built); grad NULL if frozen or inference. */
@@ -72,8 +72,8 @@ void net_freeze(net *n, bool frozen);
 /* A step of the forward pass that runs on the host: proposals, training targets. fn gets x (nx, up to NET_HOST_MAX) in
  * dense host memory, activations as F32 whatever the precision, constants in their own type, and fills y (ny, up to
  * NET_HOST_MAX; F32 or I32, of the given shapes, which no reshape changes), which comes zeroed. It must depend on its
- * inputs (and a constant *ctx, borrowed) alone. No gradient flows through it. y[k] become tensors of the graph that keep
- * their type in every precision, -1 after an error. A failure of fn is net_forward's. */
+ * inputs (and a constant *ctx, borrowed) alone. No gradient flows through it. y[k] become tensors of the graph that
+ * keep their type in every precision, -1 after an error. A failure of fn is net_forward's. */
 enum { NET_HOST_MAX = 16 };
 typedef status (*net_host_fn)(void *ctx, const tensor *x, int nx, tensor *y, int ny);
 void net_host(net *n, const char *name, const net_t *x, int nx, const tensor_shape *shape, int ny, net_host_fn fn,

@@ -1,8 +1,8 @@
 /* net_internal: the graph as net_build.c makes it, net_compile.c plans it and net_run.c runs it. Private to
  * net_*.c and their tests.
  *
- * A value is a tensor of the graph: an input, a constant or the result of a node (a host step has several). Nodes stand in build order,
- * which is a topological one. Time, for the memory plan, counts steps: node i runs forward at i and backward at
+ * A value is a tensor of the graph: an input, a constant or the result of a node (a host step has several). Nodes stand
+ * in build order, which is a topological one. Time, for the memory plan, counts steps: node i runs forward at i and backward at
  * 2*nodes-1-i. Every piece of memory is a slot with the first and last step at which it must hold its contents;
  * slots whose steps meet never share bytes. */
 #ifndef COV_KERNELS_NET_INTERNAL_H
@@ -96,8 +96,8 @@ struct net {
     int param_count, param_room;
 
     float *weights, *grads; /* device: trainable, frozen, statistics that move; and gradients of the first */
-    size_t trainable, statistics, total; /* floats, each parameter padded to NET_ALIGN bytes; ends of first and all parts,
-                                            start of the last */
+    size_t trainable, statistics, total; /* floats, each parameter padded to NET_ALIGN bytes: end of the first part, start
+                                            of the last, end of all */
 
     int reuse, fold;   /* 1; tests set 0 to see that the memory plan, or folding, changes nothing */
     int compiled, ran; /* ran: net_forward was called since, so net_backward may be */

@@ -1,5 +1,5 @@
-/* net_param: the parameters of a net: one flat device array of values [trainable | frozen | moving statistics], each part in
- * build order, and one of gradients beside the first part. Every parameter starts at a multiple of NET_ALIGN bytes;
+/* net_param: the parameters of a net: one flat device array of values [trainable | frozen | moving statistics], each part
+ * in build order, and one of gradients beside the first part. Every parameter starts at a multiple of NET_ALIGN bytes;
  * the gap after it is zero in both arrays and stays so. Initial values depend on seed and name alone, so that a net
  * built in another order, or with other parts beside, starts the same. */
 #include "base/size.h"

@@ -26,7 +26,7 @@
  *                F32 (n,r,1,4), y0 x0 y1 x1 in those pixels, without gradient. A roi is read from the one level that
  *                op_roi_level names. Each of size x size bins is the mean of samples x samples points, evenly spread,
  *                bilinear between pixel centres (half-pixel alignment, no rounding); a point up to one pixel of the
- *                level outside counts as on the edge, one further out as 0. A roi without area (or with a NaN) gives zeros.
+ *                level outside counts as on the edge, one further out as 0. A roi without area (or with NaN) gives zeros.
  * Losses: y is F32 (1,1,1,1); x0 is a prediction (F32 or BF16), the rest are F32/I32 constants without gradient.
  * OP_LOSS_BCE    logits, target F32 [weight F32 (same shape)]    mean over weight>0 of weight*bce / sum of weights
  * OP_LOSS_DICE   logits (n,h,w,1), target F32   1 - mean over n of (2*sum(p*t)+eps)/(sum(p)+sum(t)+eps), p = sigmoid(logit)
@@ -94,8 +94,8 @@ int op_roi_level(const float roi[4], int levels);
 double op_flops(const op *o, const op_shapes *s);
 
 /* Everything one run reads and writes. Forward: x, p -> y, saved. Backward: x, p, y, saved, dy -> dx, dp.
- * In forward the data of any saved may be NULL (no backward follows) and is then not written; backward needs all. A dx or dp whose data is NULL is not
- * computed. dx is overwritten; dp is added to (zeroed by net). For a loss, dy is the F32 scale that multiplies its
+ * In forward the data of any saved may be NULL (no backward follows) and is then not written; backward needs all.
+ * A dx or dp whose data is NULL is not computed. dx is overwritten; dp is added to (zeroed by net). For a loss, dy is the F32 scale that multiplies its
  * gradient. dx has the type of x. */
 typedef struct op_args {
     tensor x[OP_MAX_X], p[OP_MAX_P], y, saved[OP_MAX_SAVED];

@@ -3,15 +3,15 @@
  * A bin's mean of bilinear points is a product: weights of rows times weights of columns. So each roi gets a list of
  * (pixel, weight) for every bin along each axis, points that meet in a pixel joined; a row of bins first joins its rows
  * of pixels, over the columns that any bin uses, then each bin its columns. Backward goes the same way back.
- * Forward: threads over rois. Backward: a thread takes one image and sixteen channels, sums all rois in their order into
- * a fp32 picture of its own and writes it out, so that no sum depends on the threads. */
+ * Forward: threads over rois. Backward: a thread takes one image and sixteen channels, sums all rois in their order
+ * into a fp32 picture of its own and writes it out, so that no sum depends on the threads. */
 #include "base/size.h"
 #include "kernels/cpu/vec.h"
 #include <omp.h>
 
 enum { ROI_TAPS = OP_ROI_SIZE * OP_ROI_SAMPLES * 2 };
 
-/* One axis of one roi. Bin b has the entries first[b] .. first[b+1]-1, each a slot and a weight; pixel[slot] ascends. */
+/* One axis of one roi. Bin b has the entries first[b] .. first[b+1]-1, each a slot and a weight; pixel[] ascends. */
 typedef struct roi_axis {
     int bins, slots;
     int first[OP_ROI_SIZE + 1];
@@ -45,7 +45,7 @@ VEC_TABLE(roi_leaf, roi_forward_leaf);
 VEC_TABLE(roi_leaf, roi_backward_leaf);
 VEC_TABLE(roi_out, roi_out_leaf);
 
-/* Adds a weight of a pixel to the bin that is being made. Pixels come nearly in order: a point's two, then the next's. */
+/* Adds a weight of a pixel to the bin that is being made. Pixels come almost in order: a point's two, then the next's. */
 static void axis_add(roi_axis *a, int bin, int pixel, double weight)
 {
     int s = a->slots - 1, e = a->first[bin + 1] - 1;

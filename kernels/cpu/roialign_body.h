@@ -1,5 +1,5 @@
-/* roialign_body: one roi, forward and (up to sixteen channels) backward; see roialign.c. No include guard: compiled once
- * an instruction set. */
+/* roialign_body: one roi, forward and (up to sixteen channels) backward; see roialign.c. No include guard: compiled
+ * once an instruction set. */
 
 /* One row of bins, m channels from k. */
 VEC_STEP void VEC(roi_forward_row)(const roi_work *w, int bf16, int py, int64_t k, size_t m)

@@ -16,8 +16,8 @@
 
 #define VEC(f) f##_avx2
 #define VEC_STEP VEC_TARGET __attribute__((always_inline, unused)) static inline
-/* tune: else gcc 12 copies a vec16 in quarters, through general registers. Norms run 1.2 to 1.7 times, ROI Align 3 times
- * faster on Zen 3. */
+/* tune: else gcc 12 copies a vec16 in quarters, through general registers. Norms run 1.2 to 1.7 times, ROI Align
+ * 3 times faster on Zen 3. */
 #define VEC_TARGET __attribute__((target("avx2,fma,tune=skylake-avx512")))
 #include "kernels/cpu/vec_body.h"
 #include VEC_BODY

@@ -48,8 +48,8 @@ static const char *slot_name(int slot)
     return names[slot];
 }
 
-/* Values are of -1 to 1. So a mean near 0, a norm's dx that cancels, and a sum of `rows` products (of a roi's points) that
- * cancel, can be as exact as this; in BF16 the tolerance is wide enough for the sums. */
+/* Values are of -1 to 1. So a mean near 0, a norm's dx that cancels, and a sum of `rows` products (of a roi's points)
+ * that cancel, can be as exact as this; in BF16 the tolerance is wide enough for the sums. */
 static double least_of(const bench *ref, int slot)
 {
     tensor_shape x = ref->s.x[0];

@@ -112,7 +112,8 @@ static const op_case op_cases[] = {
     /* ROIALIGN: channels, levels, rois, stride, size, samples, n, h, w */
     ROIALIGN(1, 1, 1, 1, 1, 1, 1, 1, 1), ROIALIGN(3, 1, 6, 4, 5, 2, 2, 7, 9), ROIALIGN(16, 1, 7, 16, 8, 2, 1, 8, 8),
     ROIALIGN(33, 1, 5, 2, 3, 3, 1, 11, 6), ROIALIGN(8, 4, 12, 4, 7, 2, 2, 37, 45), ROIALIGN(24, 2, 9, 8, 2, 1, 3, 9, 7),
-    ROIALIGN(40, 3, 11, 16, 4, 4, 1, 19, 20), ROIALIGN(17, 1, 3, 16, 32, 2, 1, 6, 5), ROIALIGN(4, 1, 2, 4, 64, 2, 1, 3, 4),
+    ROIALIGN(40, 3, 11, 16, 4, 4, 1, 19, 20), ROIALIGN(17, 1, 3, 16, 32, 2, 1, 6, 5),
+    ROIALIGN(4, 1, 2, 4, 64, 2, 1, 3, 4),
     PLAIN(OP_LOSS_BCE, 2, 1, 1, 1, 1), PLAIN(OP_LOSS_BCE, 2, 1, 2, 9, 7), PLAIN(OP_LOSS_BCE, 3, 1, 2, 9, 7),
     PLAIN(OP_LOSS_BCE, 3, 5, 3, 4, 4), PLAIN(OP_LOSS_BCE, 2, 1, 1, 64, 67), PLAIN(OP_LOSS_BCE, 3, 2, 1, 100, 99),
     /* DICE: n, h, w */

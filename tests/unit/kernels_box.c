@@ -213,7 +213,7 @@ static void each_box_is_matched_to_the_true_one_it_overlaps_most(void **state)
 /* ---- masks */
 static void a_cut_mask_says_which_bins_are_half_covered(void **state)
 {
-    const int32_t image[4 * 6] = {0, 0, 0, 0, 0, 0, /* */ 0, 7, 7, 3, 0, 0, /* */ 0, 7, 3, 3, 0, 0, /* */ 0, 0, 0, 0, 0, 7};
+    const int32_t image[4 * 6] = {0, 0, 0, 0, 0, 0, 0, 7, 7, 3, 0, 0, 0, 7, 3, 3, 0, 0, 0, 0, 0, 0, 0, 7};
     float out[16];
     (void)state;
     box_crop_mask(image, 4, 6, 7, (box){1, 1, 3, 3}, 2, out);
@@ -261,8 +261,9 @@ static void a_mask_cut_and_pasted_is_the_mask(void **state)
     static uint8_t back[H * W];
     (void)state;
     for (int turn = 0; turn < 50; turn++) {
-        int h = 1 << dice() % 6, w = 1 << dice() % 6, y0 = (int)(dice() % (uint32_t)(H - h + 1)); /* bins divide pixels */
-        int x0 = (int)(dice() % (uint32_t)(W - w + 1)), split = (int)(dice() % (uint32_t)h);
+        int h = 1 << dice() % 6, w = 1 << dice() % 6; /* bins divide pixels */
+        int y0 = (int)(dice() % (uint32_t)(H - h + 1)), x0 = (int)(dice() % (uint32_t)(W - w + 1));
+        int split = (int)(dice() % (uint32_t)h);
         memset(image, 0, sizeof image);
         for (int y = y0; y < y0 + h; y++)
             for (int x = x0; x < x0 + w; x++) image[y * W + x] = y - y0 <= split || x - x0 < w / 2 ? 5 : 6;

@@ -119,7 +119,8 @@ static void a_host_step_passes_no_gradient_to_its_inputs(void **state)
         if (!way) ok(net_get(n, y[0], target));
         ok(net_backward(n));
         for (int k = 0, at = 0; k < net_param_count(n); k++)
-            for (size_t i = 0; i < count_of(net_param_at(n, k)->shape); i++) grads[way][at++] = net_param_at(n, k)->grad[i];
+            for (size_t i = 0; i < count_of(net_param_at(n, k)->shape); i++)
+                grads[way][at++] = net_param_at(n, k)->grad[i];
         net_free(&n);
     }
     assert_memory_equal(grads[0], grads[1], 19 * sizeof(float));
