@@ -56,7 +56,8 @@ static void fill_in(train_options *o, const train_model *m)
     if (o->rows == 0) o->rows = m->rows;
     if (o->cols == 0) o->cols = m->cols;
     if (o->batch == 0) o->batch = m->batch;
-    if (o->micro == 0) o->micro = m->micro;
+    for (int micro = m->micro; o->micro == 0; micro--) /* as near to its own as divides the batch */
+        if (micro <= 1 || o->batch % micro == 0) o->micro = micro;
     if (o->coarse < 0.0f) o->coarse = m->coarse;
     if (o->rate <= 0.0f) o->rate = m->rate;
 }

@@ -79,7 +79,7 @@ typedef struct train_options {
     const char *licence; /* text for the record "licence"; may be NULL */
     int64_t rows, cols; /* network input; 0: the model's own, as everywhere below */
     float coarse;       /* share of the steps, the first ones, at half the size: a quarter of the work; <0: the model's own */
-    int batch, micro;   /* global batch; samples a forward pass. batch must be a multiple of micro */
+    int batch, micro;   /* global batch; samples a forward pass, which must divide it; micro 0: at most the model's own */
     float rate;
     double minutes;     /* length of the training by the clock, measured before the first step, then fixed as steps and at once saved; or: */
     int64_t steps;      /* length in steps */

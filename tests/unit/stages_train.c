@@ -353,6 +353,12 @@ static void a_length_is_needed_and_groups_must_divide_the_batch(void **state)
     o.batch = 5;
     o.micro = 2;
     assert_int_equal(run(o), COV_USAGE);
+    train_model small = small_model(0);
+    char path[64];
+    small.micro = 2;
+    o.out = in_folder(path, "odd.h5");
+    o.micro = 0; /* then 1 */
+    assert_int_equal(run_model(o, &small), COV_OK);
 }
 
 /* ---- ranks as threads */
