@@ -232,7 +232,10 @@ status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, i
         add_loss(&g, "bce", net_loss_bce(n, p.logit, g.in.target, -1));
     }
     if (p.period >= 0 && (!lesionnet_detects(m) || p.spec->tune)) add_loss(&g, "period", net_loss_ce(n, p.period, g.in.period));
-    if (!lesionnet_detects(m)) COV_GO(start_rare(n));
+    if (!lesionnet_detects(m)) {
+        COV_GO(rcnn_start_small(n));
+        COV_GO(start_rare(n));
+    }
     *out = g;
 done:
     if (s != COV_OK) lesionnet_free(&g);

@@ -101,7 +101,7 @@ void rcnn_box_branch(net *n, const rcnn *r, net_t pooled, net_t *logits, net_t *
 
 status rcnn_start_small(net *n)
 {
-    static const char *const last[] = {"rpn/objectness/w", "rpn/delta/w", "box/class/w", "box/delta/w"};
+    static const char *const last[] = {"rpn/objectness/w", "rpn/delta/w", "box/class/w", "box/delta/w", "temporal/period/w"};
     for (int k = 0; k < net_param_count(n); k++) {
         const net_param *p = net_param_at(n, k);
         size_t count, named = 0;

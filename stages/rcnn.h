@@ -60,6 +60,6 @@ rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, ne
 
 /* pooled (n*r,s,s,c): "box/hidden1" (linear over all s*s*c), "box/hidden2", then "box/class" (n*r,1,1,2) logits and "box/delta" (n*r,1,1,4). */
 void rcnn_box_branch(net *n, const rcnn *r, net_t pooled, net_t *logits, net_t *delta);
-/* Shrinks the initial weights of the last layers of RPN and box branch tenfold, so that the first proposals are the anchors themselves. */
+/* Shrinks the initial weights of the last layers of RPN, box branch and period head tenfold: the first proposals are the anchors themselves, and no loss outweighs the others. */
 status rcnn_start_small(net *n);
 #endif
