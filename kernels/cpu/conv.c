@@ -12,6 +12,7 @@
  * slower. */
 #include "kernels/cpu/dnn.h"
 #include "kernels/cpu/vec.h"
+#include "kernels/cpu/wgrad.h"
 #include "kernels/cpu/wino.h"
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ typedef struct conv_plan {
     cpu_prim unpack;  /* dw += */
     cpu_pack pack;
     wino *wino;       /* in place of main and pack, where it is faster */
+    int own_weights;  /* wgrad in place of weights and unpack */
     float *wide;      /* folded: the wider filter, and behind it the repeated bias; owned */
     const void *wide_source;
     uint64_t wide_version;
@@ -217,6 +219,15 @@ static status conv_forward_new(conv_plan *p, const conv_mds *m)
                         &p->pack);
 }
 
+static status conv_own_weights(conv_plan *p, const op_args *a, const void *dy)
+{
+    const plan *base = &p->base;
+    const tensor_shape *y = &base->s.y;
+    if (a->dp[0].data != NULL) wgrad_run(base->d, &base->o, &base->s, a->x[0].data, dy, a->dp[0].data);
+    if (!base->o.bias || a->dp[1].data == NULL) return COV_OK;
+    return vec_column_sums(base->d, y->type, y->n * y->h * y->w, y->c, dy, a->dp[1].data);
+}
+
 static status conv_backward_run(plan *base, const op_args *a)
 {
     conv_plan *p = (conv_plan *)base;
@@ -235,6 +246,7 @@ static status conv_backward_run(plan *base, const op_args *a)
         COV_TRY(cpu_prim_run(d, &p->main, data));
     }
     if (a->dp[0].data == NULL && a->dp[1].data == NULL) return COV_OK;
+    if (p->own_weights) return conv_own_weights(p, a, dy);
     void *const data[] = {a->x[0].data, dy, scratch + p->at_dw, scratch + p->at_db};
     COV_TRY(cpu_prim_run(d, &p->weights, data));
     void *const unpack[] = {scratch + p->at_dw, a->dp[0].data};
@@ -246,8 +258,8 @@ static status conv_backward_run(plan *base, const op_args *a)
     return vec_column_sums(d, y->type, y->n * y->h * y->w, y->c, dy, a->dp[1].data);
 }
 
-/* Places masked dy, dw and db behind the largest scratchpad. */
-static status conv_backward_room(conv_plan *p, const dnnl_memory_desc_t *dw)
+/* Places masked dy, dw and db behind the largest scratchpad. dw_bytes: of oneDNN's layout, 0 where it makes none. */
+static status conv_backward_room(conv_plan *p, size_t dw_bytes)
 {
     const op *o = &p->base.o;
     size_t bytes, at = p->wino != NULL ? wino_scratch(p->base.d, p->wino) : p->main.scratch_bytes;
@@ -257,7 +269,7 @@ static status conv_backward_room(conv_plan *p, const dnnl_memory_desc_t *dw)
     COV_TRY(tensor_bytes(p->base.s.y, &bytes));
     p->at_dy = (at + 4095) / 4096 * 4096;
     p->at_dw = (p->at_dy + (o->relu ? bytes : 0) + 4095) / 4096 * 4096;
-    p->at_db = (p->at_dw + dnnl_memory_desc_get_size(dw) + 63) / 64 * 64;
+    p->at_db = (p->at_dw + dw_bytes + 63) / 64 * 64;
     return cpu_reserve(p->base.d, p->at_db + (size_t)p->base.s.y.c * sizeof(float) + 64);
 }
 
@@ -279,12 +291,14 @@ static status conv_backward_weights_new(conv_plan *p, const conv_mds *m, const_d
 {
     const int args[] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS};
     conv_desc desc;
+    p->own_weights = wgrad_fits(p->base.d, &p->base.o, &p->base.s);
+    if (p->own_weights) return conv_backward_room(p, 0);
     COV_TRY(conv_weights_desc(&p->base.o, &p->base.s, m, &desc));
     COV_TRY(cpu_prim_new(p->base.d, &desc, 0, hint, args, conv_dnn_bias(&p->base.o) ? 4 : 3, &p->weights));
     const dnnl_memory_desc_t *dw = dnnl_primitive_desc_query_md(p->weights.desc, dnnl_query_exec_arg_md,
                                                                 DNNL_ARG_DIFF_WEIGHTS);
     COV_TRY(cpu_reorder_new(p->base.d, dw, &m->w, 1, &p->unpack));
-    return conv_backward_room(p, dw);
+    return conv_backward_room(p, dnnl_memory_desc_get_size(dw));
 }
 
 static status conv_backward_new(conv_plan *p, const conv_mds *m)
