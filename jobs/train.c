@@ -1,6 +1,7 @@
-/* train: `covpipe train MODEL`: annotated cases into samples, one rank or many, the loss lines. `covpipe train all` runs the lesion networks'
- * chain, each stage from the file of the one before; a stage whose file is finished is passed over, so the same command goes on from
- * wherever the last one was stopped. Runs in the ranks themselves, without children. */
+/* train: `covpipe train MODEL`: annotated cases into samples, one rank or many, the loss lines. `covpipe train all`
+ * runs the lesion networks' chain, each stage from the file of the one before; a stage whose file is finished is passed
+ * over, so the same command goes on from wherever the last one was stopped. Runs in the ranks themselves, without
+ * children. */
 #include "base/sha256.h"
 #include "jobs/jobs.h"
 #include "jobs/setup.h"
@@ -14,8 +15,8 @@
 #include <sys/stat.h>
 
 static const char licence[] =
-    "Research use only. Trained on images of which some are licensed for non-commercial or research use; see the model card "
-    "(docs/MODELS.md). Not for clinical use.";
+    "Research use only. Trained on images of which some are licensed for non-commercial or research use; see the model "
+    "card (docs/MODELS.md). Not for clinical use.";
 
 typedef struct train_show {
     const options *o;
@@ -28,15 +29,16 @@ static void show(void *ctx, const train_report *r)
     str line = {0};
     if (at->o->quiet && !r->finished) return;
     if (at->o->log_json) {
-        str_putf(&line, "{\"event\":\"step\",\"step\":%lld,\"steps\":%lld,\"loss\":%.5f", (long long)r->step, (long long)r->steps, (double)r->loss);
+        str_putf(&line, "{\"event\":\"step\",\"step\":%lld,\"steps\":%lld,\"loss\":%.5f", (long long)r->step,
+                 (long long)r->steps, (double)r->loss);
         for (int k = 0; k < r->losses; k++) str_putf(&line, ",\"%s\":%.5f", r->name[k], (double)r->part[k]);
-        str_putf(&line, ",\"rate\":%.3g,\"norm\":%.4g,\"seconds\":%.1f,\"samples_per_s\":%.2f}", (double)r->rate, (double)r->norm,
-                 r->seconds, r->samples_per_s);
+        str_putf(&line, ",\"rate\":%.3g,\"norm\":%.4g,\"seconds\":%.1f,\"samples_per_s\":%.2f}", (double)r->rate,
+                 (double)r->norm, r->seconds, r->samples_per_s);
     } else {
         str_putf(&line, "step %6lld of %lld  loss %.4f (", (long long)r->step, (long long)r->steps, (double)r->loss);
         for (int k = 0; k < r->losses; k++) str_putf(&line, "%s%s %.4f", k ? ", " : "", r->name[k], (double)r->part[k]);
-        str_putf(&line, ")  rate %.2e  norm %.2f  %.1f samples/s  %.0f s%s", (double)r->rate, (double)r->norm, r->samples_per_s,
-                 r->seconds, r->resumed ? "  (resumed)" : "");
+        str_putf(&line, ")  rate %.2e  norm %.2f  %.1f samples/s  %.0f s%s", (double)r->rate, (double)r->norm,
+                 r->samples_per_s, r->seconds, r->resumed ? "  (resumed)" : "");
     }
     fprintf(stderr, "%s\n", str_text(&line));
     str_free(&line);
@@ -70,7 +72,11 @@ static train_options options_of(training *t, const char *out)
 {
     const options *o = t->o;
     train_options to = train_defaults();
-    to.ranks = (train_ranks){.rank = world_rank(t->w), .size = world_size(t->w), .sum = reduce_sum, .broadcast = reduce_broadcast, .ctx = t->sums};
+    to.ranks = (train_ranks){.rank = world_rank(t->w),
+                             .size = world_size(t->w),
+                             .sum = reduce_sum,
+                             .broadcast = reduce_broadcast,
+                             .ctx = t->sums};
     to.out = out;
     to.record = str_text(&t->record);
     to.licence = licence;
@@ -105,7 +111,9 @@ static status load_lungs(const training *t, lungnet_view view, sampler **out)
     COV_GO(cases_read(t->o->cases, &c));
     COV_GO(trainset_load(c, view, t->o->fold, *out));
     COV_GO(sampler_check(*out, &volumes, &slices, &patients));
-    if (talks(t)) fprintf(stderr, "%s: %d volumes and %d isolated slices of %d patients\n", lungnet_model(view), volumes, slices, patients);
+    if (talks(t))
+        fprintf(stderr, "%s: %d volumes and %d isolated slices of %d patients\n", lungnet_model(view), volumes, slices,
+                patients);
 done:
     cases_free(&c);
     return s;
@@ -147,17 +155,20 @@ static status load_lesions(training *t, lesionset_options *samples, lesionset **
     lesionset_describe(samples, text, sizeof text);
     str_putf(&t->record, "; %s", text);
     if (talks(t))
-        fprintf(stderr, "%d volumes of %d patients, %d isolated slices of %d, %d healthy volumes of %d; %lld slices with lesion; periods %lld, %lld, %lld, %lld; %s\n",
-                n.sources[LESIONSET_VOLUME], n.patients[LESIONSET_VOLUME], n.sources[LESIONSET_ISOLATED], n.patients[LESIONSET_ISOLATED],
-                n.sources[LESIONSET_HEALTHY], n.patients[LESIONSET_HEALTHY], (long long)n.with_lesion, (long long)n.period[0],
-                (long long)n.period[1], (long long)n.period[2], (long long)n.period[3], text);
+        fprintf(stderr,
+                "%d volumes of %d patients, %d isolated slices of %d, %d healthy volumes of %d; %lld slices with "
+                "lesion; periods %lld, %lld, %lld, %lld; %s\n",
+                n.sources[LESIONSET_VOLUME], n.patients[LESIONSET_VOLUME], n.sources[LESIONSET_ISOLATED],
+                n.patients[LESIONSET_ISOLATED], n.sources[LESIONSET_HEALTHY], n.patients[LESIONSET_HEALTHY],
+                (long long)n.with_lesion, (long long)n.period[0], (long long)n.period[1], (long long)n.period[2],
+                (long long)n.period[3], text);
 done:
     cases_free(&c);
     return s;
 }
 
-static status train_lesion(training *t, lesionnet_model m, const lesionset *set, const lesionset_options *samples, const char *start,
-                           const char *out, double minutes)
+static status train_lesion(training *t, lesionnet_model m, const lesionset *set, const lesionset_options *samples,
+                           const char *start, const char *out, double minutes)
 {
     lesiontrain lesion;
     const options *o = t->o;
@@ -170,13 +181,14 @@ static status train_lesion(training *t, lesionnet_model m, const lesionset *set,
     return COV_OK;
 }
 
-/* Shares of the minutes, so that every finished model has cost the same: unet and maskrcnn alone; sp with its spatial stage; st with its spatial and
- * temporal ones. In the order in which one needs the other. */
+/* Shares of the minutes, so that every finished model has cost the same: unet and maskrcnn alone; sp with its spatial
+ * stage; st with its spatial and temporal ones. In the order in which one needs the other. */
 static const struct {
     lesionnet_model model;
     double share;
 } chain[] = {
-    {LESIONNET_SPATIAL, 0.4}, {LESIONNET_TEMPORAL, 0.25}, {LESIONNET_ST, 0.35}, {LESIONNET_SP, 0.6}, {LESIONNET_MASKRCNN, 1.0}, {LESIONNET_UNET, 1.0},
+    {LESIONNET_SPATIAL, 0.4}, {LESIONNET_TEMPORAL, 0.25}, {LESIONNET_ST, 0.35},
+    {LESIONNET_SP, 0.6},      {LESIONNET_MASKRCNN, 1.0},  {LESIONNET_UNET, 1.0},
 };
 enum { CHAIN = sizeof chain / sizeof *chain };
 
@@ -218,7 +230,8 @@ static status train_chain(training *t, const int wanted[CHAIN], const lesionset 
         str_putf(&out, "%s/%s.h5", t->o->out, lesionnet_name(chain[k].model));
         if (from >= 0) str_putf(&start, "%s/%s.h5", t->o->out, lesionnet_name((lesionnet_model)from));
         if (talks(t)) fprintf(stderr, "%s: stage %d of %d\n", lesionnet_name(chain[k].model), ++stage, stages);
-        status s = train_lesion(t, chain[k].model, set, samples, str_text(&start), str_text(&out), t->o->minutes * chain[k].share / sum);
+        status s = train_lesion(t, chain[k].model, set, samples, str_text(&start), str_text(&out),
+                                t->o->minutes * chain[k].share / sum);
         str_free(&out);
         str_free(&start);
         COV_TRY(s);
@@ -250,7 +263,9 @@ static status check(const options *o, const char *name)
     lungnet_view view;
     lesionnet_model m;
     if (lungnet_view_named(name, &view) != COV_OK && strcmp(name, "all") != 0 && model_named(name, &m) != COV_OK)
-        return COV_FAIL(COV_USAGE, "train %s: no such model: lung-axial, lung-sagittal, spatial, temporal, detector (or st), sp, maskrcnn, unet, or all",
+        return COV_FAIL(COV_USAGE,
+                        "train %s: no such model: lung-axial, lung-sagittal, spatial, temporal, detector (or st), sp, "
+                        "maskrcnn, unet, or all",
                         name);
     if (!*o->cases) return COV_FAIL(COV_USAGE, "train needs --cases FILE");
     if (!*o->out) return COV_FAIL(COV_USAGE, "train needs --out FILE (all: a folder)");
@@ -285,7 +300,8 @@ int train_job(const options *o)
     int rank = world_rank(w), code = s == COV_OK ? EXIT_OK : EXIT_FAILED;
     if (s != COV_OK && (s != COV_STOPPED || rank == 0)) code = jobs_fail(s);
     if (s == COV_STOPPED) code = EXIT_RESUME;
-    if (s != COV_OK && s != COV_STOPPED && s != COV_USAGE && world_size(w) > 1) world_abort(w, code); /* the others may wait in a sum */
+    if (s != COV_OK && s != COV_STOPPED && s != COV_USAGE && world_size(w) > 1)
+        world_abort(w, code); /* the others may wait in a sum */
     world_close(&w);
     return code;
 }

@@ -53,16 +53,23 @@ struct lesionset {
 
 lesionset_options lesionset_defaults(void)
 {
-    return (lesionset_options){.seed = 1, .isolated = 1, .healthy = 0.1f, .slices = 0.4f, .clean = 0.2f, .alone = 0.2f, .merge = 0.12f,
+    return (lesionset_options){.seed = 1,
+                               .isolated = 1,
+                               .healthy = 0.1f,
+                               .slices = 0.4f,
+                               .clean = 0.2f,
+                               .alone = 0.2f,
+                               .merge = 0.12f,
                                .augment = tripletaug_defaults()};
 }
 
 void lesionset_describe(const lesionset_options *o, char *to, size_t room)
 {
-    snprintf(to, room, "samples: %s, healthy %g, isolated %g, without lesion %g, shown alone %g, merged %g; periods: %s",
-             o->isolated ? "volumes and isolated slices" : "complete sequences", (double)o->healthy, o->isolated ? (double)o->slices : 0.0,
-             (double)o->clean, o->isolated ? (double)o->alone : 0.0, (double)o->merge,
-             o->period_proxy ? "the table's, else a proxy of extent and density, no radiologist's" : "the table's");
+    snprintf(
+        to, room, "samples: %s, healthy %g, isolated %g, without lesion %g, shown alone %g, merged %g; periods: %s",
+        o->isolated ? "volumes and isolated slices" : "complete sequences", (double)o->healthy,
+        o->isolated ? (double)o->slices : 0.0, (double)o->clean, o->isolated ? (double)o->alone : 0.0, (double)o->merge,
+        o->period_proxy ? "the table's, else a proxy of extent and density, no radiologist's" : "the table's");
 }
 
 status lesionset_new(lesionset **out)
@@ -149,7 +156,8 @@ static status mark(const lesionset_source *from, source *v, int *ill)
         if (!from->lesion) continue;
         for (size_t i = 0; i < px; i++)
             if (from->lesion[at + i] && marks[i]) marks[i] |= TRIPLETAUG_LESION;
-        period_counts c = period_count(px, v->hu + at, from->lung ? from->lung + at : NULL, from->lesion + at, from->classes ? from->classes + at : NULL);
+        period_counts c = period_count(px, v->hu + at, from->lung ? from->lung + at : NULL, from->lesion + at,
+                                       from->classes ? from->classes + at : NULL);
         v->proxy[z] = (int8_t)period_proxy(c);
         *ill |= c.lesion > 0;
     }
@@ -186,13 +194,21 @@ status lesionset_add(lesionset *s, const lesionset_source *from)
     status st = COV_OK;
     size_t n = 0, bytes = 0;
     int ill = 0;
-    source v = {.eight_bit = from->eight_bit, .whole = !from->lung, .given = from->period, .nx = from->nx, .ny = from->ny, .nz = from->nz, .hu = from->hu};
+    source v = {.eight_bit = from->eight_bit,
+                .whole = !from->lung,
+                .given = from->period,
+                .nx = from->nx,
+                .ny = from->ny,
+                .nz = from->nz,
+                .hu = from->hu};
     if (!size_product((int64_t[]){v.nx, v.ny, v.nz}, 3, &n) || !size_mul(n, 2, &bytes) || n == 0)
-        st = COV_FAIL(COV_FORMAT, "a source of %lld x %lld x %lld cannot be trained on", (long long)v.nx, (long long)v.ny, (long long)v.nz);
+        st = COV_FAIL(COV_FORMAT, "a source of %lld x %lld x %lld cannot be trained on", (long long)v.nx,
+                      (long long)v.ny, (long long)v.nz);
     if (st == COV_OK) {
         v.marks = malloc(n);
         v.proxy = malloc((size_t)v.nz);
-        st = v.marks && v.proxy ? mark(from, &v, &ill) : COV_FAIL(COV_NOMEM, "no memory for the masks of %zu voxels", n);
+        st =
+            v.marks && v.proxy ? mark(from, &v, &ill) : COV_FAIL(COV_NOMEM, "no memory for the masks of %zu voxels", n);
     }
     v.healthy = from->period == 0 && !ill;
     v.kind = from->isolated ? LESIONSET_ISOLATED : v.healthy ? LESIONSET_HEALTHY : LESIONSET_VOLUME;
@@ -212,15 +228,23 @@ static status add_volume(lesionset *s, const cases_row *row)
 {
     trainset_volume v;
     COV_TRY(trainset_read(row, &v));
-    lesionset_source from = {.patient = row->patient, .nx = v.ct.head.nx, .ny = v.ct.head.ny, .nz = v.ct.head.nz, .period = row->period,
-                             .eight_bit = row->intensity == CASES_8BIT, .hu = v.ct.hu, .lung = v.lung, .lesion = v.lesion};
+    lesionset_source from = {.patient = row->patient,
+                             .nx = v.ct.head.nx,
+                             .ny = v.ct.head.ny,
+                             .nz = v.ct.head.nz,
+                             .period = row->period,
+                             .eight_bit = row->intensity == CASES_8BIT,
+                             .hu = v.ct.hu,
+                             .lung = v.lung,
+                             .lesion = v.lesion};
     v.ct.hu = NULL; /* taken */
     status st = lesionset_add(s, &from);
     trainset_volume_free(&v);
     return st;
 }
 
-/* Classes of a slice lie beside its lesion mask, in a folder `class` of its own: .../lesion/a.png, .../class/a.png. NULL: none. */
+/* Classes of a slice lie beside its lesion mask, in a folder `class` of its own: .../lesion/a.png, .../class/a.png.
+ * NULL: none. */
 static status read_classes(const cases_row *row, int32_t rows, int32_t cols, uint8_t **out)
 {
     static const char folder[] = "/lesion/";
@@ -253,8 +277,17 @@ static status add_slice(lesionset *to, const cases_row *row)
     int16_t *hu = malloc(n * sizeof *hu);
     if (!hu) COV_GO(COV_FAIL(COV_NOMEM, "no memory for case %s", row->id));
     for (size_t i = 0; i < n; i++) hu[i] = (int16_t)(w.level - 0.5f * w.width + w.width * (float)grey[i] / 255.0f);
-    COV_GO(lesionset_add(to, &(lesionset_source){.patient = row->patient, .nx = cols, .ny = rows, .nz = 1, .isolated = 1, .eight_bit = 1,
-                                                 .period = row->period, .hu = hu, .lung = lung, .lesion = lesion, .classes = classes}));
+    COV_GO(lesionset_add(to, &(lesionset_source){.patient = row->patient,
+                                                 .nx = cols,
+                                                 .ny = rows,
+                                                 .nz = 1,
+                                                 .isolated = 1,
+                                                 .eight_bit = 1,
+                                                 .period = row->period,
+                                                 .hu = hu,
+                                                 .lung = lung,
+                                                 .lesion = lesion,
+                                                 .classes = classes}));
 done:
     free(grey);
     free(lung);
@@ -287,7 +320,8 @@ static void kind_shares(const lesionset *s, const lesionset_options *o, float sh
     for (int k = 0; k < LESIONSET_KINDS; k++) there[k] = s->weight[k] > 0.0 && (k != LESIONSET_ISOLATED || o->isolated);
     share[LESIONSET_HEALTHY] = there[LESIONSET_HEALTHY] ? o->healthy : 0.0f;
     share[LESIONSET_ISOLATED] = there[LESIONSET_ISOLATED] ? o->slices : 0.0f;
-    share[LESIONSET_VOLUME] = there[LESIONSET_VOLUME] ? fmaxf(1.0f - share[LESIONSET_HEALTHY] - share[LESIONSET_ISOLATED], 0.0f) : 0.0f;
+    share[LESIONSET_VOLUME] =
+        there[LESIONSET_VOLUME] ? fmaxf(1.0f - share[LESIONSET_HEALTHY] - share[LESIONSET_ISOLATED], 0.0f) : 0.0f;
     float sum = share[0] + share[1] + share[2];
     for (int k = 0; k < LESIONSET_KINDS; k++) share[k] = sum > 0.0f ? share[k] / sum : 0.0f;
 }
@@ -321,7 +355,8 @@ status lesionset_check(const lesionset *s, const lesionset_options *o)
     float share[LESIONSET_KINDS];
     kind_shares(s, o, share);
     if (share[LESIONSET_VOLUME] + share[LESIONSET_ISOLATED] > 0.0f) return COV_OK;
-    return COV_FAIL(COV_USAGE, "no case with a lesion mask to train on%s", o->isolated ? "" : ": this stage needs volumes with a lung and a lesion mask");
+    return COV_FAIL(COV_USAGE, "no case with a lesion mask to train on%s",
+                    o->isolated ? "" : ": this stage needs volumes with a lung and a lesion mask");
 }
 
 static const patient *draw_patient(const lesionset *s, lesionset_kind kind, rng *r)
@@ -343,8 +378,9 @@ static key draw_key(const lesionset *s, const lesionset_options *o, rng *r)
     float share[LESIONSET_KINDS], u = rng_unit(r), clean = rng_unit(r);
     kind_shares(s, o, share);
     lesionset_kind kind = u < share[LESIONSET_HEALTHY] ? LESIONSET_HEALTHY
-                          : u < share[LESIONSET_HEALTHY] + share[LESIONSET_ISOLATED] || share[LESIONSET_VOLUME] <= 0.0f ? LESIONSET_ISOLATED
-                                                                                                                   : LESIONSET_VOLUME;
+                          : u < share[LESIONSET_HEALTHY] + share[LESIONSET_ISOLATED] || share[LESIONSET_VOLUME] <= 0.0f
+                              ? LESIONSET_ISOLATED
+                              : LESIONSET_VOLUME;
     const patient *p = draw_patient(s, kind, r);
     int pool = clean < o->clean ? CLEAN : LESION;
     if (p->count[pool] == 0) pool = !pool;
@@ -379,10 +415,10 @@ static tripletaug_part part_of(const lesionset *s, key at, int alone, int fit)
     return p;
 }
 
-/* A cell of the picture: its pixels, and its regions behind those of the cells before, so that touching cells do not join any. *ill: it shows
- * lesion. */
-static status draw_cell(picture *to, const lesionset_options *o, rng *r, const tripletaug_part *p, float zoom, int64_t r0, int64_t r1,
-                        int64_t c0, int64_t c1, int *ill)
+/* A cell of the picture: its pixels, and its regions behind those of the cells before, so that touching cells do not
+ * join any. *ill: it shows lesion. */
+static status draw_cell(picture *to, const lesionset_options *o, rng *r, const tripletaug_part *p, float zoom,
+                        int64_t r0, int64_t r1, int64_t c0, int64_t c1, int *ill)
 {
     status s;
     int64_t rows = r1 - r0, cols = c1 - c0, count = 0;
@@ -406,7 +442,8 @@ static status draw_cell(picture *to, const lesionset_options *o, rng *r, const t
             to->to.instances[at] = labels[from] ? labels[from] + (int32_t)to->count : 0;
         }
     for (int64_t k = 0; k < count; k++) {
-        region at = {regions[k].y0 + (int32_t)r0, regions[k].x0 + (int32_t)c0, regions[k].y1 + (int32_t)r0, regions[k].x1 + (int32_t)c0, regions[k].area};
+        region at = {regions[k].y0 + (int32_t)r0, regions[k].x0 + (int32_t)c0, regions[k].y1 + (int32_t)r0,
+                     regions[k].x1 + (int32_t)c0, regions[k].area};
         to->found[to->count + k] = (found){.at = at, .label = (int32_t)(to->count + k) + 1};
     }
     to->count += count;
@@ -419,7 +456,8 @@ done:
 static int larger_first(const void *a, const void *b)
 {
     const found *x = a, *y = b;
-    return x->at.area != y->at.area ? (x->at.area < y->at.area) - (x->at.area > y->at.area) : (x->label > y->label) - (x->label < y->label);
+    return x->at.area != y->at.area ? (x->at.area < y->at.area) - (x->at.area > y->at.area)
+                                    : (x->label > y->label) - (x->label < y->label);
 }
 
 /* The largest regions get boxes, and instances their numbers. */
@@ -429,7 +467,8 @@ static status number_regions(picture *p, float zoom)
     if (!number) return COV_FAIL(COV_NOMEM, "no memory for %lld regions", (long long)p->count);
     memset(p->to.boxes, 0, LESIONSET_BOXES * 5 * sizeof(float));
     if (p->count) qsort(p->found, (size_t)p->count, sizeof *p->found, larger_first);
-    for (int32_t k = 0; k < p->count && k < LESIONSET_BOXES && p->found[k].at.area >= LEAST_AREA_512 * (double)(zoom * zoom); k++) {
+    for (int32_t k = 0;
+         k < p->count && k < LESIONSET_BOXES && p->found[k].at.area >= LEAST_AREA_512 * (double)(zoom * zoom); k++) {
         const region *at = &p->found[k].at;
         float *b = p->to.boxes + 5 * k;
         b[0] = (float)at->y0;
@@ -470,7 +509,8 @@ status lesionset_get(const lesionset *s, const lesionset_options *o, uint64_t k,
         const source *v = &s->sources[keys[i].source];
         int y = i / across, x = i % across, ill = 0, fit = down * across > 1 || (v->whole && rng_chance(&r, 0.5f));
         tripletaug_part part = part_of(s, keys[i], alone, fit);
-        st = draw_cell(&p, o, &r, &part, zoom, y * rows / down, (y + 1) * rows / down, x * cols / across, (x + 1) * cols / across, &ill);
+        st = draw_cell(&p, o, &r, &part, zoom, y * rows / down, (y + 1) * rows / down, x * cols / across,
+                       (x + 1) * cols / across, &ill);
         int label = label_of(o, v, keys[i].z, ill);
         period = i == 0 || label == period ? label : -1;
     }

@@ -1,14 +1,15 @@
-/* lesionset: the annotated triplets that lesion networks are trained on, in memory (int16 HU, one byte of marks a voxel), and which of them a
- * sample is made of. Every axial slice with lung is once the key of a triplet; an isolated slice is (0, s, 0). Sources:
- *   positive volumes    lung and lesion mask                      healthy cases    period 0 in the table, no lesion; lung mask
- *   isolated slices     lesion mask; without a lung mask everything is inside
- * Other cases (no masks) are left out. A sample draws its kind, then a patient (by the square root of how many slices the patient has, so
- * that neither one long volume nor fifty single slices outweigh the rest), then a slice. Slices without lesion of positive
- * patients and of healthy ones take part in proportion: detectors trained without them raise false alarms.
+/* lesionset: the annotated triplets that lesion networks are trained on, in memory (int16 HU, one byte of marks a
+ * voxel), and which of them a sample is made of. Every axial slice with lung is once the key of a triplet; an isolated
+ * slice is (0, s, 0). Sources: positive volumes    lung and lesion mask                      healthy cases    period 0
+ * in the table, no lesion; lung mask isolated slices     lesion mask; without a lung mask everything is inside Other
+ * cases (no masks) are left out. A sample draws its kind, then a patient (by the square root of how many slices the
+ * patient has, so that neither one long volume nor fifty single slices outweigh the rest), then a slice. Slices without
+ * lesion of positive patients and of healthy ones take part in proportion: detectors trained without them raise false
+ * alarms.
  *
- * Labels of the period: the table's where it has one; else, if asked for, the proxy of stages/period; -1 where a positive study's
- * slice shows no lesion, and in merged pictures unless all parts agree. Sample k is a pure function of (options, seed, k). Local;
- * lesionset_get may run on several threads at once. */
+ * Labels of the period: the table's where it has one; else, if asked for, the proxy of stages/period; -1 where a
+ * positive study's slice shows no lesion, and in merged pictures unless all parts agree. Sample k is a pure function of
+ * (options, seed, k). Local; lesionset_get may run on several threads at once. */
 #ifndef COV_STAGES_LESIONSET_H
 #define COV_STAGES_LESIONSET_H
 #include "data/cases.h"
@@ -17,12 +18,18 @@
 
 typedef struct lesionset lesionset;
 
-typedef enum lesionset_kind { LESIONSET_VOLUME, LESIONSET_ISOLATED, LESIONSET_HEALTHY /* volumes */, LESIONSET_KINDS } lesionset_kind;
+typedef enum lesionset_kind {
+    LESIONSET_VOLUME,
+    LESIONSET_ISOLATED,
+    LESIONSET_HEALTHY /* volumes */,
+    LESIONSET_KINDS
+} lesionset_kind;
 
-/* What a stage of training sees. The rest are positive volumes; the share of a kind that is not there falls to the others. */
+/* What a stage of training sees. The rest are positive volumes; the share of a kind that is not there falls to the
+ * others. */
 typedef struct lesionset_options {
     uint64_t seed;
-    int isolated;       /* 0: complete sequences only, as the spatial stage must: no isolated slices, none shown as such */
+    int isolated; /* 0: complete sequences only, as the spatial stage must: no isolated slices, none shown as such */
     int period_proxy;   /* label by stages/period where the table has no period */
     float healthy;      /* share of samples from healthy volumes */
     float slices;       /* share from isolated slices */
@@ -37,11 +44,13 @@ void lesionset_describe(const lesionset_options *o, char *to, size_t room);
 
 status lesionset_new(lesionset **out);
 void lesionset_free(lesionset **s);
-/* Adds every case of c that can be learnt from, but for the patients in the comma-separated list hold_out, whose files are not opened. */
+/* Adds every case of c that can be learnt from, but for the patients in the comma-separated list hold_out, whose files
+ * are not opened. */
 status lesionset_load(lesionset *s, const cases *c, const char *hold_out);
 
-/* One source as lesionset_load makes them. classes: 0, 1 ground glass, 2 consolidation; lung NULL: everything is inside; lesion NULL: none;
- * period: the table's, or -1. Arrays (nz, ny, nx), canonical; hu is taken (free), on failure too, the others are borrowed. */
+/* One source as lesionset_load makes them. classes: 0, 1 ground glass, 2 consolidation; lung NULL: everything is
+ * inside; lesion NULL: none; period: the table's, or -1. Arrays (nz, ny, nx), canonical; hu is taken (free), on failure
+ * too, the others are borrowed. */
 typedef struct lesionset_source {
     const char *patient;
     int64_t nx, ny, nz;
@@ -61,8 +70,9 @@ void lesionset_count(const lesionset *s, const lesionset_options *o, lesionset_c
 status lesionset_check(const lesionset *s, const lesionset_options *o);
 
 enum { LESIONSET_BOXES = 64 };
-/* All written: image (rows, cols, 3), target (rows, cols) 0/1, period, instances (rows, cols) 0 or row of boxes + 1, boxes (64, 5): y0 x0 y1 x1
- * (half-open, pixels) and 1, largest first, zeros behind. Regions of a few pixels, made by the resampling, have no box. */
+/* All written: image (rows, cols, 3), target (rows, cols) 0/1, period, instances (rows, cols) 0 or row of boxes + 1,
+ * boxes (64, 5): y0 x0 y1 x1 (half-open, pixels) and 1, largest first, zeros behind. Regions of a few pixels, made by
+ * the resampling, have no box. */
 typedef struct lesionset_sample {
     float *image, *target;
     int32_t *period, *instances;

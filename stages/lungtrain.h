@@ -1,5 +1,5 @@
-/* lungtrain: the lung networks and their samples, as train.h wants them: image, target and pixel weight, cross-entropy and soft Dice.
- * Local. */
+/* lungtrain: the lung networks and their samples, as train.h wants them: image, target and pixel weight, cross-entropy
+ * and soft Dice. Local. */
 #ifndef COV_STAGES_LUNGTRAIN_H
 #define COV_STAGES_LUNGTRAIN_H
 #include "stages/lungnet.h"

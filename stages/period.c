@@ -3,7 +3,8 @@
 
 enum { AERATED_HU = -500, CONSOLIDATED_HU = -300, CONSOLIDATED_CLASS = 2 };
 
-period_counts period_count(size_t n, const int16_t *hu, const uint8_t *lung, const uint8_t *lesion, const uint8_t *classes)
+period_counts period_count(size_t n, const int16_t *hu, const uint8_t *lung, const uint8_t *lesion,
+                           const uint8_t *classes)
 {
     period_counts c = {0};
     for (size_t i = 0; i < n; i++) {

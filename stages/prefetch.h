@@ -1,5 +1,5 @@
-/* prefetch: makes training samples on a thread of its own, a few ahead of the network, in the order they will be asked for.
- * Sample numbers come from a function, so a rank of a data-parallel training gets its own ones. Local. */
+/* prefetch: makes training samples on a thread of its own, a few ahead of the network, in the order they will be asked
+ * for. Sample numbers come from a function, so a rank of a data-parallel training gets its own ones. Local. */
 #ifndef COV_STAGES_PREFETCH_H
 #define COV_STAGES_PREFETCH_H
 #include "base/status.h"

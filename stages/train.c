@@ -1,5 +1,6 @@
-/* train: see train.h. The state of a training is one struct; the functions below are, in order: what decides the result,
- * parameters as one array, the network in two sizes, the start file, checkpoints, one step, the clock, the loop. */
+/* train: see train.h. The state of a training is one struct; the functions below are, in order: what decides the
+ * result, parameters as one array, the network in two sizes, the start file, checkpoints, one step, the clock, the
+ * loop. */
 #include "stages/train.h"
 #include "base/size.h"
 #include "stages/netio.h"
@@ -30,7 +31,8 @@ typedef struct training {
     size_t count, statistics;
     float *total;      /* device: the gradients of this rank's earlier groups */
     float *host;       /* count + SUMS + statistics: what is summed over ranks */
-    float *kept, *drift, *moved; /* BatchNorm's running statistics: the step's, what its groups made of them (a sum), one group's */
+    float *kept, *drift,
+        *moved; /* BatchNorm's running statistics: the step's, what its groups made of them (a sum), one group's */
     float *curve;      /* loss of every step so far; room for `steps` */
     weights_file *start; /* rank 0, until it has been taken over */
     char text[TEXT], checkpoint[PATH_ROOM];
@@ -67,25 +69,31 @@ static status check(const train_options *o, const train_model *m)
     if (o->batch < 1 || o->micro < 1 || o->batch % o->micro)
         return COV_FAIL(COV_USAGE, "a batch of %d does not divide into groups of %d", o->batch, o->micro);
     if (!(o->coarse <= 1.0f) || (o->coarse > 0.0f && (o->rows % (2 * m->stride) || o->cols % (2 * m->stride))))
-        return COV_FAIL(COV_USAGE, "a coarse share of %g of an input of %lld x %lld cannot be trained", (double)o->coarse,
-                        (long long)o->rows, (long long)o->cols);
+        return COV_FAIL(COV_USAGE, "a coarse share of %g of an input of %lld x %lld cannot be trained",
+                        (double)o->coarse, (long long)o->rows, (long long)o->cols);
     if ((o->steps > 0) == (o->minutes > 0.0))
         return COV_FAIL(COV_USAGE, "a training needs a length: minutes or steps, and not both");
-    if (!o->out || !*o->out || strlen(o->out) + 16 > PATH_ROOM) return COV_FAIL(COV_USAGE, "a training needs a file to write");
-    if (o->start && !m->starts_from) return COV_FAIL(COV_USAGE, "%s starts from nothing, so it takes no start file", m->name);
+    if (!o->out || !*o->out || strlen(o->out) + 16 > PATH_ROOM)
+        return COV_FAIL(COV_USAGE, "a training needs a file to write");
+    if (o->start && !m->starts_from)
+        return COV_FAIL(COV_USAGE, "%s starts from nothing, so it takes no start file", m->name);
     if (m->inputs < 1 || m->inputs > TRAIN_INPUTS) return COV_FAIL(COV_BROKEN, "%s has %d inputs", m->name, m->inputs);
     return COV_OK;
 }
 
-/* The record of what decides the result: what the checkpoint stores and compares. Complete on rank 0, which alone compares. */
+/* The record of what decides the result: what the checkpoint stores and compares. Complete on rank 0, which alone
+ * compares. */
 static void describe(training *t)
 {
     const train_options *o = &t->o;
     char start[160] = "";
     if (t->start) snprintf(start, sizeof start, "; starts from %s %.16s", t->start->model, t->start->sha256);
-    snprintf(t->text, sizeof t->text, "model %s; preset %s; input %lld x %lld, %g of the steps at half; batch %d in groups of %d; AdamW rate %g; seed %llu; %s; length %g min %lld steps%s; %s",
-             t->m.name, t->m.preset, (long long)o->rows, (long long)o->cols, (double)o->coarse, o->batch, o->micro, (double)o->rate,
-             (unsigned long long)o->seed, o->precision == NET_BF16 ? "bf16" : "fp32", o->minutes, (long long)o->steps, start, o->record);
+    snprintf(t->text, sizeof t->text,
+             "model %s; preset %s; input %lld x %lld, %g of the steps at half; batch %d in groups of %d; AdamW rate "
+             "%g; seed %llu; %s; length %g min %lld steps%s; %s",
+             t->m.name, t->m.preset, (long long)o->rows, (long long)o->cols, (double)o->coarse, o->batch, o->micro,
+             (double)o->rate, (unsigned long long)o->seed, o->precision == NET_BF16 ? "bf16" : "fp32", o->minutes,
+             (long long)o->steps, start, o->record);
 }
 
 /* What rank 0 did is every rank's result; the others' message names `what`. Collective. */
@@ -169,7 +177,8 @@ static status lay_out(const training *t, int coarse, size_t at[TRAIN_INPUTS], si
         size_t b;
         COV_TRY(tensor_bytes(input_shape(t, k, coarse, t->o.micro), &b));
         at[k] = *bytes;
-        if (!size_add(*bytes, (b + 63) / 64 * 64, bytes)) return COV_FAIL(COV_NOMEM, "a group of samples of %s is too large", t->m.name);
+        if (!size_add(*bytes, (b + 63) / 64 * 64, bytes))
+            return COV_FAIL(COV_NOMEM, "a group of samples of %s is too large", t->m.name);
     }
     return COV_OK;
 }
@@ -188,7 +197,8 @@ static status new_net(training *t, int coarse)
     COV_TRY(net_new(o->backend, o->device, o->seed, &t->n));
     t->graph = (train_graph){.losses = 0};
     COV_TRY(t->m.build(t->m.ctx, t->n, o->micro, o->rows >> coarse, o->cols >> coarse, &t->graph));
-    if (t->graph.losses < 1 || t->graph.losses > TRAIN_LOSSES) return COV_FAIL(COV_BROKEN, "%s has %d losses", t->m.name, t->graph.losses);
+    if (t->graph.losses < 1 || t->graph.losses > TRAIN_LOSSES)
+        return COV_FAIL(COV_BROKEN, "%s has %d losses", t->m.name, t->graph.losses);
     COV_TRY(net_compile(t->n, NET_TRAIN, o->precision, t->graph.loss, t->graph.weight, t->graph.losses));
     for (int k = 0; k < t->m.inputs; k++)
         if (!tensor_same_shape(net_shape(t->n, t->graph.input[k]), input_shape(t, k, coarse, o->micro)))
@@ -238,8 +248,8 @@ static status open_start(training *t)
     if (t->o.ranks.rank == 0) {
         s = weights_load(t->o.start, &t->start);
         if (s == COV_OK && (strcmp(t->start->model, t->m.starts_from) || strcmp(t->start->preset, t->m.preset)))
-            s = COV_FAIL(COV_USAGE, "%s holds %s/%s, but %s starts from %s/%s", t->o.start, t->start->model, t->start->preset, t->m.name,
-                         t->m.starts_from, t->m.preset);
+            s = COV_FAIL(COV_USAGE, "%s holds %s/%s, but %s starts from %s/%s", t->o.start, t->start->model,
+                         t->start->preset, t->m.name, t->m.starts_from, t->m.preset);
     }
     return agree(t, s, "the start file");
 }
@@ -251,7 +261,8 @@ static status take_over(training *t)
     for (int k = 0; k < net_param_count(t->n); k++) {
         const net_param *p = net_param_at(t->n, k);
         if (p->frozen && !p->statistic && !weights_find_param(t->start, p->name))
-            return COV_FAIL(COV_FORMAT, "%s lacks the parameter '%s', which %s keeps as it is there", t->o.start, p->name, t->m.name);
+            return COV_FAIL(COV_FORMAT, "%s lacks the parameter '%s', which %s keeps as it is there", t->o.start,
+                            p->name, t->m.name);
     }
     COV_TRY(netio_take(t->start, t->n, 0, &taken));
     if (taken == 0) return COV_FAIL(COV_FORMAT, "%s shares no parameter with %s", t->o.start, t->m.name);
@@ -262,7 +273,8 @@ static status use_start(training *t)
 {
     for (int k = 0; !t->o.start && k < net_param_count(t->n); k++)
         if (net_param_at(t->n, k)->frozen && !net_param_at(t->n, k)->statistic)
-            return COV_FAIL(COV_USAGE, "%s keeps what an earlier stage has learnt: it starts from %s weights", t->m.name, t->m.starts_from);
+            return COV_FAIL(COV_USAGE, "%s keeps what an earlier stage has learnt: it starts from %s weights",
+                            t->m.name, t->m.starts_from);
     if (!t->o.start) return COV_OK;
     COV_TRY(agree(t, t->o.ranks.rank == 0 ? take_over(t) : COV_OK, "the start file"));
     weights_free(&t->start);
@@ -407,7 +419,8 @@ static status fill(void *ctx, uint64_t k, void *block)
 {
     const training *t = ctx;
     const train_options *o = &t->o;
-    uint64_t step = k / (uint64_t)t->mine, group = (uint64_t)o->ranks.rank + k % (uint64_t)t->mine * (uint64_t)o->ranks.size;
+    uint64_t step = k / (uint64_t)t->mine,
+             group = (uint64_t)o->ranks.rank + k % (uint64_t)t->mine * (uint64_t)o->ranks.size;
     uint64_t first = step * (uint64_t)o->batch + group * (uint64_t)o->micro;
     int coarse = is_coarse(t, (int64_t)step);
     size_t at[TRAIN_INPUTS], bytes;
@@ -508,7 +521,8 @@ static status run_step(training *t, float sums[SUMS], float *loss, float *norm)
         *loss += t->graph.weight[k] * sums[k];
     }
     if (!isfinite(*loss))
-        return COV_FAIL(COV_BROKEN, "the loss of step %lld is not finite: try a smaller learning rate", (long long)t->step);
+        return COV_FAIL(COV_BROKEN, "the loss of step %lld is not finite: try a smaller learning rate",
+                        (long long)t->step);
     for (size_t i = 0; i < t->statistics; i++) t->kept[i] += t->drift[i] / (float)t->groups;
     if (t->statistics) COV_TRY(set_statistics(t, t->kept));
     COV_TRY(optim_run(t->op, 1.0f / (float)t->groups, norm));
@@ -622,7 +636,8 @@ static status loop(training *t)
             reported = now();
             since = 0;
         }
-        int stop = sums[SUM_STOP] > 0.0f && t->step < t->steps, due = t->o.checkpoint_minutes > 0.0 && now() - saved > 60.0 * t->o.checkpoint_minutes;
+        int stop = sums[SUM_STOP] > 0.0f && t->step<t->steps, due = t->o.checkpoint_minutes> 0.0 &&
+                   now() - saved > 60.0 * t->o.checkpoint_minutes;
         if (t->o.ranks.size > 1) COV_TRY(t->o.ranks.broadcast(t->o.ranks.ctx, &due, sizeof due)); /* clocks differ */
         if (stop || due) {
             COV_TRY(save_on_rank_0(t, t->checkpoint, 0));
@@ -686,7 +701,8 @@ status train_run(const train_options *o, const train_model *m)
     COV_GO(build(&t));
     COV_GO(resume(&t));
     if (!t.resumed) COV_GO(begin(&t));
-    if (!t.resumed && t.o.minutes > 0.0) COV_GO(save_on_rank_0(&t, t.checkpoint, 0)); /* the clock's word stands, whenever it is killed */
+    if (!t.resumed && t.o.minutes > 0.0)
+        COV_GO(save_on_rank_0(&t, t.checkpoint, 0)); /* the clock's word stands, whenever it is killed */
     COV_GO(get_statistics(&t, t.kept));
     COV_GO(read_ahead(&t));
     COV_GO(loop(&t));

@@ -1,5 +1,5 @@
-/* tripletaug: see tripletaug.h. Works on planes (3, rows, cols) and a mask of the ROI of each, interleaved at the end. Draws are made once,
- * for all three slices, in a fixed order. */
+/* tripletaug: see tripletaug.h. Works on planes (3, rows, cols) and a mask of the ROI of each, interleaved at the end.
+ * Draws are made once, for all three slices, in a fixed order. */
 #include "stages/tripletaug.h"
 #include "base/size.h"
 #include "stages/augment.h"
@@ -18,8 +18,17 @@ tripletaug_options tripletaug_none(void)
 
 tripletaug_options tripletaug_defaults(void)
 {
-    return (tripletaug_options){.shift = 0.06f, .scale_low = 0.8f, .scale_high = 1.25f, .stretch = 0.1f, .rotate = 0.15f, .level = 80.0f,
-                                .width = 0.15f, .tone = 0.6f, .blur = 0.4f, .noise = 0.4f, .equalise = 0.35f};
+    return (tripletaug_options){.shift = 0.06f,
+                                .scale_low = 0.8f,
+                                .scale_high = 1.25f,
+                                .stretch = 0.1f,
+                                .rotate = 0.15f,
+                                .level = 80.0f,
+                                .width = 0.15f,
+                                .tone = 0.6f,
+                                .blur = 0.4f,
+                                .noise = 0.4f,
+                                .equalise = 0.35f};
 }
 
 /* ---- geometry */
@@ -36,11 +45,13 @@ static float draw_shift(const tripletaug_options *o, rng *r, float extent, float
     return rng_range(r, -1.0f, 1.0f) * (slack > jitter ? slack : jitter);
 }
 
-static affine draw_affine(const tripletaug_options *o, rng *r, const tripletaug_part *p, float zoom, float rows, float cols)
+static affine draw_affine(const tripletaug_options *o, rng *r, const tripletaug_part *p, float zoom, float rows,
+                          float cols)
 {
     float scale = zoom * expf(rng_range(r, logf(o->scale_low), logf(o->scale_high)));
     float stretch = expf(rng_range(r, -o->stretch, o->stretch)), angle = rng_range(r, -o->rotate, o->rotate);
-    float by_r = scale * stretch * (float)TRIPLET_CANVAS / (float)p->rows, by_c = scale * (float)TRIPLET_CANVAS / (float)p->cols;
+    float by_r = scale * stretch * (float)TRIPLET_CANVAS / (float)p->rows,
+          by_c = scale * (float)TRIPLET_CANVAS / (float)p->cols;
     float high = p->high * by_r, wide = p->wide * by_c;
     int turns = p->turned ? (int)rng_below(r, 4) : 0;
     if (turns % 2) { float h = high; high = wide; wide = h; }
@@ -53,14 +64,16 @@ static affine draw_affine(const tripletaug_options *o, rng *r, const tripletaug_
     }
     angle += (float)turns * 1.57079633f;
     float u = 0.5f - 0.5f * rows - draw_shift(o, r, high, rows), v = 0.5f - 0.5f * cols - draw_shift(o, r, wide, cols);
-    affine a = {.rr = cosf(angle) / by_r, .rc = sinf(angle) / by_r, .cr = -sinf(angle) / by_c, .cc = cosf(angle) / by_c};
+    affine a = {
+        .rr = cosf(angle) / by_r, .rc = sinf(angle) / by_r, .cr = -sinf(angle) / by_c, .cc = cosf(angle) / by_c};
     a.at_r = p->row + u * a.rr + v * a.rc;
     a.at_c = p->col + u * a.cr + v * a.cc;
     return a;
 }
 
 /* HU bilinear, the ROI nearest, the lesion bilinear and cut at one half. lesion NULL: not this slice's. */
-static void resample(const affine *a, const tripletaug_part *p, int k, int64_t rows, int64_t cols, float *plane, uint8_t *roi, uint8_t *lesion)
+static void resample(const affine *a, const tripletaug_part *p, int k, int64_t rows, int64_t cols, float *plane,
+                     uint8_t *roi, uint8_t *lesion)
 {
     const int16_t *hu = p->hu[k];
     const uint8_t *marks = p->marks[k];
@@ -75,20 +88,23 @@ static void resample(const affine *a, const tripletaug_part *p, int k, int64_t r
             x = x > 0.0f ? x : 0.0f;
             int64_t y0 = (int64_t)y, x0 = (int64_t)x;
             float fy = y - (float)y0, fx = x - (float)x0;
-            int64_t o00 = y0 * p->cols + x0, o10 = o00 + (y0 + 1 < p->rows ? p->cols : 0), dx = x0 + 1 < p->cols ? 1 : 0;
+            int64_t o00 = y0 * p->cols + x0, o10 = o00 + (y0 + 1 < p->rows ? p->cols : 0),
+                    dx = x0 + 1 < p->cols ? 1 : 0;
             float w00 = (1 - fy) * (1 - fx), w01 = (1 - fy) * fx, w10 = fy * (1 - fx), w11 = fy * fx;
             plane[i] = w00 * hu[o00] + w01 * hu[o00 + dx] + w10 * hu[o10] + w11 * hu[o10 + dx];
             roi[i] = marks[(fy < 0.5f ? o00 : o10) + (fx < 0.5f ? 0 : dx)] & TRIPLETAUG_ROI;
             if (lesion)
                 lesion[i] = w00 * (marks[o00] & TRIPLETAUG_LESION) + w01 * (marks[o00 + dx] & TRIPLETAUG_LESION) +
-                            w10 * (marks[o10] & TRIPLETAUG_LESION) + w11 * (marks[o10 + dx] & TRIPLETAUG_LESION) > 0.5f * TRIPLETAUG_LESION;
+                                w10 * (marks[o10] & TRIPLETAUG_LESION) + w11 * (marks[o10 + dx] & TRIPLETAUG_LESION) >
+                            0.5f * TRIPLETAUG_LESION;
         }
 }
 
 /* ---- intensity */
 
 /* The grey map of one tile: its cumulative histogram, no bin counting for more than `clip` times the mean. */
-static void tile_map(const float *plane, int64_t cols, int64_t r0, int64_t r1, int64_t c0, int64_t c1, float clip, float map[BINS])
+static void tile_map(const float *plane, int64_t cols, int64_t r0, int64_t r1, int64_t c0, int64_t c1, float clip,
+                     float map[BINS])
 {
     float count[BINS] = {0}, over = 0.0f, sum = 0.0f, n = (float)((r1 - r0) * (c1 - c0)), most = clip * n / BINS;
     for (int64_t r = r0; r < r1; r++)
@@ -106,7 +122,8 @@ static void tile_map(const float *plane, int64_t cols, int64_t r0, int64_t r1, i
 
 static int64_t tile_start(int64_t k, int64_t n) { return k * n / TILES; }
 
-/* Contrast-limited adaptive histogram equalisation, mixed with what there was: map is (TILES * TILES, BINS), scratch. */
+/* Contrast-limited adaptive histogram equalisation, mixed with what there was: map is (TILES * TILES, BINS), scratch.
+ */
 static void equalise(float clip, float share, int64_t rows, int64_t cols, float *plane, float (*map)[BINS])
 {
     for (int k = 0; k < TILES * TILES; k++)
@@ -136,7 +153,8 @@ static void draw_window(const tripletaug_options *o, rng *r, size_t n, float *pl
     for (size_t i = 0; i < n; i++) planes[i] = window_one(w, planes[i]);
 }
 
-static status draw_equalise(const tripletaug_options *o, rng *r, const tripletaug_part *p, int64_t rows, int64_t cols, float *planes)
+static status draw_equalise(const tripletaug_options *o, rng *r, const tripletaug_part *p, int64_t rows, int64_t cols,
+                            float *planes)
 {
     float clip = rng_range(r, 1.5f, 5.0f), share = rng_range(r, 0.3f, 1.0f);
     if (!rng_chance(r, o->equalise) || p->eight_bit) return COV_OK;
@@ -157,15 +175,18 @@ static void draw_tone(const tripletaug_options *o, rng *r, size_t n, float *plan
 }
 
 /* Repeated [1 2 1]/4: 1 to 6 times blur by 0.7 to 1.7 pixels, which is what slices of 128 x 128 come with. */
-static void draw_blur(const tripletaug_options *o, rng *r, const tripletaug_part *p, int64_t rows, int64_t cols, float *planes)
+static void draw_blur(const tripletaug_options *o, rng *r, const tripletaug_part *p, int64_t rows, int64_t cols,
+                      float *planes)
 {
     int times = 1 + (int)(rng_below(r, 6) * rng_below(r, 6) / 5);
     if (!rng_chance(r, o->blur)) return;
     for (int k = 0; k < SLICES; k++)
-        for (int t = 0; p->hu[k] && t < times; t++) augment_blur(rows, cols, planes + (size_t)k * (size_t)(rows * cols));
+        for (int t = 0; p->hu[k] && t < times; t++)
+            augment_blur(rows, cols, planes + (size_t)k * (size_t)(rows * cols));
 }
 
-static status intensity(const tripletaug_options *o, rng *r, const tripletaug_part *p, int64_t rows, int64_t cols, float *planes)
+static status intensity(const tripletaug_options *o, rng *r, const tripletaug_part *p, int64_t rows, int64_t cols,
+                        float *planes)
 {
     size_t n = SLICES * (size_t)(rows * cols);
     draw_window(o, r, n, planes);
@@ -176,8 +197,8 @@ static status intensity(const tripletaug_options *o, rng *r, const tripletaug_pa
     return COV_OK;
 }
 
-status tripletaug_run(const tripletaug_options *o, rng *r, const tripletaug_part *p, float zoom, int64_t rows, int64_t cols, float *image,
-                      uint8_t *lesion)
+status tripletaug_run(const tripletaug_options *o, rng *r, const tripletaug_part *p, float zoom, int64_t rows,
+                      int64_t cols, float *image, uint8_t *lesion)
 {
     status s;
     size_t n = 0, bytes = 0;
@@ -186,7 +207,8 @@ status tripletaug_run(const tripletaug_options *o, rng *r, const tripletaug_part
     float *planes = malloc(bytes);
     uint8_t *roi = (uint8_t *)(planes + n);
     n /= SLICES;
-    if (!planes) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a picture of %lld x %lld", (long long)rows, (long long)cols));
+    if (!planes)
+        COV_GO(COV_FAIL(COV_NOMEM, "no memory for a picture of %lld x %lld", (long long)rows, (long long)cols));
     affine a = draw_affine(o, r, p, zoom, (float)rows, (float)cols);
     for (int k = 0; k < SLICES; k++) {
         if (p->hu[k]) {

@@ -1,11 +1,10 @@
-/* tripletaug: augmentation of slice triplets (stages/triplet) for the lesion networks: one geometry for the three slices and the key
- * slice's lesion, then what makes a network indifferent to where an image came from.
- *   geometry    shift, scale, slight rotation, slight stretch; never flips. Slices without a lung mask are crops in any orientation:
- *               quarter turns for them
- *   intensity   window level and width around (-500, 1600), gamma, gain and bias, local contrast equalised as 8-bit collections
- *               often are (CLAHE; Zuiderveld 1994), blur up to that of a slice four times smaller, noise: whether an image is true HU must
- *               not tell the network what is in it
- * Lesions are the ones that were there: nothing is pasted or made up. A pure function of (part, options, stream). Local. */
+/* tripletaug: augmentation of slice triplets (stages/triplet) for the lesion networks: one geometry for the three
+ * slices and the key slice's lesion, then what makes a network indifferent to where an image came from. geometry shift,
+ * scale, slight rotation, slight stretch; never flips. Slices without a lung mask are crops in any orientation: quarter
+ * turns for them intensity   window level and width around (-500, 1600), gamma, gain and bias, local contrast equalised
+ * as 8-bit collections often are (CLAHE; Zuiderveld 1994), blur up to that of a slice four times smaller, noise:
+ * whether an image is true HU must not tell the network what is in it Lesions are the ones that were there: nothing is
+ * pasted or made up. A pure function of (part, options, stream). Local. */
 #ifndef COV_STAGES_TRIPLETAUG_H
 #define COV_STAGES_TRIPLETAUG_H
 #include "base/status.h"
@@ -39,8 +38,8 @@ typedef struct tripletaug_part {
     int fit;                 /* shrunk until all of high x wide is in the picture */
 } tripletaug_part;
 
-/* zoom: the picture's pixels a pixel of the canvas (stages/triplet), on which a whole slice is 512 x 512. image (rows, cols, 3), 0 outside
- * the ROI; lesion (rows, cols) 0/1; both written, dense. COV_NOMEM. */
-status tripletaug_run(const tripletaug_options *o, rng *r, const tripletaug_part *p, float zoom, int64_t rows, int64_t cols, float *image,
-                      uint8_t *lesion);
+/* zoom: the picture's pixels a pixel of the canvas (stages/triplet), on which a whole slice is 512 x 512. image (rows,
+ * cols, 3), 0 outside the ROI; lesion (rows, cols) 0/1; both written, dense. COV_NOMEM. */
+status tripletaug_run(const tripletaug_options *o, rng *r, const tripletaug_part *p, float zoom, int64_t rows,
+                      int64_t cols, float *image, uint8_t *lesion);
 #endif

@@ -1,5 +1,6 @@
-/* Samples of lesion triplets: a function of their number alone; nothing outside the dilated lung; neighbours in space, zero where there are none;
- * the period's rules; boxes and regions that belong together, merged pictures with all of them. */
+/* Samples of lesion triplets: a function of their number alone; nothing outside the dilated lung; neighbours in space,
+ * zero where there are none; the period's rules; boxes and regions that belong together, merged pictures with all of
+ * them. */
 #include "stages/lesionset.h"
 #include "stages/period.h"
 #include "stages/triplet.h"
@@ -19,11 +20,14 @@ static int32_t period[2], instances[2][PX];
 
 static lesionset_sample at(int k)
 {
-    return (lesionset_sample){.image = image[k], .target = target[k], .period = &period[k], .instances = instances[k], .boxes = boxes[k]};
+    return (lesionset_sample){
+        .image = image[k], .target = target[k], .period = &period[k], .instances = instances[k], .boxes = boxes[k]};
 }
 
-/* Two square lungs in every slice but the last; slice z is -900 + 100 z HU in the lung. Lesions (two squares in one lung) in slices 2 and 3. */
-static void add(lesionset *s, const char *patient, int isolated, int period_given, int ill, int with_lung, int eight_bit)
+/* Two square lungs in every slice but the last; slice z is -900 + 100 z HU in the lung. Lesions (two squares in one
+ * lung) in slices 2 and 3. */
+static void add(lesionset *s, const char *patient, int isolated, int period_given, int ill, int with_lung,
+                int eight_bit)
 {
     int nz = isolated ? 1 : SLICES;
     int16_t *hu = malloc(sizeof *hu * PX * SLICES);
@@ -31,11 +35,20 @@ static void add(lesionset *s, const char *patient, int isolated, int period_give
     for (int i = 0; i < PX * nz; i++) {
         int z = i / PX, y = i / SIDE % SIDE, x = i % SIDE;
         lung[i] = y >= 16 && y < 48 && ((x >= 8 && x < 28) || (x >= 36 && x < 56)) && (isolated || z < SLICES - 1);
-        lesion[i] = ill && lung[i] && (isolated || z == 2 || z == 3) && x >= 12 && x < 20 && ((y >= 20 && y < 24) || (y >= 30 && y < 42));
+        lesion[i] = ill && lung[i] && (isolated || z == 2 || z == 3) && x >= 12 && x < 20 &&
+                    ((y >= 20 && y < 24) || (y >= 30 && y < 42));
         hu[i] = (int16_t)(lesion[i] ? -550 : lung[i] ? -900 + 100 * z : 40);
     }
-    lesionset_source from = {.patient = patient, .nx = SIDE, .ny = SIDE, .nz = nz, .isolated = isolated, .eight_bit = eight_bit,
-                             .period = period_given, .hu = hu, .lung = with_lung ? lung : NULL, .lesion = ill ? lesion : NULL};
+    lesionset_source from = {.patient = patient,
+                             .nx = SIDE,
+                             .ny = SIDE,
+                             .nz = nz,
+                             .isolated = isolated,
+                             .eight_bit = eight_bit,
+                             .period = period_given,
+                             .hu = hu,
+                             .lung = with_lung ? lung : NULL,
+                             .lesion = ill ? lesion : NULL};
     assert_int_equal(lesionset_add(s, &from), COV_OK);
 }
 
@@ -104,14 +117,16 @@ static void without_augmentation_a_sample_is_what_inference_shows(void **state)
     window w = window_lung();
     for (uint64_t k = 0; k < 12; k++) {
         get(s, &o, k, 0);
-        /* Slice z of the lung is -900 + 100 z: the three channels say which slices they are. Pixel (18, 50) is lung, never lesion. */
+        /* Slice z of the lung is -900 + 100 z: the three channels say which slices they are. Pixel (18, 50) is lung,
+         * never lesion. */
         const float *px = image[0] + 3 * (18 * SIDE + 50);
         float step = 100.0f / w.width, first = window_one(w, -900.0f);
         int z = (int)lroundf((px[1] - first) / step);
         assert_in_range(z, 0, SLICES - 2);
         assert_float_equal(px[1], first + step * (float)z, 1e-5);
         assert_float_equal(px[0], z > 0 ? first + step * (float)(z - 1) : 0.0f, 1e-5);
-        assert_float_equal(px[2], z + 1 < SLICES - 1 ? first + step * (float)(z + 1) : 0.0f, 1e-5); /* the last slice shows no lung: nothing inside */
+        assert_float_equal(px[2], z + 1 < SLICES - 1 ? first + step * (float)(z + 1) : 0.0f,
+                           1e-5); /* the last slice shows no lung: nothing inside */
         assert_int_equal(count_boxes(0), z == 2 || z == 3 ? 2 : 0);
     }
     lesionset_free(&s);
@@ -128,7 +143,8 @@ static void outside_the_dilated_lung_all_is_zero(void **state)
         mask[i] = y >= 16 && y < 48 && ((x >= 8 && x < 28) || (x >= 36 && x < 56));
     }
     triplet_roi(mask, SIDE, SIDE, roi);
-    o.augment.noise = o.augment.tone = o.augment.blur = o.augment.equalise = 1.0f; /* intensities may change, the ROI not */
+    o.augment.noise = o.augment.tone = o.augment.blur = o.augment.equalise =
+        1.0f; /* intensities may change, the ROI not */
     for (uint64_t k = 0; k < 6; k++) {
         get(s, &o, k, 0);
         for (int i = 0; i < PX; i++)
@@ -246,7 +262,8 @@ static void check_boxes(int k)
             area++;
         }
         const float *at_box = &boxes[k][5 * (b - 1)];
-        assert_true(at_box[0] == (float)y0 && at_box[1] == (float)x0 && at_box[2] == (float)y1 && at_box[3] == (float)x1);
+        assert_true(at_box[0] == (float)y0 && at_box[1] == (float)x0 && at_box[2] == (float)y1 &&
+                    at_box[3] == (float)x1);
         assert_true(area > 0 && area <= last);
         last = area;
     }
@@ -284,7 +301,8 @@ static void boxes_are_made_after_the_geometry(void **state)
     for (uint64_t k = 0; k < 60; k++) {
         get(s, &o, k, 0);
         check_boxes(0);
-        for (int i = 0; i < PX; i++) assert_true(image[0][3 * i] >= 0.0f && image[0][3 * i] <= 1.0f && image[0][3 * i + 1] <= 1.0f);
+        for (int i = 0; i < PX; i++)
+            assert_true(image[0][3 * i] >= 0.0f && image[0][3 * i] <= 1.0f && image[0][3 * i + 1] <= 1.0f);
     }
     lesionset_free(&s);
 }
@@ -303,7 +321,8 @@ static void a_slice_without_a_lung_mask_is_all_inside(void **state)
     lesionset_free(&s);
 }
 
-/* Three slices alike under every geometry and no change of intensity: three channels alike, and the lesion where its HU is. */
+/* Three slices alike under every geometry and no change of intensity: three channels alike, and the lesion where its HU
+ * is. */
 static void the_three_slices_and_the_lesion_share_one_geometry(void **state)
 {
     (void)state;
@@ -316,13 +335,21 @@ static void the_three_slices_and_the_lesion_share_one_geometry(void **state)
     }
     tripletaug_options o = tripletaug_defaults();
     o.level = o.width = o.tone = o.blur = o.noise = o.equalise = 0.0f;
-    tripletaug_part p = {.hu = {hu, hu, hu}, .marks = {marks, marks, marks}, .rows = SIDE, .cols = SIDE, .row = 31.5f, .col = 31.5f, .high = SIDE, .wide = SIDE};
+    tripletaug_part p = {.hu = {hu, hu, hu},
+                         .marks = {marks, marks, marks},
+                         .rows = SIDE,
+                         .cols = SIDE,
+                         .row = 31.5f,
+                         .col = 31.5f,
+                         .high = SIDE,
+                         .wide = SIDE};
     int moved = 0;
     for (uint64_t k = 0; k < 30; k++) {
         rng r = rng_start(3, k);
         p.turned = k % 2 == 1;
         p.fit = k % 3 == 1;
-        assert_int_equal(tripletaug_run(&o, &r, &p, (float)SIDE / TRIPLET_CANVAS, SIDE, SIDE, image[0], lesion), COV_OK);
+        assert_int_equal(tripletaug_run(&o, &r, &p, (float)SIDE / TRIPLET_CANVAS, SIDE, SIDE, image[0], lesion),
+                         COV_OK);
         for (int i = 0; i < PX; i++) {
             const float *v = image[0] + 3 * i;
             assert_true(v[0] == v[1] && v[1] == v[2]);

@@ -1,6 +1,7 @@
-/* Training on made-up discs: it learns, it resumes bit for bit, ranks do what one rank does, and files of another training
- * are refused; with GroupNorm (the lung network) and with BatchNorm (a small network of this test's own, in two stages of which the
- * second keeps the first's encoder frozen). Ranks are threads here; the sums are those of a barrier. */
+/* Training on made-up discs: it learns, it resumes bit for bit, ranks do what one rank does, and files of another
+ * training are refused; with GroupNorm (the lung network) and with BatchNorm (a small network of this test's own, in
+ * two stages of which the second keeps the first's encoder frozen). Ranks are threads here; the sums are those of a
+ * barrier. */
 #include "stages/lungtrain.h"
 #include <math.h>
 #include <pthread.h>
@@ -33,7 +34,10 @@ static status small_graph(net *n, int frozen, int64_t micro, int64_t rows, int64
     if (frozen) x = net_batchnorm(n, "own/norm", net_conv(n, "own/conv", x, 8, 3, 1, 1, 0, 0), -1, 1);
     net_t logit = net_conv(n, "head", x, 1, 1, 1, 0, 1, 0);
     net_t period = net_linear(n, "period", net_avgpool(n, x), 3, 0);
-    *g = (train_graph){.input = {image, target, label}, .losses = 3, .weight = {1.0f, 0.5f, 0.1f}, .loss_name = {"bce", "dice", "period"}};
+    *g = (train_graph){.input = {image, target, label},
+                       .losses = 3,
+                       .weight = {1.0f, 0.5f, 0.1f},
+                       .loss_name = {"bce", "dice", "period"}};
     g->loss[0] = net_loss_bce(n, logit, target, -1);
     g->loss[1] = net_loss_dice(n, logit, target);
     g->loss[2] = net_loss_ce(n, period, label);
@@ -64,10 +68,22 @@ static status small_fill(void *ctx, uint64_t k, int64_t rows, int64_t cols, void
 
 static train_model small_model(int second)
 {
-    train_input pixels = {.channels = 1, .type = TENSOR_F32}, number = {.rows = 1, .cols = 1, .channels = 1, .type = TENSOR_I32};
-    return (train_model){.name = second ? "second" : "first", .preset = "tiny", .starts_from = second ? "first" : NULL, .inputs = 3,
-                         .input = {pixels, pixels, number}, .stride = 2, .rows = INPUT, .cols = INPUT, .batch = 6, .micro = 1,
-                         .coarse = 0.5f, .rate = 1e-2f, .build = second ? build_second : build_first, .fill = small_fill};
+    train_input pixels = {.channels = 1, .type = TENSOR_F32},
+                number = {.rows = 1, .cols = 1, .channels = 1, .type = TENSOR_I32};
+    return (train_model){.name = second ? "second" : "first",
+                         .preset = "tiny",
+                         .starts_from = second ? "first" : NULL,
+                         .inputs = 3,
+                         .input = {pixels, pixels, number},
+                         .stride = 2,
+                         .rows = INPUT,
+                         .cols = INPUT,
+                         .batch = 6,
+                         .micro = 1,
+                         .coarse = 0.5f,
+                         .rate = 1e-2f,
+                         .build = second ? build_second : build_first,
+                         .fill = small_fill};
 }
 
 /* Two volumes of two "lungs" each, of different sizes, and one isolated slice. */
@@ -423,7 +439,8 @@ static weights_file *train_with_ranks(int size, const train_model *model, const 
     for (int r = 0; r < size; r++) {
         members[r] = (member){.c = &c, .rank = r, .model = model, .o = options_of(path, 4, &told[r])};
         members[r].o.start = start;
-        members[r].o.ranks = (train_ranks){.rank = r, .size = size, .sum = crowd_sum, .broadcast = crowd_broadcast, .ctx = &members[r]};
+        members[r].o.ranks =
+            (train_ranks){.rank = r, .size = size, .sum = crowd_sum, .broadcast = crowd_broadcast, .ctx = &members[r]};
         assert_int_equal(pthread_create(&threads[r], NULL, work, &members[r]), 0);
     }
     for (int r = 0; r < size; r++) pthread_join(threads[r], NULL);
@@ -441,12 +458,15 @@ static void ranks_agree(const train_model *m, const char *start)
         weights_file *w = train_with_ranks(sizes[k], m, start);
         double difference = 0, size = 0;
         for (int p = 0; p < w->param_count; p++)
-            for (int64_t i = 0; i < w->params[p].shape[0] * w->params[p].shape[1] * w->params[p].shape[2] * w->params[p].shape[3]; i++) {
+            for (int64_t i = 0;
+                 i < w->params[p].shape[0] * w->params[p].shape[1] * w->params[p].shape[2] * w->params[p].shape[3];
+                 i++) {
                 double e = (double)w->params[p].values[i] - (double)one->params[p].values[i];
                 difference += e * e;
                 size += (double)one->params[p].values[i] * (double)one->params[p].values[i];
             }
-        assert_true(sqrt(difference / size) < 2e-3); /* AdamW turns rounding of tiny gradients into full steps of tiny weights */
+        assert_true(sqrt(difference / size) <
+                    2e-3); /* AdamW turns rounding of tiny gradients into full steps of tiny weights */
         weights_free(&w);
     }
     weights_free(&one);
