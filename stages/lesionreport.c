@@ -210,13 +210,13 @@ static void put_table_3(const lesionreport *r, str *to)
 }
 
 /* The best sensitivity that costs no more than `rate` false findings a slice. */
-static double sensitivity_at(const lesionmetrics_point *p, int64_t n, int64_t slices, double rate)
+static double sensitivity_at(const lesionmetrics_detection *d, const lesionmetrics_point *p, int64_t n, double rate)
 {
     int64_t hit = 0;
-    if (!slices || !n || !p[0].regions) return NAN;
+    if (!d->region_count) return NAN;
     for (int64_t k = 0; k < n; k++)
-        if ((double)(p[k].found - p[k].right) <= rate * (double)slices) hit = p[k].hit;
-    return (double)hit / (double)p[0].regions;
+        if ((double)(p[k].found - p[k].right) <= rate * (double)d->slices) hit = p[k].hit;
+    return (double)hit / (double)d->region_count;
 }
 
 static void put_detection(const lesionreport *r, str *to)
@@ -228,7 +228,7 @@ static void put_detection(const lesionreport *r, str *to)
         int64_t n;
         if (lesionmetrics_froc(d, &p, &n) != COV_OK) { to->failed = true; return; }
         str_putf(to, "| %s |", r->lines[k].name);
-        for (int i = 0; i < RATES; i++) put_cell(to, sensitivity_at(p, n, d->slices, froc_rates[i]), 3);
+        for (int i = 0; i < RATES; i++) put_cell(to, sensitivity_at(d, p, n, froc_rates[i]), 3);
         put_cell(to, lesionmetrics_calibrate(d).error, 3);
         str_putf(to, " %lld |\n", (long long)d->found_count);
         free(p);

@@ -73,6 +73,7 @@ static void the_papers_rows_stand_beside_ours(void **state)
     has(t, "| st | 1 | 2.50 | 2.50 |"); /* the healthy one's burden */
     has(t, "| st | 2 of 2 | 0 of 1 |"); /* calls */
     has(t, "| healthy | h | st | 0 of 4 |");
+    has(t, "| st | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 0.200 | 2 |"); /* every finding of 0.8 is right */
     str_free(&text);
     lesionreport_free(&r);
     r = make(0);
