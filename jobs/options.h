@@ -82,9 +82,9 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(fusion, "fusion", REAL, "-1", "W", ON_LUNG, KEY, "weight of the sagittal logit, 0..1; -1: the one in the weights")        \
     X(no_crf, "no-crf", FLAG, "0", "", ON_LUNG, KEY, "do without the fully connected CRF")                                       \
     X(crf, "crf", TEXT, "", "A,S,a,b,g,N", ON_LUNG, KEY, "weights of appearance and smoothness, theta alpha, beta, gamma, iterations") \
-    X(model, "model", TEXT, "auto", "NAME", ON_SCREEN | ON_BENCH, KEY, "lesions: st, sp, maskrcnn, unet or none; auto: that of --lesion, or st where installed") \
-    X(lesion, "lesion", TEXT, "", "FILE", ON_SCREEN | ON_BENCH, KEY, "weights of the lesion model; default: those installed for model and preset") \
-    X(score, "score", REAL, "-1", "S", ON_SCREEN | ON_BENCH | ON_EVAL, KEY, "least score of a finding, 0..1; -1: the one in the weights")     \
+    X(model, "model", TEXT, "auto", "NAME", ON_SCREEN, KEY, "lesions: st, sp, maskrcnn, unet or none; auto: that of --lesion, or st where installed") \
+    X(lesion, "lesion", TEXT, "", "FILE", ON_SCREEN, KEY, "weights of the lesion model; default: those installed for model and preset") \
+    X(score, "score", REAL, "-1", "S", ON_SCREEN | ON_EVAL, KEY, "least score of a finding, 0..1; -1: the one in the weights")     \
     X(study, "study", LIST, "", "ID", ON_INSPECT | ON_EXPORT | ON_MONTAGE, RUN, "this study only; may be repeated")             \
     X(csv, "csv", FLAG, "0", "", ON_INSPECT, RUN, "print every column as CSV")                                                   \
     X(columns, "columns", INT, "6", "N", ON_MONTAGE, RUN, "slices side by side")                                                 \

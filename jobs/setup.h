@@ -21,8 +21,8 @@ enum { SETUP_PATH = 4096 };
  * names the places looked at. */
 status setup_weights_path(const char *model, const char *preset, char path[SETUP_PATH]);
 
-/* Everything the pipeline needs, without opening anything but the head of the lesion weights. Paths are kept in `room`. Without
- * --model and --lesion, where no weights are installed, lesions are not looked for (out->lesion_path NULL). */
+/* Everything the pipeline needs; of weights only the lesion model's are looked into, for its name. Paths are kept in `room`. Lesions are
+ * looked for when screening, unless --model says none, or says nothing and no weights are installed (out->lesion_path NULL). */
 typedef struct setup_paths { char axial[SETUP_PATH], sagittal[SETUP_PATH], lesion[SETUP_PATH], model[WEIGHTS_LABEL]; } setup_paths;
 status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out);
 /* "[\n...\n]\n" written whole. */
