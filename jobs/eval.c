@@ -1,5 +1,6 @@
-/* eval: `covpipe eval lesion` is jobs/eval_lesion; `covpipe eval lung`: the lung networks against annotated volumes, each way that they can be used, as a Markdown table,
- * JSON and pictures; with --grid, fusion weights and CRF options over the cases given. */
+/* eval: `covpipe eval lesion` is jobs/eval_lesion; `covpipe eval lung`: the lung networks against annotated volumes,
+ * each way that they can be used, as a Markdown table, JSON and pictures; with --grid, fusion weights and CRF options
+ * over the cases given. */
 #include "data/durable.h"
 #include "data/image.h"
 #include "jobs/eval.h"
@@ -26,7 +27,10 @@ typedef struct eval_state {
     lung *nets;
     float fusion;
     str rows, json; /* Markdown and JSON so far */
-    struct scored { const char *patient; lungeval_score score[LUNGEVAL_COUNT]; } *scored; /* owned; a case each; NaN: not run */
+    struct scored {
+        const char *patient;
+        lungeval_score score[LUNGEVAL_COUNT];
+    } * scored; /* owned; a case each; NaN: not run */
     int count, room;
 } eval_state;
 
@@ -42,10 +46,12 @@ static void plane_of(const volume_header *h, int sagittal, int64_t k, const void
     }
     for (int64_t z = 0; z < h->nz; z++)
         for (int64_t y = 0; y < h->ny; y++)
-            memcpy(to + (size_t)((h->nz - 1 - z) * h->ny + y) * bytes, source + (size_t)((z * h->ny + y) * h->nx + k) * bytes, bytes);
+            memcpy(to + (size_t)((h->nz - 1 - z) * h->ny + y) * bytes,
+                   source + (size_t)((z * h->ny + y) * h->nx + k) * bytes, bytes);
 }
 
-static void draw_plane(draw *d, draw_tile t, const trainset_volume *v, const uint8_t *mask, int sagittal, int64_t k, char *room)
+static void draw_plane(draw *d, draw_tile t, const trainset_volume *v, const uint8_t *mask, int sagittal, int64_t k,
+                       char *room)
 {
     const volume_header *h = &v->ct.head;
     char text[32];
@@ -63,7 +69,8 @@ static void draw_plane(draw *d, draw_tile t, const trainset_volume *v, const uin
     draw_text(d, t.x + 4, t.y + 4, 1, INK, text);
 }
 
-static status draw_case(const eval_state *e, const char *id, const trainset_volume *v, const uint8_t *mask, lungeval_score score)
+static status draw_case(const eval_state *e, const char *id, const trainset_volume *v, const uint8_t *mask,
+                        lungeval_score score)
 {
     status s;
     draw *d = NULL;
@@ -73,12 +80,14 @@ static status draw_case(const eval_state *e, const char *id, const trainset_volu
     char *room = malloc(sizeof(int16_t) * (size_t)(side * h->ny));
     if (!room) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a picture of %s", id));
     COV_GO(draw_new(COLUMNS * TILE, CAPTION + 3 * TILE, PAPER, &d));
-    snprintf(text, sizeof text, "%s  DICE %.4f  LESION KEPT %.4f  LUNG %.0f ML  GREEN REFERENCE, RED RESULT", id, score.dice, score.lesion_kept, score.lung_ml);
+    snprintf(text, sizeof text, "%s  DICE %.4f  LESION KEPT %.4f  LUNG %.0f ML  GREEN REFERENCE, RED RESULT", id,
+             score.dice, score.lesion_kept, score.lung_ml);
     draw_text(d, 4, 7, 1, INK, text);
     for (int64_t k = 0; k < AXIAL_TILES + COLUMNS; k++) {
         int sagittal = k >= AXIAL_TILES;
         draw_tile t = {.x = k % COLUMNS * TILE, .y = CAPTION + k / COLUMNS * TILE, .w = TILE, .h = TILE};
-        int64_t at = sagittal ? h->nx * (2 * (k - AXIAL_TILES) + 3) / 14 : h->nz - 1 - h->nz * (2 * k + 1) / (2 * AXIAL_TILES);
+        int64_t at =
+            sagittal ? h->nx * (2 * (k - AXIAL_TILES) + 3) / 14 : h->nz - 1 - h->nz * (2 * k + 1) / (2 * AXIAL_TILES);
         draw_plane(d, t, v, mask, sagittal, at, room);
     }
     snprintf(path, sizeof path, "%s/%s.png", e->o->pictures, id);
@@ -102,11 +111,13 @@ static status draw_loss(const char *weights, lungnet_view view, const char *fold
     char path[SETUP_PATH];
     COV_GO(lungio_open(weights, view, NULL, &w));
     const char *text = weights_find_text(w, "loss_curve");
-    for (const char *at = text ? strchr(text, ' ') : NULL; at && n < CURVE_POINTS; at = strchr(at + 1, ' ')) loss[n++] = strtof(at, NULL);
+    for (const char *at = text ? strchr(text, ' ') : NULL; at && n < CURVE_POINTS; at = strchr(at + 1, ' '))
+        loss[n++] = strtof(at, NULL);
     if (n < 2) goto done;
     COV_GO(draw_new(CURVE_WIDTH, CURVE_HEIGHT, (draw_colour){255, 255, 255}, &d));
     snprintf(path, sizeof path, "%s: loss, log", lungnet_model(view));
-    draw_curve(d, CURVE_MARGIN, CURVE_MARGIN, CURVE_WIDTH - 2 * CURVE_MARGIN, CURVE_HEIGHT - 2 * CURVE_MARGIN, loss, n, 1, (draw_colour){30, 80, 170}, path);
+    draw_curve(d, CURVE_MARGIN, CURVE_MARGIN, CURVE_WIDTH - 2 * CURVE_MARGIN, CURVE_HEIGHT - 2 * CURVE_MARGIN, loss, n,
+               1, (draw_colour){30, 80, 170}, path);
     snprintf(path, sizeof path, "%s/loss-%s-%s.png", folder, lungnet_model(view), w->preset);
     COV_GO(image_write_rgb(path, (int32_t)d->height, (int32_t)d->width, d->rgb));
 done:
@@ -175,11 +186,13 @@ static status add_case(eval_state *e, const char *patient, struct scored **out)
     }
     *out = &e->scored[e->count++];
     (*out)->patient = patient;
-    for (int k = 0; k < LUNGEVAL_COUNT; k++) (*out)->score[k] = (lungeval_score){.dice = NAN, .surface = NAN, .lesion_kept = NAN};
+    for (int k = 0; k < LUNGEVAL_COUNT; k++)
+        (*out)->score[k] = (lungeval_score){.dice = NAN, .surface = NAN, .lesion_kept = NAN};
     return COV_OK;
 }
 
-static status score_variants(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
+static status score_variants(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits,
+                             uint8_t *mask)
 {
     static const struct { int weight, crf; } how[] = {
 #define X(NAME, name, weight, crf) {weight, crf},
@@ -197,7 +210,8 @@ static status score_variants(eval_state *e, const cases_row *row, const trainset
         put_row(e, row, (lungeval_variant)k, to->score[k]);
         last = k;
     }
-    if (*e->o->pictures && last >= 0) COV_TRY(draw_case(e, row->id, v, mask, to->score[last])); /* the last variant is the fullest */
+    if (*e->o->pictures && last >= 0)
+        COV_TRY(draw_case(e, row->id, v, mask, to->score[last])); /* the last variant is the fullest */
     return COV_OK;
 }
 
@@ -208,8 +222,9 @@ static status grid_point(eval_state *e, const cases_row *row, const trainset_vol
 {
     char more[160];
     if (crf)
-        snprintf(more, sizeof more, ",\"fusion\":%g,\"crf\":[%g,%g,%g,%g,%g,%d]", (double)weight, (double)crf->w_appearance, (double)crf->w_smooth,
-                 (double)crf->theta_alpha, (double)crf->theta_beta, (double)crf->theta_gamma, crf->iterations);
+        snprintf(more, sizeof more, ",\"fusion\":%g,\"crf\":[%g,%g,%g,%g,%g,%d]", (double)weight,
+                 (double)crf->w_appearance, (double)crf->w_smooth, (double)crf->theta_alpha, (double)crf->theta_beta,
+                 (double)crf->theta_gamma, crf->iterations);
     else
         snprintf(more, sizeof more, ",\"fusion\":%g", (double)weight);
     COV_TRY(lungeval_mask(logits, weight, crf, mask));
@@ -224,7 +239,8 @@ static status grid_point(eval_state *e, const cases_row *row, const trainset_vol
 static status grid_case(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
 {
     static const float fusions[] = {0.0f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.8f, 1.0f};
-    static const float appearances[] = {0.5f, 1.5f, 4.0f}, alphas[] = {4.0f, 10.0f, 25.0f}, betas[] = {6.0f, 15.0f, 40.0f};
+    static const float appearances[] = {0.5f, 1.5f, 4.0f}, alphas[] = {4.0f, 10.0f, 25.0f},
+                       betas[] = {6.0f, 15.0f, 40.0f};
     for (size_t k = 0; e->p.use_sagittal && k < sizeof fusions / sizeof *fusions; k++)
         COV_TRY(grid_point(e, row, v, logits, fusions[k], NULL, mask));
     for (int k = 0; e->p.use_crf && k < 27; k++) {
@@ -255,7 +271,8 @@ done:
     return s;
 }
 
-/* Mean over cases with its interval over patients, and the worst. Which of a score: 0 Dice, 1 Dice of surfaces, 2 share of lesion kept. Returns how many cases. */
+/* Mean over cases with its interval over patients, and the worst. Which of a score: 0 Dice, 1 Dice of surfaces, 2 share
+ * of lesion kept. Returns how many cases. */
 static status put_mean(eval_state *e, int variant, int which, metrics_ratio *by_patient, int *cases_done)
 {
     double worst = NAN;
@@ -265,7 +282,8 @@ static status put_mean(eval_state *e, int variant, int which, metrics_ratio *by_
         const lungeval_score *s = &e->scored[k].score[variant];
         double v = which == 0 ? s->dice : which == 1 ? s->surface : s->lesion_kept;
         int patient = 0;
-        while (strcmp(e->scored[patient].patient, e->scored[k].patient) != 0) patient++; /* the patient's first case stands for the patient */
+        while (strcmp(e->scored[patient].patient, e->scored[k].patient) != 0)
+            patient++; /* the patient's first case stands for the patient */
         by_patient[k] = (metrics_ratio){0, 0};
         if (isnan(v)) continue;
         metrics_ratio_add(&by_patient[patient], (metrics_ratio){v, 1});
@@ -287,15 +305,18 @@ static status put_means(eval_state *e)
     int done_cases[3];
     metrics_ratio *by_patient = calloc((size_t)e->count + 1, sizeof *by_patient);
     if (!by_patient) return COV_FAIL(COV_NOMEM, "no memory for the means of %d cases", e->count);
-    str_put(&e->rows, "\n| variant | mean Dice (95 % over patients) | worst | mean surface Dice, 2 mm | worst | mean lesion kept | worst | cases |\n"
+    str_put(&e->rows, "\n| variant | mean Dice (95 % over patients) | worst | mean surface Dice, 2 mm | worst | mean "
+                      "lesion kept | worst | cases |\n"
                       "| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     status s = COV_OK;
     for (int v = 0; v < LUNGEVAL_COUNT && s == COV_OK; v++) {
         int run = 0;
-        for (int k = 0; k < e->count; k++) run |= !isnan(e->scored[k].score[v].dice) || !isnan(e->scored[k].score[v].lesion_kept);
+        for (int k = 0; k < e->count; k++)
+            run |= !isnan(e->scored[k].score[v].dice) || !isnan(e->scored[k].score[v].lesion_kept);
         if (!run) continue;
         str_putf(&e->rows, "| %s |", lungeval_name((lungeval_variant)v));
-        for (int which = 0; which < 3 && s == COV_OK; which++) s = put_mean(e, v, which, by_patient, &done_cases[which]);
+        for (int which = 0; which < 3 && s == COV_OK; which++)
+            s = put_mean(e, v, which, by_patient, &done_cases[which]);
         str_putf(&e->rows, " %d |\n", done_cases[0]);
     }
     free(by_patient);
@@ -323,11 +344,13 @@ static status eval_lung(const options *o)
     COV_GO(cases_read(o->cases, &c));
     COV_GO(setup_pipeline(o, &e.paths, &e.p));
     COV_GO(e.p.backend->open(&(device_options){.threads = e.p.threads}, &e.device));
-    COV_GO(lung_open(e.p.backend, e.device, e.p.precision, e.p.lung_axial_path, e.p.use_sagittal ? e.p.lung_sagittal_path : NULL, &e.nets));
+    COV_GO(lung_open(e.p.backend, e.device, e.p.precision, e.p.lung_axial_path,
+                     e.p.use_sagittal ? e.p.lung_sagittal_path : NULL, &e.nets));
     e.fusion = !e.p.use_sagittal ? 0.0f : e.p.fusion_weight >= 0.0f ? e.p.fusion_weight : lung_fusion(e.nets);
     if (*o->pictures) COV_GO(draw_loss(e.p.lung_axial_path, LUNGNET_AXIAL, o->pictures));
     if (*o->pictures && e.p.use_sagittal) COV_GO(draw_loss(e.p.lung_sagittal_path, LUNGNET_SAGITTAL, o->pictures));
-    str_put(&e.rows, "| case | patient | variant | Dice | surface Dice | lesion kept | lung ml | false ml | missed ml |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
+    str_put(&e.rows, "| case | patient | variant | Dice | surface Dice | lesion kept | lung ml | false ml | missed ml "
+                     "|\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (size_t k = 0; k < c->count; k++) {
         const cases_row *row = &c->rows[k];
         if (row->kind != CASES_VOLUME || (*o->fold && !trainset_held_out(o->fold, row->patient))) continue;
@@ -349,7 +372,8 @@ int eval_job(const options *o)
 {
     status s = COV_OK;
     int lesions = strcmp(o->words[0], "lesion") == 0;
-    if (!lesions && strcmp(o->words[0], "lung") != 0) s = COV_FAIL(COV_USAGE, "eval %s: expected lung or lesion", o->words[0]);
+    if (!lesions && strcmp(o->words[0], "lung") != 0)
+        s = COV_FAIL(COV_USAGE, "eval %s: expected lung or lesion", o->words[0]);
     else if (!*o->cases) s = COV_FAIL(COV_USAGE, "eval needs --cases FILE");
     if (s == COV_OK) s = lesions ? eval_lesion(o) : eval_lung(o);
     return s == COV_OK ? EXIT_OK : jobs_fail(s);

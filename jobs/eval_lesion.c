@@ -1,6 +1,7 @@
-/* eval lesion: lesion models over annotated cases: every study is read once and goes through every model; rows become the paper's tables. With
- * --cross the weights are the folds of one cross-validation, and each study is scored by those that held its patient out. With --choose nothing
- * is reported: each file's score threshold is chosen on the patients it was trained on, and written into it. */
+/* eval lesion: lesion models over annotated cases: every study is read once and goes through every model; rows become
+ * the paper's tables. With --cross the weights are the folds of one cross-validation, and each study is scored by those
+ * that held its patient out. With --choose nothing is reported: each file's score threshold is chosen on the patients
+ * it was trained on, and written into it. */
 #include "data/durable.h"
 #include "data/weights.h"
 #include "jobs/eval.h"
@@ -49,7 +50,9 @@ static status read_record(model *m)
     weights_file *w = NULL;
     COV_TRY(weights_load(m->path, &w));
     const char *text = weights_find_text(w, "training"), *at = text ? strstr(text, LEFT_OUT) : NULL;
-    if (at) snprintf(m->left_out, sizeof m->left_out, "%.*s", (int)strcspn(at + sizeof LEFT_OUT - 1, "; \n"), at + sizeof LEFT_OUT - 1);
+    if (at)
+        snprintf(m->left_out, sizeof m->left_out, "%.*s", (int)strcspn(at + sizeof LEFT_OUT - 1, "; \n"),
+                 at + sizeof LEFT_OUT - 1);
     weights_free(&w);
     return COV_OK;
 }
@@ -58,7 +61,8 @@ static status open_model(eval_state *e, const char *path, size_t length)
 {
     model *m = &e->models[e->model_count];
     if (e->model_count == MODELS_MOST || length == 0 || length >= sizeof m->path)
-        return COV_FAIL(COV_USAGE, "--weights %s: expected 1 to %d files, separated by commas", e->o->weights, MODELS_MOST);
+        return COV_FAIL(COV_USAGE, "--weights %s: expected 1 to %d files, separated by commas", e->o->weights,
+                        MODELS_MOST);
     e->model_count++;
     memcpy(m->path, path, length);
     COV_TRY(read_record(m));
@@ -100,7 +104,8 @@ static void describe_line(eval_state *e, model *m)
     if (e->o->cross || alone(e, m)) snprintf(l->name, sizeof l->name, "%s", name_of(m));
     else snprintf(l->name, sizeof l->name, "%s %.40s", name_of(m), base);
     snprintf(l->paper, sizeof l->paper, "%s", name_of(m));
-    str_putf(&l->note, "%s%s, preset %s, %.12s, score ≥ %.2f, held out: %s", l->note.length ? "; " : "", base, lesion_preset(m->net), lesion_digest(m->net), (double)m->threshold,
+    str_putf(&l->note, "%s%s, preset %s, %.12s, score ≥ %.2f, held out: %s", l->note.length ? "; " : "", base,
+             lesion_preset(m->net), lesion_digest(m->net), (double)m->threshold,
              *m->left_out ? m->left_out : "not recorded");
 }
 
@@ -120,15 +125,16 @@ static status open_models(eval_state *e)
     if (e->has_baseline) {
         lesionreport_line *l = &e->report->lines[lines];
         snprintf(l->name, sizeof l->name, "HU > %d", e->baseline_hu);
-        str_putf(&l->note, "no model: every voxel above %d HU inside the lung of a volume; vessels are false positives", e->baseline_hu);
+        str_putf(&l->note, "no model: every voxel above %d HU inside the lung of a volume; vessels are false positives",
+                 e->baseline_hu);
     }
     return COV_OK;
 }
 
 /* ---- one study */
 
-/* The lung mask that models are given: the reference, or our own pipeline's where there is none or --own-lung asks for it. NULL for isolated
- * slices without one: everything is lung. */
+/* The lung mask that models are given: the reference, or our own pipeline's where there is none or --own-lung asks for
+ * it. NULL for isolated slices without one: everything is lung. */
 static status lung_of(eval_state *e, const evalset_study *of, uint8_t **out)
 {
     status s;
@@ -143,7 +149,8 @@ static status lung_of(eval_state *e, const evalset_study *of, uint8_t **out)
     }
     if (!e->lungs) {
         COV_GO(setup_pipeline(e->o, &e->paths, &e->p));
-        COV_GO(lung_open(e->machine.backend, e->machine.device, e->machine.precision, e->p.lung_axial_path, e->p.use_sagittal ? e->p.lung_sagittal_path : NULL, &e->lungs));
+        COV_GO(lung_open(e->machine.backend, e->machine.device, e->machine.precision, e->p.lung_axial_path,
+                         e->p.use_sagittal ? e->p.lung_sagittal_path : NULL, &e->lungs));
     }
     COV_GO(lungeval_new(e->machine.backend, e->machine.device, e->lungs, e->p.use_sagittal, &of->v, &logits));
     float fusion = !e->p.use_sagittal ? 0.0f : e->p.fusion_weight >= 0.0f ? e->p.fusion_weight : lung_fusion(e->lungs);
@@ -157,7 +164,8 @@ done:
     return s;
 }
 
-/* Labels of the slices: a healthy study's are 0; of others, the slices with lesion have the table's or, if asked for, the proxy's; -1 elsewhere. */
+/* Labels of the slices: a healthy study's are 0; of others, the slices with lesion have the table's or, if asked for,
+ * the proxy's; -1 elsewhere. */
 static status periods_of(const evalset_study *of, int proxy, int8_t **out)
 {
     const volume_header *h = &of->v.ct.head;
@@ -168,24 +176,28 @@ static status periods_of(const evalset_study *of, int proxy, int8_t **out)
         size_t at = (size_t)z * area;
         int label = of->period;
         if (label && !memchr(of->v.lesion + at, 1, area)) label = -1;
-        else if (label < 0 && proxy) label = period_proxy(period_count(area, of->v.ct.hu + at, of->v.lung ? of->v.lung + at : NULL, of->v.lesion + at, NULL));
+        else if (label < 0 && proxy)
+            label = period_proxy(
+                period_count(area, of->v.ct.hu + at, of->v.lung ? of->v.lung + at : NULL, of->v.lesion + at, NULL));
         (*out)[z] = (int8_t)label;
     }
     return COV_OK;
 }
 
-static status draw_scored(const eval_state *e, const char *line, const evalset_study *of, const uint8_t *inside, const findings *f, float threshold, const uint8_t *mask,
-                          const lesioneval_row *row)
+static status draw_scored(const eval_state *e, const char *line, const evalset_study *of, const uint8_t *inside,
+                          const findings *f, float threshold, const uint8_t *mask, const lesioneval_row *row)
 {
     char path[SETUP_PATH];
     int n = snprintf(path, sizeof path, "%s/%s-%s.png", e->o->pictures, of->id, line);
     for (char *c = path + strlen(e->o->pictures) + 1; *c; c++)
         if (!isalnum((unsigned char)*c) && *c != '-' && *c != '.') *c = '_';
-    if (n < 0 || n >= (int)sizeof path) return COV_FAIL(COV_USAGE, "--pictures %.200s: too long a path", e->o->pictures);
+    if (n < 0 || n >= (int)sizeof path)
+        return COV_FAIL(COV_USAGE, "--pictures %.200s: too long a path", e->o->pictures);
     return lesiondraw_study(path, line, of, inside, f, threshold, mask, row);
 }
 
-static status score(eval_state *e, size_t line, lesionreport_set set, const evalset_study *of, const uint8_t *inside, const findings *f, float threshold)
+static status score(eval_state *e, size_t line, lesionreport_set set, const evalset_study *of, const uint8_t *inside,
+                    const findings *f, float threshold)
 {
     status s;
     const volume_header *h = &of->v.ct.head;
@@ -195,10 +207,12 @@ static status score(eval_state *e, size_t line, lesionreport_set set, const eval
     uint8_t *mask = malloc((size_t)h->nx * (size_t)h->ny * (size_t)h->nz);
     if (!mask) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the mask of %s", of->id));
     COV_GO(periods_of(of, e->o->period_proxy, &period));
-    COV_GO(lesioneval_score(&(lesioneval_input){.study = of, .lung = inside, .found = f, .threshold = threshold, .period = period}, mask, &row));
+    COV_GO(lesioneval_score(
+        &(lesioneval_input){.study = of, .lung = inside, .found = f, .threshold = threshold, .period = period}, mask,
+        &row));
     if (*e->o->pictures) COV_GO(draw_scored(e, l->name, of, inside, f, threshold, mask, &row));
-    fprintf(stderr, "%s  %s  mean Dice %.4f  volume Dice %.4f  found %.2f %% of lung, reference %.2f %%\n", of->id, l->name, metrics_value(row.m[LESIONEVAL_DICE]), row.volume_dice,
-            row.found_percent, row.truth_percent);
+    fprintf(stderr, "%s  %s  mean Dice %.4f  volume Dice %.4f  found %.2f %% of lung, reference %.2f %%\n", of->id,
+            l->name, metrics_value(row.m[LESIONEVAL_DICE]), row.volume_dice, row.found_percent, row.truth_percent);
     COV_GO(lesionreport_add(l, set, &row));
 done:
     lesioneval_row_free(&row);
@@ -207,7 +221,8 @@ done:
     return s;
 }
 
-/* Whether a study goes through a model: with --cross only what it never saw, with --choose only what it was trained on. */
+/* Whether a study goes through a model: with --cross only what it never saw, with --choose only what it was trained on.
+ */
 static int takes(const eval_state *e, const model *m, const char *patient)
 {
     int held_out = trainset_held_out(m->left_out, patient);
@@ -294,7 +309,9 @@ static status eval_entry(eval_state *e, const evalset_entry *entry)
     COV_GO(lung_of(e, &of, &inside));
     COV_GO(add_sizes(&of, &e->report->scored));
     COV_GO(score_models(e, LESIONREPORT_CASES, &of, inside));
-    if (e->o->coronal && !of.isolated && memchr(of.v.lesion, 1, (size_t)of.v.ct.head.nx * (size_t)of.v.ct.head.ny * (size_t)of.v.ct.head.nz)) COV_GO(score_coronal(e, &of, inside));
+    if (e->o->coronal && !of.isolated &&
+        memchr(of.v.lesion, 1, (size_t)of.v.ct.head.nx * (size_t)of.v.ct.head.ny * (size_t)of.v.ct.head.nz))
+        COV_GO(score_coronal(e, &of, inside));
     if (e->pool) COV_GO(evalset_pool_add(e->pool, &of, inside));
 done:
     evalset_free(&of);
@@ -345,12 +362,16 @@ static status choose_threshold(const eval_state *e, const model *m)
     char text[16];
     weights_file *w = NULL;
     const lesioneval_summary *sum = &e->report->lines[m->line].sum[LESIONREPORT_CASES][LESIONEVAL_ALL];
-    printf("%s: %lld studies of %lld patients it was trained on\n\n| score | mean Dice | Dice, all slices | volume Dice | sensitivity | false a slice |\n"
-           "| --- | --- | --- | --- | --- | --- |\n", m->path, (long long)sum->studies, (long long)sum->patients);
+    printf("%s: %lld studies of %lld patients it was trained on\n\n| score | mean Dice | Dice, all slices | volume "
+           "Dice | sensitivity | false a slice |\n"
+           "| --- | --- | --- | --- | --- | --- |\n",
+           m->path, (long long)sum->studies, (long long)sum->patients);
     for (int k = 1; k < LESIONMETRICS_STEPS; k++) {
         lesionmetrics_point p = lesionmetrics_at(&sum->detection, lesionmetrics_step(k));
-        printf("| %.2f | %.4f | %.4f | %.4f | %.4f | %.2f |\n", (double)lesionmetrics_step(k), metrics_value(sum->step[k].dice), metrics_value(sum->step[k].all), sum->step_volume[k],
-               metrics_value((metrics_ratio){(double)p.hit, (double)p.regions}), metrics_value((metrics_ratio){(double)(p.found - p.right), (double)sum->slices}));
+        printf("| %.2f | %.4f | %.4f | %.4f | %.4f | %.2f |\n", (double)lesionmetrics_step(k),
+               metrics_value(sum->step[k].dice), metrics_value(sum->step[k].all), sum->step_volume[k],
+               metrics_value((metrics_ratio){(double)p.hit, (double)p.regions}),
+               metrics_value((metrics_ratio){(double)(p.found - p.right), (double)sum->slices}));
     }
     COV_GO(lesioneval_choose(sum, e->o->choose, &best));
     snprintf(text, sizeof text, "%.2f", (double)lesionmetrics_step(best));
@@ -368,12 +389,21 @@ static void put_notes(eval_state *e)
     str *to = &e->report->notes;
     str command = {0};
     options_command(e->o, &command);
-    str_putf(to, "`%s`\n\nLung: %s. ", str_text(&command), e->o->own_lung ? "our own pipeline's in volumes" : "the reference mask; our own pipeline's where a volume has none");
-    str_putf(to, "Findings from a score of %.2f on make the curves; each model's own threshold makes its figures.%s\n\n", (double)SCORE_LEAST,
-             e->o->period_proxy ? " Periods of slices with lesion rest on a proxy (extent and density), not on a radiologist's label." : "");
+    str_putf(to, "`%s`\n\nLung: %s. ", str_text(&command),
+             e->o->own_lung ? "our own pipeline's in volumes"
+                            : "the reference mask; our own pipeline's where a volume has none");
+    str_putf(to,
+             "Findings from a score of %.2f on make the curves; each model's own threshold makes its figures.%s\n\n",
+             (double)SCORE_LEAST,
+             e->o->period_proxy
+                 ? " Periods of slices with lesion rest on a proxy (extent and density), not on a radiologist's label."
+                 : "");
     for (size_t k = 0; k < e->model_count; k++)
         if (e->models[k].seen)
-            str_putf(to, "**%s is not recorded as having left out the patients of %lld of the studies below: their figures prove nothing.**\n\n", e->models[k].path, (long long)e->models[k].seen);
+            str_putf(to,
+                     "**%s is not recorded as having left out the patients of %lld of the studies below: their figures "
+                     "prove nothing.**\n\n",
+                     e->models[k].path, (long long)e->models[k].seen);
     str_free(&command);
 }
 
@@ -403,13 +433,18 @@ static status check(eval_state *e)
 {
     const options *o = e->o;
     double hu;
-    if (!*o->weights && !*o->threshold_baseline) return COV_FAIL(COV_USAGE, "eval lesion needs --weights FILE[,FILE...], or --threshold-baseline HU");
+    if (!*o->weights && !*o->threshold_baseline)
+        return COV_FAIL(COV_USAGE, "eval lesion needs --weights FILE[,FILE...], or --threshold-baseline HU");
     if (*o->choose && (o->cross || o->coronal || o->merge || *o->threshold_baseline || !*o->weights))
-        return COV_FAIL(COV_USAGE, "--choose takes --weights and --cases, without --cross, --coronal, --merge or --threshold-baseline");
-    if (o->score > 1) return COV_FAIL(COV_USAGE, "--score %g: expected 0 to 1, or -1 for the one in the weights", o->score);
+        return COV_FAIL(
+            COV_USAGE,
+            "--choose takes --weights and --cases, without --cross, --coronal, --merge or --threshold-baseline");
+    if (o->score > 1)
+        return COV_FAIL(COV_USAGE, "--score %g: expected 0 to 1, or -1 for the one in the weights", o->score);
     if (o->merge < 0) return COV_FAIL(COV_USAGE, "--merge %lld: expected a number of slices", o->merge);
     if (!*o->threshold_baseline) return COV_OK;
-    if (!str_to_double(o->threshold_baseline, &hu) || hu < -2000 || hu > 2000) return COV_FAIL(COV_USAGE, "--threshold-baseline %s: expected Hounsfield units", o->threshold_baseline);
+    if (!str_to_double(o->threshold_baseline, &hu) || hu < -2000 || hu > 2000)
+        return COV_FAIL(COV_USAGE, "--threshold-baseline %s: expected Hounsfield units", o->threshold_baseline);
     e->baseline_hu = (int)hu;
     e->has_baseline = 1;
     return COV_OK;
@@ -432,7 +467,9 @@ static status eval_all(eval_state *e)
         COV_GO(eval_entry(e, &entries[k]));
         done_studies++;
     }
-    if (!done_studies) COV_GO(COV_FAIL(COV_USAGE, "no annotated case to score: --cases, --fold and what the weights left out leave none"));
+    if (!done_studies)
+        COV_GO(COV_FAIL(COV_USAGE,
+                        "no annotated case to score: --cases, --fold and what the weights left out leave none"));
     if (e->pool) COV_GO(eval_merged(e));
     if (e->o->tables && *e->o->fold) COV_GO(size_others(e, c));
     e->report->paper = e->o->tables;

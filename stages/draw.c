@@ -1,4 +1,5 @@
-/* draw: see draw.h. The font holds only what labels need; each glyph is seven rows of five bits, the left pixel highest. */
+/* draw: see draw.h. The font holds only what labels need; each glyph is seven rows of five bits, the left pixel
+ * highest. */
 #include "stages/draw.h"
 
 #include "base/size.h"
@@ -36,7 +37,10 @@ status draw_new(int64_t width, int64_t height, draw_colour background, draw **ou
     if (width < 1 || height < 1 || !size_product((const int64_t[]){width, height, 3}, 3, &bytes))
         return COV_FAIL(COV_USAGE, "a picture of %lld x %lld pixels", (long long)width, (long long)height);
     draw *d = calloc(1, sizeof *d);
-    if (!d || !(d->rgb = malloc(bytes))) { free(d); return COV_FAIL(COV_NOMEM, "no memory for a picture of %lld x %lld", (long long)width, (long long)height); }
+    if (!d || !(d->rgb = malloc(bytes))) {
+        free(d);
+        return COV_FAIL(COV_NOMEM, "no memory for a picture of %lld x %lld", (long long)width, (long long)height);
+    }
     d->width = width;
     d->height = height;
     for (size_t i = 0; i < bytes; i += 3) memcpy(d->rgb + i, &background, 3);
@@ -91,8 +95,9 @@ void draw_contour(draw *d, const draw_tile *t, const uint8_t *mask, uint8_t valu
 {
     for (int64_t y = 0; y < t->h; y++)
         for (int64_t x = 0; x < t->w; x++)
-            if (inside(t, mask, value, x, y) && (!inside(t, mask, value, x - 1, y) || !inside(t, mask, value, x + 1, y) ||
-                                                 !inside(t, mask, value, x, y - 1) || !inside(t, mask, value, x, y + 1)))
+            if (inside(t, mask, value, x, y) &&
+                (!inside(t, mask, value, x - 1, y) || !inside(t, mask, value, x + 1, y) ||
+                 !inside(t, mask, value, x, y - 1) || !inside(t, mask, value, x, y + 1)))
                 dot(d, t->x + x, t->y + y, colour);
 }
 
@@ -146,8 +151,8 @@ int64_t draw_text(draw *d, int64_t x, int64_t y, int scale, draw_colour colour, 
     return x - start;
 }
 
-void draw_curve(draw *d, int64_t x, int64_t y, int64_t w, int64_t h, const float *values, int64_t n, int logarithmic, draw_colour colour,
-                const char *label)
+void draw_curve(draw *d, int64_t x, int64_t y, int64_t w, int64_t h, const float *values, int64_t n, int logarithmic,
+                draw_colour colour, const char *label)
 {
     const draw_colour frame = {120, 120, 120}, ink = {40, 40, 40};
     double low = INFINITY, high = -INFINITY;
@@ -162,7 +167,8 @@ void draw_curve(draw *d, int64_t x, int64_t y, int64_t w, int64_t h, const float
     int64_t last_x = x, last_y = y;
     for (int64_t k = 0; k < n; k++) {
         double v = logarithmic ? log10(fmax(values[k], 1e-12)) : values[k];
-        int64_t px = x + (n > 1 ? k * w / (n - 1) : 0), py = y + h - (int64_t)lrint((v - low) / (high - low) * (double)h);
+        int64_t px = x + (n > 1 ? k * w / (n - 1) : 0),
+                py = y + h - (int64_t)lrint((v - low) / (high - low) * (double)h);
         if (k) draw_line(d, last_x, last_y, px, py, colour);
         last_x = px;
         last_y = py;

@@ -1,5 +1,5 @@
-/* evalset: see evalset.h. Isolated slices are grouped by patient, as a folder of them would be one study in an archive: a false positive "per
- * study" and an interval over patients mean the same for both kinds. */
+/* evalset: see evalset.h. Isolated slices are grouped by patient, as a folder of them would be one study in an archive:
+ * a false positive "per study" and an interval over patients mean the same for both kinds. */
 #include "stages/evalset.h"
 
 #include "base/size.h"
@@ -39,8 +39,9 @@ status evalset_list(const cases *c, const char *only, evalset_entry **out, size_
         int isolated = r->kind == CASES_SLICE;
         if (isolated) COV_GO(size_of(r, &size));
         evalset_entry *open = *count ? &(*out)[*count - 1] : NULL;
-        int joins = open && isolated && open->isolated && strcmp(open->patient, r->patient) == 0 && open->rows + open->count == r &&
-                    size.rows == last.rows && size.cols == last.cols && !open->rows->lung == !r->lung && open->rows->period == r->period;
+        int joins = open && isolated && open->isolated && strcmp(open->patient, r->patient) == 0 &&
+                    open->rows + open->count == r && size.rows == last.rows && size.cols == last.cols &&
+                    !open->rows->lung == !r->lung && open->rows->period == r->period;
         if (joins) open->count++;
         else (*out)[(*count)++] = (evalset_entry){isolated ? r->patient : r->id, r->patient, r, 1, isolated};
         last = size;
@@ -83,7 +84,9 @@ static status copy_mask(const cases_row *r, const char *path, int64_t rows, int6
     int32_t h, w;
     uint8_t *label = NULL;
     COV_TRY(mask_read_slice(path, &h, &w, &label));
-    status s = h == rows && w == cols ? COV_OK : COV_FAIL(COV_FORMAT, "case %s: %s is %d x %d, its image %lld x %lld", r->id, path, h, w, (long long)rows, (long long)cols);
+    status s = h == rows && w == cols ? COV_OK
+                                      : COV_FAIL(COV_FORMAT, "case %s: %s is %d x %d, its image %lld x %lld", r->id,
+                                                 path, h, w, (long long)rows, (long long)cols);
     if (s == COV_OK) memcpy(to, label, (size_t)rows * (size_t)cols);
     free(label);
     return s;
@@ -97,7 +100,8 @@ static status read_slice(const cases_row *r, int64_t z, evalset_study *out)
     uint8_t *grey = NULL;
     size_t n = (size_t)h->nx * (size_t)h->ny, at = (size_t)z * n;
     COV_TRY(image_read_u8(r->ct, &rows, &cols, &grey));
-    for (size_t i = 0; i < n; i++) out->v.ct.hu[at + i] = (int16_t)(w.level - 0.5f * w.width + w.width * (float)grey[i] / 255.0f);
+    for (size_t i = 0; i < n; i++)
+        out->v.ct.hu[at + i] = (int16_t)(w.level - 0.5f * w.width + w.width * (float)grey[i] / 255.0f);
     free(grey);
     if (r->lung) COV_TRY(copy_mask(r, r->lung, h->ny, h->nx, out->v.lung + at));
     if (r->lesion) COV_TRY(copy_mask(r, r->lesion, h->ny, h->nx, out->v.lesion + at));
@@ -115,7 +119,8 @@ status evalset_read(const evalset_entry *e, evalset_study *out)
         for (size_t k = 0; k < e->count; k++) COV_GO(read_slice(&e->rows[k], (int64_t)k, out));
     } else {
         COV_GO(trainset_read(e->rows, &out->v));
-        if (!out->v.lesion && !(out->v.lesion = calloc(voxels(&out->v.ct.head), 1))) COV_GO(COV_FAIL(COV_NOMEM, "no memory for case %s", e->id));
+        if (!out->v.lesion && !(out->v.lesion = calloc(voxels(&out->v.ct.head), 1)))
+            COV_GO(COV_FAIL(COV_NOMEM, "no memory for case %s", e->id));
     }
     out->patient = e->patient;
     out->isolated = out->v.ct.head.isolated = e->isolated;
@@ -136,7 +141,8 @@ void evalset_free(evalset_study *s)
 
 typedef struct coronal {
     const volume_header *from;
-    int64_t y0, y1, rows, side, top, left; /* y range; rows of the resampled z; the square's side and where the image lies in it */
+    int64_t y0, y1, rows, side, top,
+        left; /* y range; rows of the resampled z; the square's side and where the image lies in it */
 } coronal;
 
 static status coronal_plan(const volume_header *h, const uint8_t *lung, coronal *c)
@@ -160,7 +166,8 @@ static status coronal_plan(const volume_header *h, const uint8_t *lung, coronal 
 }
 
 /* One row of one coronal slice; at: 0 for the uppermost. */
-static void coronal_row(const coronal *c, const evalset_study *of, const uint8_t *lung, int64_t y, int64_t at, evalset_study *out, uint8_t *out_lung)
+static void coronal_row(const coronal *c, const evalset_study *of, const uint8_t *lung, int64_t y, int64_t at,
+                        evalset_study *out, uint8_t *out_lung)
 {
     const volume_header *h = c->from;
     double z = ((double)(c->rows - 1 - at) + 0.5) * (double)h->nz / (double)c->rows - 0.5;
@@ -168,7 +175,8 @@ static void coronal_row(const coronal *c, const evalset_study *of, const uint8_t
     int64_t low = (int64_t)z, high = low + 1 < h->nz ? low + 1 : low, nearest = z - (double)low < 0.5 ? low : high;
     float f = (float)(z - (double)low);
     size_t to = (size_t)(((y - c->y0) * c->side + c->top + at) * c->side + c->left);
-    size_t a = (size_t)((low * h->ny + y) * h->nx), b = (size_t)((high * h->ny + y) * h->nx), m = (size_t)((nearest * h->ny + y) * h->nx);
+    size_t a = (size_t)((low * h->ny + y) * h->nx), b = (size_t)((high * h->ny + y) * h->nx),
+           m = (size_t)((nearest * h->ny + y) * h->nx);
     for (size_t x = 0; x < (size_t)h->nx; x++) {
         out->v.ct.hu[to + x] = (int16_t)((1 - f) * (float)of->v.ct.hu[a + x] + f * (float)of->v.ct.hu[b + x]);
         out->v.lesion[to + x] = of->v.lesion[m + x];
@@ -186,7 +194,8 @@ status evalset_coronal(const evalset_study *of, const uint8_t *lung, evalset_stu
     *out_lung = NULL;
     COV_GO(coronal_plan(h, lung, &c));
     COV_GO(evalset_make(c.side, c.side, c.y1 - c.y0, of->v.lung != NULL, out));
-    if (!(*out_lung = calloc(voxels(&out->v.ct.head), 1))) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the coronal lung of %s", of->id));
+    if (!(*out_lung = calloc(voxels(&out->v.ct.head), 1)))
+        COV_GO(COV_FAIL(COV_NOMEM, "no memory for the coronal lung of %s", of->id));
     out->patient = of->patient;
     out->scale_known = of->scale_known;
     out->period = of->period == 0 ? 0 : -1;

@@ -1,6 +1,6 @@
-/* evalset_merge: the multi-augmented samples of the paper's Table 3. A sample is a 512 x 512 picture of one to four slices of one patient, in one of
- * four layouts that change their proportions or their size. Nothing is pasted into a slice: a slice stays whole, with its own lesions.
- * Test only: training never sees such pictures. */
+/* evalset_merge: the multi-augmented samples of the paper's Table 3. A sample is a 512 x 512 picture of one to four
+ * slices of one patient, in one of four layouts that change their proportions or their size. Nothing is pasted into a
+ * slice: a slice stays whole, with its own lesions. Test only: training never sees such pictures. */
 #include "stages/evalset.h"
 #include "stages/rng.h"
 
@@ -75,7 +75,8 @@ status evalset_pool_add(evalset_pool *p, const evalset_study *s, const uint8_t *
 
 typedef struct place { int64_t y, x, h, w; } place;
 
-/* A tent as wide as a source pixel or a target pixel, whichever is wider: bilinear when enlarging, averaging when shrinking. */
+/* A tent as wide as a source pixel or a target pixel, whichever is wider: bilinear when enlarging, averaging when
+ * shrinking. */
 typedef struct taps { int64_t first, count; double at, reach; } taps;
 static taps taps_of(int64_t k, int64_t target, int64_t source)
 {
@@ -110,7 +111,8 @@ static void put_slice(const pool_slice *s, place p, int16_t *hu, uint8_t *lesion
 {
     for (int64_t y = 0; y < p.h; y++)
         for (int64_t x = 0; x < p.w; x++) {
-            int64_t to = (p.y + y) * SIDE + p.x + x, from = (2 * y + 1) * s->rows / (2 * p.h) * s->cols + (2 * x + 1) * s->cols / (2 * p.w);
+            int64_t to = (p.y + y) * SIDE + p.x + x,
+                    from = (2 * y + 1) * s->rows / (2 * p.h) * s->cols + (2 * x + 1) * s->cols / (2 * p.w);
             taps ty = taps_of(y, p.h, s->rows), tx = taps_of(x, p.w, s->cols);
             hu[to] = resampled(s, &ty, &tx);
             lesion[to] = s->lesion[from];
@@ -128,10 +130,12 @@ static int layout(int kind, place to[PARTS_MOST], int *same)
         return 3;
     }
     if (kind == 1 || kind == 2) { /* two, squeezed side by side or one above the other */
-        for (int k = 0; k < 2; k++) to[k] = kind == 1 ? (place){0, k * HALF, SIDE, HALF} : (place){k * HALF, 0, HALF, SIDE};
+        for (int k = 0; k < 2; k++)
+            to[k] = kind == 1 ? (place){0, k * HALF, SIDE, HALF} : (place){k * HALF, 0, HALF, SIDE};
         return 2;
     }
-    for (int k = 0; k < 4; k++) to[k] = (place){k / 2 * HALF, k % 2 * HALF, HALF, HALF}; /* four, in their proportions */
+    for (int k = 0; k < 4; k++)
+        to[k] = (place){k / 2 * HALF, k % 2 * HALF, HALF, HALF}; /* four, in their proportions */
     return 4;
 }
 
@@ -150,13 +154,15 @@ static status merge_patient(const pool_slice *const *slices, int64_t n, uint64_t
         int same, parts = layout((int)rng_below(&r, LAYOUTS), to, &same);
         for (int p = 0; p < parts; p++) {
             const pool_slice *s = slices[same || p == 0 ? k % n : (int64_t)rng_below(&r, (uint64_t)n)];
-            put_slice(s, to[p], out->v.ct.hu + (size_t)k * area, out->v.lesion + (size_t)k * area, out->v.lung ? out->v.lung + (size_t)k * area : NULL);
+            put_slice(s, to[p], out->v.ct.hu + (size_t)k * area, out->v.lesion + (size_t)k * area,
+                      out->v.lung ? out->v.lung + (size_t)k * area : NULL);
         }
     }
     return COV_OK;
 }
 
-/* The first `take` of a shuffle, put back into the pool's order, in which a patient's slices with and without lung are runs. */
+/* The first `take` of a shuffle, put back into the pool's order, in which a patient's slices with and without lung are
+ * runs. */
 static void draw(const evalset_pool *p, size_t take, uint64_t seed, uint8_t *chosen)
 {
     rng r = rng_start(seed, UINT64_MAX);
@@ -165,7 +171,8 @@ static void draw(const evalset_pool *p, size_t take, uint64_t seed, uint8_t *cho
         if (rng_below(&r, p->count - k) < left) { chosen[k] = 1; left--; }
 }
 
-status evalset_pool_merge(const evalset_pool *p, int64_t slices, uint64_t seed, evalset_study **out, size_t *count, int64_t *drawn)
+status evalset_pool_merge(const evalset_pool *p, int64_t slices, uint64_t seed, evalset_study **out, size_t *count,
+                          int64_t *drawn)
 {
     status s = COV_OK;
     size_t take = slices < 0 ? 0 : (size_t)slices < p->count ? (size_t)slices : p->count, n = 0;

@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum { TILE = 512, TILES = 3, CAPTION = 24, PATH_ROOM = 4096 };
-static const draw_colour DARK = {16, 16, 16}, INK = {230, 230, 230}, TRUTH = {60, 220, 60}, FOUND = {255, 70, 50}, BOX = {255, 220, 60}, LUNG = {110, 110, 120};
+static const draw_colour DARK = {16, 16, 16}, INK = {230, 230, 230}, TRUTH = {60, 220, 60}, FOUND = {255, 70, 50},
+                         BOX = {255, 220, 60}, LUNG = {110, 110, 120};
 
 typedef struct ranked { int64_t z; double value; } ranked;
 
@@ -29,7 +30,8 @@ static status choose(const lesioneval_row *row, const uint8_t *mask, size_t area
     if (!r) return COV_FAIL(COV_NOMEM, "no memory to rank %lld slices", (long long)row->slices);
     for (int64_t z = 0; z < row->slices; z++) {
         double value = row->slice_dice[z];
-        if (!row->positive) value = (double)metrics_overlap_of(mask + (size_t)z * area, mask + (size_t)z * area, area).found;
+        if (!row->positive)
+            value = (double)metrics_overlap_of(mask + (size_t)z * area, mask + (size_t)z * area, area).found;
         if (!isnan(value)) r[n++] = (ranked){z, value};
     }
     if (n) qsort(r, (size_t)n, sizeof *r, descending);
@@ -52,8 +54,8 @@ static void draw_boxes(draw *d, const draw_tile *t, const findings *f, int64_t z
     }
 }
 
-status lesiondraw_study(const char *path, const char *model, const evalset_study *s, const uint8_t *lung, const findings *f, float threshold, const uint8_t *mask,
-                        const lesioneval_row *row)
+status lesiondraw_study(const char *path, const char *model, const evalset_study *s, const uint8_t *lung,
+                        const findings *f, float threshold, const uint8_t *mask, const lesioneval_row *row)
 {
     status result;
     const volume_header *h = &s->v.ct.head;
@@ -66,10 +68,13 @@ status lesiondraw_study(const char *path, const char *model, const evalset_study
     COV_TRY(choose(row, mask, area, shown, &count));
     COV_TRY(draw_new(TILES * TILE, CAPTION + height, DARK, &d));
     int n = snprintf(text, sizeof text, "%s  %s  ", s->id, model);
-    if (row->positive) n += snprintf(text + n, sizeof text - (size_t)n, "mean Dice %.3f  ", metrics_value(row->m[LESIONEVAL_DICE]));
-    if (!isnan(row->volume_dice)) n += snprintf(text + n, sizeof text - (size_t)n, "volume Dice %.3f  ", row->volume_dice);
-    snprintf(text + n, sizeof text - (size_t)n, "reference %.2f %%  found %.2f %% of lung   green reference, red found, yellow boxes from %.2f on", row->truth_percent, row->found_percent,
-             (double)threshold);
+    if (row->positive)
+        n += snprintf(text + n, sizeof text - (size_t)n, "mean Dice %.3f  ", metrics_value(row->m[LESIONEVAL_DICE]));
+    if (!isnan(row->volume_dice))
+        n += snprintf(text + n, sizeof text - (size_t)n, "volume Dice %.3f  ", row->volume_dice);
+    snprintf(text + n, sizeof text - (size_t)n,
+             "reference %.2f %%  found %.2f %% of lung   green reference, red found, yellow boxes from %.2f on",
+             row->truth_percent, row->found_percent, (double)threshold);
     draw_text(d, 4, 8, 1, INK, text);
     for (int k = 0; k < count; k++) {
         size_t at = (size_t)shown[k] * area;
@@ -91,7 +96,8 @@ status lesiondraw_study(const char *path, const char *model, const evalset_study
 /* ---- curves */
 
 enum { PLOT_WIDTH = 760, PLOT_HEIGHT = 460, FRAME_WIDTH = 520, FRAME_HEIGHT = 380 };
-static const draw_colour line_colours[] = {{200, 40, 40}, {30, 80, 170}, {20, 140, 60}, {170, 110, 10}, {120, 50, 150}, {60, 60, 60}, {0, 150, 160}, {220, 100, 160}};
+static const draw_colour line_colours[] = {{200, 40, 40},  {30, 80, 170}, {20, 140, 60}, {170, 110, 10},
+                                           {120, 50, 150}, {60, 60, 60},  {0, 150, 160}, {220, 100, 160}};
 enum { COLOURS = sizeof line_colours / sizeof *line_colours };
 static const double FALSE_MOST = 8;
 
@@ -146,9 +152,18 @@ static status draw_curves(const lesionreport *r, const char *path, int calibrati
         series[k] = (draw_series){curves[k].x, curves[k].y, curves[k].n, line_colours[k % COLOURS], r->lines[k].name};
         if (curves[k].n) most = fmax(most, curves[k].x[curves[k].n - 1]);
     }
-    series[r->count] = (draw_series){diagonal, diagonal, calibration ? 2 : 0, {150, 150, 150}, calibration ? "perfect" : ""};
+    series[r->count] =
+        (draw_series){diagonal, diagonal, calibration ? 2 : 0, {150, 150, 150}, calibration ? "perfect" : ""};
     COV_GO(draw_new(PLOT_WIDTH, PLOT_HEIGHT, (draw_colour){255, 255, 255}, &d));
-    draw_axes a = {50, 30, FRAME_WIDTH, FRAME_HEIGHT, 0, calibration ? 1 : fmin(ceil(most * 5) / 5, FALSE_MOST), 0, 1, calibration ? "mean score" : "false findings a slice",
+    draw_axes a = {50,
+                   30,
+                   FRAME_WIDTH,
+                   FRAME_HEIGHT,
+                   0,
+                   calibration ? 1 : fmin(ceil(most * 5) / 5, FALSE_MOST),
+                   0,
+                   1,
+                   calibration ? "mean score" : "false findings a slice",
                    calibration ? "share of findings that are right" : "sensitivity"};
     draw_plot(d, &a, series, (int)r->count + 1);
     COV_GO(image_write_rgb(path, (int32_t)d->height, (int32_t)d->width, d->rgb));

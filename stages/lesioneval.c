@@ -1,5 +1,5 @@
-/* lesioneval: see lesioneval.h. One pass over the slices of a study; the mask at the threshold and the sweep over thresholds both come from one
- * map of scores a slice, so they cannot disagree. */
+/* lesioneval: see lesioneval.h. One pass over the slices of a study; the mask at the threshold and the sweep over
+ * thresholds both come from one map of scores a slice, so they cannot disagree. */
 #include "stages/lesioneval.h"
 
 #include "stages/lesionpost.h"
@@ -47,7 +47,9 @@ void lesioneval_scores(const findings *f, int64_t z, int64_t ny, int64_t nx, flo
         const finding *g = &f->at[k];
         for (int32_t y = g->y0; y < g->y1; y++)
             for (int32_t x = g->x0; x < g->x1; x++) {
-                if (y < 0 || x < 0 || y >= ny || x >= nx || !g->mask[(int64_t)(y - g->y0) * (g->x1 - g->x0) + x - g->x0]) continue;
+                if (y < 0 || x < 0 || y >= ny || x >= nx ||
+                    !g->mask[(int64_t)(y - g->y0) * (g->x1 - g->x0) + x - g->x0])
+                    continue;
                 float *at = &to[y * nx + x];
                 *at = g->score > *at ? g->score : *at;
             }
@@ -124,7 +126,8 @@ static status score_slice(const lesioneval_input *in, int64_t z, room *r, uint8_
     score_pixels(in, z, r, mask, out);
     COV_TRY(regions_find(in->study->v.lesion + at, h->ny, h->nx, r->labels, &r->truth, &r->truths));
     COV_TRY(boxes_of(in->found, z, r));
-    COV_TRY(lesionmetrics_detection_add(&out->detection, r->truth, r->truths, r->found, r->score, r->founds, h->ny, h->nx));
+    COV_TRY(
+        lesionmetrics_detection_add(&out->detection, r->truth, r->truths, r->found, r->score, r->founds, h->ny, h->nx));
     if (in->period) lesionmetrics_periods_add(&out->periods, in->period[z], in->found->period[z]);
     return COV_OK;
 }
@@ -148,7 +151,8 @@ static status score_volume(const lesioneval_input *in, const uint8_t *mask, lesi
     out->volume_dice = out->surface = NAN;
     if (out->isolated || !out->positive) return COV_OK;
     out->volume_dice = metrics_dice(out->whole);
-    COV_TRY(metrics_surface(in->study->v.lesion, mask, (const int64_t[]){h->nx, h->ny, h->nz}, h->spacing_mm, LESIONEVAL_TOLERANCE_MM, 1, &near));
+    COV_TRY(metrics_surface(in->study->v.lesion, mask, (const int64_t[]){h->nx, h->ny, h->nz}, h->spacing_mm,
+                            LESIONEVAL_TOLERANCE_MM, 1, &near));
     out->surface = metrics_value(near);
     if (out->whole.truth < LESIONEVAL_VOXELS_LEAST) return COV_OK;
     out->m[LESIONEVAL_VOLUME_DICE] = (metrics_ratio){out->volume_dice, 1};
@@ -166,7 +170,9 @@ status lesioneval_score(const lesioneval_input *in, uint8_t *mask, lesioneval_ro
     out->slice_dice = malloc((size_t)h->nz * sizeof *out->slice_dice);
     snprintf(out->id, sizeof out->id, "%s", in->study->id);
     if (!r.scores || !r.labels || !out->slice_dice) COV_GO(COV_FAIL(COV_NOMEM, "no memory to score %s", out->id));
-    if (in->found->nz != h->nz) COV_GO(COV_FAIL(COV_BROKEN, "%s: findings of %lld slices for %lld", out->id, (long long)in->found->nz, (long long)h->nz));
+    if (in->found->nz != h->nz)
+        COV_GO(COV_FAIL(COV_BROKEN, "%s: findings of %lld slices for %lld", out->id, (long long)in->found->nz,
+                        (long long)h->nz));
     for (int64_t z = 0; z < h->nz; z++) {
         COV_GO(score_slice(in, z, &r, mask, out));
         clear_slice(&r);
@@ -176,7 +182,8 @@ status lesioneval_score(const lesioneval_input *in, uint8_t *mask, lesioneval_ro
     for (size_t i = 0; i < n; i++) out->lung_px += !in->lung || in->lung[i];
     out->truth_percent = out->lung_px ? 100.0 * (double)out->whole.truth / (double)out->lung_px : NAN;
     out->found_percent = out->lung_px ? 100.0 * (double)out->whole.found / (double)out->lung_px : NAN;
-    out->suspicion = lesionpost_suspicion(out->whole.found ? r.found_score / (double)out->whole.found : 0, out->found_percent);
+    out->suspicion =
+        lesionpost_suspicion(out->whole.found ? r.found_score / (double)out->whole.found : 0, out->found_percent);
     if (!out->lung_px) out->suspicion = NAN;
     score_detection(out, in->threshold);
     COV_GO(score_volume(in, mask, out));
@@ -196,7 +203,8 @@ static status add_region(const region *r, int32_t label, const int32_t *labels, 
     uint8_t *mask = malloc((size_t)(w * h));
     if (!mask) return COV_FAIL(COV_NOMEM, "no memory for a mask of %lld pixels", (long long)(w * h));
     for (int64_t i = 0; i < w * h; i++) mask[i] = labels[(r->y0 + i / w) * nx + r->x0 + i % w] == label;
-    status s = findings_add(to, &(finding){.z = z, .y0 = r->y0, .x0 = r->x0, .y1 = r->y1, .x1 = r->x1, .score = 1, .mask = mask});
+    status s = findings_add(
+        to, &(finding){.z = z, .y0 = r->y0, .x0 = r->x0, .y1 = r->y1, .x1 = r->x1, .score = 1, .mask = mask});
     free(mask);
     return s;
 }
@@ -256,7 +264,8 @@ static void one_each(metrics_ratio *by_patient, int patients)
         if (by_patient[p].bottom > 0) by_patient[p] = (metrics_ratio){metrics_value(by_patient[p]), 1};
 }
 
-static status sum_metrics(const lesioneval_row *rows, size_t count, const int *place, metrics_ratio *by_patient, lesioneval_summary *out)
+static status sum_metrics(const lesioneval_row *rows, size_t count, const int *place, metrics_ratio *by_patient,
+                          lesioneval_summary *out)
 {
     int patients = (int)out->patients;
     for (int m = 0; m < LESIONEVAL_COUNT; m++) {
@@ -297,7 +306,8 @@ static status sum_row(const lesioneval_row *r, lesioneval_summary *out)
     return lesionmetrics_detection_merge(&out->detection, &r->detection);
 }
 
-status lesioneval_sum(const lesioneval_row *rows, size_t count, lesioneval_kind kind, double suspicion_threshold, lesioneval_summary *out)
+status lesioneval_sum(const lesioneval_row *rows, size_t count, lesioneval_kind kind, double suspicion_threshold,
+                      lesioneval_summary *out)
 {
     status s = COV_OK;
     size_t n = 0;
@@ -306,7 +316,8 @@ status lesioneval_sum(const lesioneval_row *rows, size_t count, lesioneval_kind 
     double *suspicion = malloc((count + 1) * sizeof *suspicion);
     uint8_t *positive = malloc(count + 1);
     *out = (lesioneval_summary){0};
-    if (!place || !by_patient || !suspicion || !positive) COV_GO(COV_FAIL(COV_NOMEM, "no memory to sum up %zu studies", count));
+    if (!place || !by_patient || !suspicion || !positive)
+        COV_GO(COV_FAIL(COV_NOMEM, "no memory to sum up %zu studies", count));
     out->patients = place_patients(rows, count, kind, place);
     COV_GO(sum_metrics(rows, count, place, by_patient, out));
     for (size_t k = 0; k < count; k++) {
@@ -336,7 +347,8 @@ status lesioneval_choose(const lesioneval_summary *s, const char *by, int *step)
     double best = NAN;
     int by_volume = strcmp(by, "volume") == 0, dice = strcmp(by, "dice") == 0;
     *step = 0;
-    if (!by_volume && !dice && strcmp(by, "all") != 0) return COV_FAIL(COV_USAGE, "--choose %s: expected dice, volume or all", by);
+    if (!by_volume && !dice && strcmp(by, "all") != 0)
+        return COV_FAIL(COV_USAGE, "--choose %s: expected dice, volume or all", by);
     for (int k = 0; k < LESIONMETRICS_STEPS; k++) {
         double v = by_volume ? s->step_volume[k] : metrics_value(dice ? s->step[k].dice : s->step[k].all);
         if (isnan(v) || v <= best) continue;

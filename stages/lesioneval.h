@@ -1,5 +1,6 @@
-/* lesioneval: what a model found in one study, scored against the reference: one row of figures that add up over studies, the evidence for its
- * curves, and the masks that pictures show. Works on findings and truth alone; runs no network. Local. */
+/* lesioneval: what a model found in one study, scored against the reference: one row of figures that add up over
+ * studies, the evidence for its curves, and the masks that pictures show. Works on findings and truth alone; runs no
+ * network. Local. */
 #ifndef COV_STAGES_LESIONEVAL_H
 #define COV_STAGES_LESIONEVAL_H
 #include "stages/evalset.h"
@@ -72,7 +73,12 @@ void lesioneval_scores(const findings *f, int64_t z, int64_t ny, int64_t nx, flo
 status lesioneval_baseline(const volume *v, const uint8_t *lung, int hu, findings **out);
 
 /* ---- many rows */
-typedef enum lesioneval_kind { LESIONEVAL_ALL, LESIONEVAL_VOLUMES, LESIONEVAL_SLICES, LESIONEVAL_KINDS } lesioneval_kind;
+typedef enum lesioneval_kind {
+    LESIONEVAL_ALL,
+    LESIONEVAL_VOLUMES,
+    LESIONEVAL_SLICES,
+    LESIONEVAL_KINDS
+} lesioneval_kind;
 typedef struct lesioneval_summary {
     int64_t studies, patients, slices, positive_slices, regions, tiny, found;
     metrics_interval m[LESIONEVAL_COUNT];
@@ -82,10 +88,11 @@ typedef struct lesioneval_summary {
     lesioneval_step step[LESIONMETRICS_STEPS];
     double step_volume[LESIONMETRICS_STEPS]; /* as VOLUME_DICE */
 } lesioneval_summary;
-status lesioneval_sum(const lesioneval_row *rows, size_t count, lesioneval_kind kind, double suspicion_threshold, lesioneval_summary *out);
+status lesioneval_sum(const lesioneval_row *rows, size_t count, lesioneval_kind kind, double suspicion_threshold,
+                      lesioneval_summary *out);
 void lesioneval_summary_free(lesioneval_summary *s);
 
-/* The step with the best mean: "dice" over positive slices, "volume" over patients' volumes, "all" over all slices; a tie goes to the lower threshold. COV_USAGE for
- * another word, or where there is nothing to choose on. */
+/* The step with the best mean: "dice" over positive slices, "volume" over patients' volumes, "all" over all slices; a
+ * tie goes to the lower threshold. COV_USAGE for another word, or where there is nothing to choose on. */
 status lesioneval_choose(const lesioneval_summary *s, const char *by, int *step);
 #endif

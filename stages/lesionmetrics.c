@@ -1,4 +1,5 @@
-/* lesionmetrics: see lesionmetrics.h. Written for being read beside the definitions; the largest loop is findings x regions of one slice. */
+/* lesionmetrics: see lesionmetrics.h. Written for being read beside the definitions; the largest loop is findings x
+ * regions of one slice. */
 #include "stages/lesionmetrics.h"
 
 #include <math.h>
@@ -76,13 +77,14 @@ void lesionmetrics_sizes_free(lesionmetrics_sizes *s)
 
 /* ---- detection */
 
-status lesionmetrics_detection_add(lesionmetrics_detection *d, const region *truth, int64_t n, const region *found, const float *score, int64_t m,
-                                   int64_t rows, int64_t cols)
+status lesionmetrics_detection_add(lesionmetrics_detection *d, const region *truth, int64_t n, const region *found,
+                                   const float *score, int64_t m, int64_t rows, int64_t cols)
 {
     COV_TRY(grow((void **)&d->regions, d->region_count, n, &d->region_room, sizeof *d->regions));
     COV_TRY(grow((void **)&d->found, d->found_count, m, &d->found_room, sizeof *d->found));
     lesionmetrics_region *regions = n ? d->regions + d->region_count : NULL;
-    for (int64_t i = 0; i < n; i++) regions[i] = (lesionmetrics_region){-1.0f, (uint8_t)regions_tiny(truth[i].area, rows, cols)};
+    for (int64_t i = 0; i < n; i++)
+        regions[i] = (lesionmetrics_region){-1.0f, (uint8_t)regions_tiny(truth[i].area, rows, cols)};
     for (int64_t j = 0; j < m; j++) {
         lesionmetrics_found f = {score[j], 0};
         for (int64_t i = 0; i < n; i++) {
@@ -99,10 +101,13 @@ status lesionmetrics_detection_add(lesionmetrics_detection *d, const region *tru
 
 status lesionmetrics_detection_merge(lesionmetrics_detection *into, const lesionmetrics_detection *more)
 {
-    COV_TRY(grow((void **)&into->regions, into->region_count, more->region_count, &into->region_room, sizeof *into->regions));
+    COV_TRY(grow((void **)&into->regions, into->region_count, more->region_count, &into->region_room,
+                 sizeof *into->regions));
     COV_TRY(grow((void **)&into->found, into->found_count, more->found_count, &into->found_room, sizeof *into->found));
-    if (more->region_count) memcpy(into->regions + into->region_count, more->regions, (size_t)more->region_count * sizeof *more->regions);
-    if (more->found_count) memcpy(into->found + into->found_count, more->found, (size_t)more->found_count * sizeof *more->found);
+    if (more->region_count)
+        memcpy(into->regions + into->region_count, more->regions, (size_t)more->region_count * sizeof *more->regions);
+    if (more->found_count)
+        memcpy(into->found + into->found_count, more->found, (size_t)more->found_count * sizeof *more->found);
     into->region_count += more->region_count;
     into->found_count += more->found_count;
     into->slices += more->slices;
@@ -156,7 +161,8 @@ status lesionmetrics_froc(const lesionmetrics_detection *d, lesionmetrics_point 
     *count = 0;
     if (!d->found_count) return COV_OK;
     COV_GO(lesionmetrics_detection_merge(&sorted, d));
-    if (!(points = malloc((size_t)d->found_count * sizeof *points))) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a curve of %lld points", (long long)d->found_count));
+    if (!(points = malloc((size_t)d->found_count * sizeof *points)))
+        COV_GO(COV_FAIL(COV_NOMEM, "no memory for a curve of %lld points", (long long)d->found_count));
     if (sorted.region_count) qsort(sorted.regions, (size_t)sorted.region_count, sizeof *sorted.regions, by_best);
     qsort(sorted.found, (size_t)sorted.found_count, sizeof *sorted.found, by_score);
     for (int64_t j = 0; j < sorted.found_count;) {
@@ -215,16 +221,19 @@ metrics_ratio lesionmetrics_periods_right(const lesionmetrics_periods *p)
 {
     metrics_ratio r = {0, 0};
     for (int t = 0; t < LESIONMETRICS_PERIODS; t++)
-        for (int f = 0; f < LESIONMETRICS_PERIODS; f++) metrics_ratio_add(&r, (metrics_ratio){t == f ? (double)p->count[t][f] : 0, (double)p->count[t][f]});
+        for (int f = 0; f < LESIONMETRICS_PERIODS; f++)
+            metrics_ratio_add(&r, (metrics_ratio){t == f ? (double)p->count[t][f] : 0, (double)p->count[t][f]});
     return r;
 }
 
-lesionmetrics_studies lesionmetrics_of_studies(const double *suspicion, const uint8_t *positive, size_t n, double threshold)
+lesionmetrics_studies lesionmetrics_of_studies(const double *suspicion, const uint8_t *positive, size_t n,
+                                               double threshold)
 {
     lesionmetrics_studies s = {.auc = metrics_auc(suspicion, positive, n)};
     for (size_t k = 0; k < n; k++) {
         int called = suspicion[k] >= threshold;
-        metrics_ratio_add(positive[k] ? &s.sensitivity : &s.specificity, (metrics_ratio){called == (positive[k] != 0), 1});
+        metrics_ratio_add(positive[k] ? &s.sensitivity : &s.specificity,
+                          (metrics_ratio){called == (positive[k] != 0), 1});
     }
     return s;
 }
@@ -238,7 +247,8 @@ float lesionmetrics_step(int k)
 
 void lesionmetrics_sweep(const uint8_t *truth, const float *score, size_t n, metrics_overlap out[LESIONMETRICS_STEPS])
 {
-    int64_t at[LESIONMETRICS_STEPS][2] = {{0}}, all = 0; /* pixels by the last step that finds them, without and with truth */
+    int64_t at[LESIONMETRICS_STEPS][2] = {{0}},
+            all = 0; /* pixels by the last step that finds them, without and with truth */
     for (size_t i = 0; i < n; i++) {
         int t = truth[i] != 0, k = LESIONMETRICS_STEPS - 1;
         all += t;

@@ -23,7 +23,11 @@ static const struct paper_row { const char *model, *name; double dice, accuracy,
 };
 static const char *const kind_names[] = {"all", "volumes", "isolated slices"};
 static const double froc_rates[] = {0.125, 0.25, 0.5, 1, 2, 4, 8};
-enum { RATES = sizeof froc_rates / sizeof *froc_rates, PAPER_ROWS = sizeof paper_rows / sizeof *paper_rows, CURVE_POINTS = 200 };
+enum {
+    RATES = sizeof froc_rates / sizeof *froc_rates,
+    PAPER_ROWS = sizeof paper_rows / sizeof *paper_rows,
+    CURVE_POINTS = 200
+};
 
 const char *lesionreport_set_name(lesionreport_set s) { return sets[s].name; }
 
@@ -85,7 +89,8 @@ status lesionreport_sum(lesionreport *r)
         for (int s = 0; s < LESIONREPORT_SETS_COUNT; s++)
             for (int kind = 0; kind < LESIONEVAL_KINDS; kind++) {
                 const lesionreport_rows *rows = &r->lines[k].rows[s];
-                COV_TRY(lesioneval_sum(rows->at, rows->count, (lesioneval_kind)kind, r->suspicion_threshold, &r->lines[k].sum[s][kind]));
+                COV_TRY(lesioneval_sum(rows->at, rows->count, (lesioneval_kind)kind, r->suspicion_threshold,
+                                       &r->lines[k].sum[s][kind]));
             }
     return COV_OK;
 }
@@ -107,7 +112,8 @@ static void put_cell(str *to, double v, int digits)
 static void put_interval(str *to, metrics_interval i, int digits)
 {
     put_number(to, i.value, digits);
-    if (!isnan(i.low)) str_putf(to, " (%.*f–%.*f)", digits > 2 ? digits - 1 : digits, i.low, digits > 2 ? digits - 1 : digits, i.high);
+    if (!isnan(i.low))
+        str_putf(to, " (%.*f–%.*f)", digits > 2 ? digits - 1 : digits, i.low, digits > 2 ? digits - 1 : digits, i.high);
     str_put(to, " |");
 }
 
@@ -138,9 +144,11 @@ static void put_sizes(str *to, const char *name, lesionmetrics_sizes *s)
 
 static void put_table_1(lesionreport *r, str *to)
 {
-    HEAD(to, "Table 1: sizes of lesion regions, in pixels of a 512 × 512 slice", "set", "regions", "mean", "median", "tiny %");
+    HEAD(to, "Table 1: sizes of lesion regions, in pixels of a 512 × 512 slice", "set", "regions", "mean", "median",
+         "tiny %");
     for (size_t k = 0; r->paper && k < sizeof paper_sizes / sizeof *paper_sizes; k++)
-        str_putf(to, "| %s | %d | %.2f | %.0f | %.2f |\n", paper_sizes[k].name, paper_sizes[k].regions, paper_sizes[k].mean, paper_sizes[k].median, paper_sizes[k].tiny);
+        str_putf(to, "| %s | %d | %.2f | %.0f | %.2f |\n", paper_sizes[k].name, paper_sizes[k].regions,
+                 paper_sizes[k].mean, paper_sizes[k].median, paper_sizes[k].tiny);
     put_sizes(to, "the other patients", &r->others);
     put_sizes(to, "cases scored", &r->scored);
 }
@@ -158,9 +166,11 @@ static void put_metrics(const lesionreport *r, lesionreport_set set, int first, 
         for (int kind = 0; kind < LESIONEVAL_KINDS; kind++) {
             const lesioneval_summary *s = &r->lines[k].sum[set][kind];
             if (!shown(&r->lines[k], set, kind)) continue;
-            str_putf(to, "| %s | %s: %lld of %lld patients, %lld positive slices, %lld regions |", r->lines[k].name, kind_names[kind], (long long)s->studies,
-                     (long long)s->patients, (long long)s->positive_slices, (long long)s->regions);
-            for (int m = first; m < first + count; m++) put_interval(to, s->m[m], lesioneval_digits((lesioneval_metric)m));
+            str_putf(to, "| %s | %s: %lld of %lld patients, %lld positive slices, %lld regions |", r->lines[k].name,
+                     kind_names[kind], (long long)s->studies, (long long)s->patients, (long long)s->positive_slices,
+                     (long long)s->regions);
+            for (int m = first; m < first + count; m++)
+                put_interval(to, s->m[m], lesioneval_digits((lesioneval_metric)m));
             str_put(to, "\n");
         }
 }
@@ -177,10 +187,11 @@ static void put_table_2(const lesionreport *r, str *to)
     HEAD(to, "Table 2", "model", "studies", "mean Dice", "mean accuracy", "sensitivity", "tiny sensitivity");
     for (int k = 0; r->paper && k < PAPER_ROWS; k++)
         if (has_line(r, paper_rows[k].model))
-            str_putf(to, "| %s | 7953 regions | %.4f | %.4f | %.4f | %.4f |\n", paper_rows[k].name, paper_rows[k].dice, paper_rows[k].accuracy, paper_rows[k].sensitivity,
-                     paper_rows[k].tiny);
+            str_putf(to, "| %s | 7953 regions | %.4f | %.4f | %.4f | %.4f |\n", paper_rows[k].name, paper_rows[k].dice,
+                     paper_rows[k].accuracy, paper_rows[k].sensitivity, paper_rows[k].tiny);
     put_metrics(r, LESIONREPORT_CASES, LESIONEVAL_DICE, 4, to);
-    HEAD(to, "Further figures", "model", "studies", "volume Dice", "Dice, all slices", "surface Dice, 2 mm", "precision", "false a slice", "false a study");
+    HEAD(to, "Further figures", "model", "studies", "volume Dice", "Dice, all slices", "surface Dice, 2 mm",
+         "precision", "false a slice", "false a study");
     put_metrics(r, LESIONREPORT_CASES, LESIONEVAL_VOLUME_DICE, LESIONEVAL_COUNT - LESIONEVAL_VOLUME_DICE, to);
 }
 
@@ -190,11 +201,13 @@ static void put_table_3(const lesionreport *r, str *to)
     for (size_t k = 0; k < r->count; k++)
         for (int s = 0; s < LESIONREPORT_SETS_COUNT; s++) studies[s] += r->lines[k].sum[s][LESIONEVAL_ALL].studies;
     if (studies[LESIONREPORT_CORONAL] + studies[LESIONREPORT_MERGED] == 0) return;
-    HEAD(to, "Table 3: pictures that no model was trained on", "model", "set", "mean Dice", "mean accuracy", "sensitivity");
+    HEAD(to, "Table 3: pictures that no model was trained on", "model", "set", "mean Dice", "mean accuracy",
+         "sensitivity");
     for (int s = LESIONREPORT_CORONAL; s < LESIONREPORT_SETS_COUNT; s++) {
         if (!studies[s]) continue;
         if (r->paper)
-            str_putf(to, "| paper, Ours | %s: %s | %.4f | %.4f | %.4f |\n", sets[s].paper, s == LESIONREPORT_CORONAL ? "10 volumes" : "300 samples of 200 slices", sets[s].dice,
+            str_putf(to, "| paper, Ours | %s: %s | %.4f | %.4f | %.4f |\n", sets[s].paper,
+                     s == LESIONREPORT_CORONAL ? "10 volumes" : "300 samples of 200 slices", sets[s].dice,
                      sets[s].accuracy, sets[s].sensitivity);
         for (size_t k = 0; k < r->count; k++) {
             const lesioneval_summary *sum = &r->lines[k].sum[s][LESIONEVAL_ALL];
@@ -202,7 +215,8 @@ static void put_table_3(const lesionreport *r, str *to)
             str_putf(to, "| %s | %s: ", r->lines[k].name, sets[s].name);
             if (s == LESIONREPORT_CORONAL) str_putf(to, "%lld volumes", (long long)sum->studies);
             else str_putf(to, "%lld samples of %lld slices", (long long)sum->slices, (long long)r->merged_from);
-            str_putf(to, " of %lld patients, %lld positive slices, %lld regions |", (long long)sum->patients, (long long)sum->positive_slices, (long long)sum->regions);
+            str_putf(to, " of %lld patients, %lld positive slices, %lld regions |", (long long)sum->patients,
+                     (long long)sum->positive_slices, (long long)sum->regions);
             for (int m = LESIONEVAL_DICE; m <= LESIONEVAL_SENSITIVITY; m++) put_interval(to, sum->m[m], 4);
             str_put(to, "\n");
         }
@@ -221,7 +235,8 @@ static double sensitivity_at(const lesionmetrics_detection *d, const lesionmetri
 
 static void put_detection(const lesionreport *r, str *to)
 {
-    HEAD(to, "Detection over all thresholds", "model", "sensitivity at 0.125 false a slice", "0.25", "0.5", "1", "2", "4", "8", "calibration error", "findings");
+    HEAD(to, "Detection over all thresholds", "model", "sensitivity at 0.125 false a slice", "0.25", "0.5", "1", "2",
+         "4", "8", "calibration error", "findings");
     for (size_t k = 0; k < r->count; k++) {
         const lesionmetrics_detection *d = &r->lines[k].sum[LESIONREPORT_CASES][LESIONEVAL_ALL].detection;
         lesionmetrics_point *p;
@@ -243,7 +258,9 @@ static void put_share(str *to, metrics_ratio r)
 
 static void put_calls(const lesionreport *r, str *to)
 {
-    str_putf(to, "\n## Studies called positive (suspicion of %.2f and more)\n\n| model | sensitivity | specificity | area under ROC |\n| --- | --- | --- | --- |\n",
+    str_putf(to,
+             "\n## Studies called positive (suspicion of %.2f and more)\n\n| model | sensitivity | specificity | area "
+             "under ROC |\n| --- | --- | --- | --- |\n",
              r->suspicion_threshold);
     for (size_t k = 0; k < r->count; k++) {
         const lesionmetrics_studies *c = &r->lines[k].sum[LESIONREPORT_CASES][LESIONEVAL_ALL].calls;
@@ -276,7 +293,8 @@ static void put_healthy(const lesionreport *r, str *to)
             n++;
         }
         if (!n) continue;
-        if (!any++) HEAD(to, "False burden: studies without lesion", "model", "studies", "mean % of lung found", "worst");
+        if (!any++)
+            HEAD(to, "False burden: studies without lesion", "model", "studies", "mean % of lung found", "worst");
         str_putf(to, "| %s | %d |", r->lines[k].name, n);
         put_cell(to, sum / n, 2);
         put_cell(to, worst, 2);
@@ -290,16 +308,21 @@ static void put_periods(const lesionreport *r, str *to)
         const lesionmetrics_periods *p = &r->lines[k].sum[LESIONREPORT_CASES][LESIONEVAL_ALL].periods;
         metrics_ratio right = lesionmetrics_periods_right(p);
         if (right.bottom <= 0) continue;
-        str_putf(to, "\n## Periods of slices, %s: %.0f of %.0f right\n\n| truth | called 0 | 1 | 2 | 3 |\n| --- | --- | --- | --- | --- |\n", r->lines[k].name, right.top, right.bottom);
+        str_putf(to,
+                 "\n## Periods of slices, %s: %.0f of %.0f right\n\n| truth | called 0 | 1 | 2 | 3 |\n| --- | --- | "
+                 "--- | --- | --- |\n",
+                 r->lines[k].name, right.top, right.bottom);
         for (int t = 0; t < LESIONMETRICS_PERIODS; t++)
-            str_putf(to, "| %d | %lld | %lld | %lld | %lld |\n", t, (long long)p->count[t][0], (long long)p->count[t][1], (long long)p->count[t][2], (long long)p->count[t][3]);
+            str_putf(to, "| %d | %lld | %lld | %lld | %lld |\n", t, (long long)p->count[t][0],
+                     (long long)p->count[t][1], (long long)p->count[t][2], (long long)p->count[t][3]);
     }
 }
 
 static void put_study(str *to, const lesionreport_line *l, const lesioneval_row *w)
 {
     const metrics_ratio *m = w->m;
-    str_putf(to, "| %s | %s | %s | %lld of %lld |", w->id, w->patient, l->name, (long long)w->positive_slices, (long long)w->slices);
+    str_putf(to, "| %s | %s | %s | %lld of %lld |", w->id, w->patient, l->name, (long long)w->positive_slices,
+             (long long)w->slices);
     put_cell(to, metrics_value(m[LESIONEVAL_DICE]), 4);
     put_cell(to, w->volume_dice, 4);
     put_cell(to, w->surface, 4);
@@ -315,11 +338,13 @@ static void put_study(str *to, const lesionreport_line *l, const lesioneval_row 
 
 static void put_studies(const lesionreport *r, str *to)
 {
-    HEAD(to, "Studies one by one", "study", "patient", "model", "positive slices", "mean Dice", "volume Dice", "surface Dice", "accuracy", "regions met", "tiny met", "false boxes",
-         "reference, % of lung", "found, % of lung", "suspicion");
+    HEAD(to, "Studies one by one", "study", "patient", "model", "positive slices", "mean Dice", "volume Dice",
+         "surface Dice", "accuracy", "regions met", "tiny met", "false boxes", "reference, % of lung",
+         "found, % of lung", "suspicion");
     for (int s = 0; s < LESIONREPORT_SETS_COUNT; s++)
         for (size_t k = 0; k < r->count; k++)
-            for (size_t i = 0; i < r->lines[k].rows[s].count; i++) put_study(to, &r->lines[k], &r->lines[k].rows[s].at[i]);
+            for (size_t i = 0; i < r->lines[k].rows[s].count; i++)
+                put_study(to, &r->lines[k], &r->lines[k].rows[s].at[i]);
 }
 
 void lesionreport_markdown(lesionreport *r, str *to)
@@ -327,7 +352,10 @@ void lesionreport_markdown(lesionreport *r, str *to)
     str_put(to, "# Lesions\n\n");
     str_put(to, str_text(&r->notes));
     for (size_t k = 0; k < r->count; k++) str_putf(to, "- `%s`: %s\n", r->lines[k].name, str_text(&r->lines[k].note));
-    str_putf(to, "\nIn brackets: 95 %% intervals by bootstrap over patients. Volume and surface Dice leave out volumes of fewer than %d lesion voxels.\n", LESIONEVAL_VOXELS_LEAST);
+    str_putf(to,
+             "\nIn brackets: 95 %% intervals by bootstrap over patients. Volume and surface Dice leave out volumes of "
+             "fewer than %d lesion voxels.\n",
+             LESIONEVAL_VOXELS_LEAST);
     put_table_1(r, to);
     put_table_2(r, to);
     put_table_3(r, to);
@@ -366,8 +394,11 @@ static void json_row(str *to, const lesionreport_line *l, int set, const lesione
     str_put_json(to, w->id);
     str_put(to, ",\"patient\":");
     str_put_json(to, w->patient);
-    str_putf(to, ",\"isolated\":%d,\"slices\":%lld,\"positive_slices\":%lld,\"lung_px\":%lld,\"truth_px\":%lld,\"found_px\":%lld,\"both_px\":%lld", w->isolated, (long long)w->slices,
-             (long long)w->positive_slices, (long long)w->lung_px, (long long)w->whole.truth, (long long)w->whole.found, (long long)w->whole.both);
+    str_putf(to,
+             ",\"isolated\":%d,\"slices\":%lld,\"positive_slices\":%lld,\"lung_px\":%lld,\"truth_px\":%lld,\"found_"
+             "px\":%lld,\"both_px\":%lld",
+             w->isolated, (long long)w->slices, (long long)w->positive_slices, (long long)w->lung_px,
+             (long long)w->whole.truth, (long long)w->whole.found, (long long)w->whole.both);
     put_json(to, "volume_dice", w->volume_dice);
     put_json(to, "surface_dice", w->surface);
     put_json(to, "truth_percent", w->truth_percent);
@@ -384,8 +415,11 @@ static void json_summary(str *to, const lesionreport_line *l, int set, int kind)
 {
     const lesioneval_summary *s = &l->sum[set][kind];
     put_json_start(to, "summary", l, set);
-    str_putf(to, ",\"kind\":\"%s\",\"studies\":%lld,\"patients\":%lld,\"slices\":%lld,\"positive_slices\":%lld,\"regions\":%lld,\"tiny\":%lld", kind_names[kind], (long long)s->studies,
-             (long long)s->patients, (long long)s->slices, (long long)s->positive_slices, (long long)s->regions, (long long)s->tiny);
+    str_putf(to,
+             ",\"kind\":\"%s\",\"studies\":%lld,\"patients\":%lld,\"slices\":%lld,\"positive_slices\":%lld,\"regions\":"
+             "%lld,\"tiny\":%lld",
+             kind_names[kind], (long long)s->studies, (long long)s->patients, (long long)s->slices,
+             (long long)s->positive_slices, (long long)s->regions, (long long)s->tiny);
     for (int m = 0; m < LESIONEVAL_COUNT; m++) {
         put_json_name(to, m);
         str_put(to, ":{\"n\":");

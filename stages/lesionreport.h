@@ -1,11 +1,12 @@
-/* lesionreport: scored studies as the paper's tables, Markdown and JSON, with the paper's own rows beside ours, and as curves. A line is a model: one
- * weights file, or the folds of one cross-validation. Local. */
+/* lesionreport: scored studies as the paper's tables, Markdown and JSON, with the paper's own rows beside ours, and as
+ * curves. A line is a model: one weights file, or the folds of one cross-validation. Local. */
 #ifndef COV_STAGES_LESIONREPORT_H
 #define COV_STAGES_LESIONREPORT_H
 #include "base/str.h"
 #include "stages/lesioneval.h"
 
-/* X(NAME, "name", "paper's row of Table 3", Dice, accuracy, sensitivity): the cases as they are, and the two transformed sets. */
+/* X(NAME, "name", "paper's row of Table 3", Dice, accuracy, sensitivity): the cases as they are, and the two
+ * transformed sets. */
 #define LESIONREPORT_SETS(X)                                     \
     X(CASES, "cases", NULL, 0, 0, 0)                             \
     X(CORONAL, "coronal", "Coronal view", 0.8907, 0.9619, 0.9420) \
@@ -48,6 +49,7 @@ status lesionreport_add(lesionreport_line *line, lesionreport_set set, lesioneva
 /* After the last row and before what is below. */
 status lesionreport_sum(lesionreport *r);
 void lesionreport_markdown(lesionreport *r, str *to);
-/* Objects with a comma between them: one a row, one a summary, one a point of a FROC curve (at most 200 a line), one a threshold. */
+/* Objects with a comma between them: one a row, one a summary, one a point of a FROC curve (at most 200 a line), one a
+ * threshold. */
 void lesionreport_json(const lesionreport *r, str *items);
 #endif

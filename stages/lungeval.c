@@ -62,7 +62,8 @@ status lungeval_mask(lungeval *e, float sagittal_weight, const crf_options *crf,
     const volume *v = &e->volume->ct;
     const float *axial = e->view[0], *sagittal = e->view[1] ? e->view[1] : e->view[0];
     lungpost_report report;
-    for (size_t i = 0; i < e->count; i++) e->fused[i] = (1.0f - sagittal_weight) * axial[i] + sagittal_weight * sagittal[i];
+    for (size_t i = 0; i < e->count; i++)
+        e->fused[i] = (1.0f - sagittal_weight) * axial[i] + sagittal_weight * sagittal[i];
     if (crf)
         COV_TRY(lungcrf_run(e->backend, e->device, crf, v, e->fused, mask));
     else
@@ -83,7 +84,8 @@ status lungeval_score_of(const trainset_volume *v, const uint8_t *mask, lungeval
         s.false_ml = ml * (double)metrics_false(whole);
         s.missed_ml = ml * (double)metrics_missed(whole);
         metrics_ratio near = {0, 0};
-        COV_TRY(metrics_surface(v->lung, mask, (const int64_t[]){h->nx, h->ny, h->nz}, h->spacing_mm, LUNGEVAL_TOLERANCE_MM, 0, &near));
+        COV_TRY(metrics_surface(v->lung, mask, (const int64_t[]){h->nx, h->ny, h->nz}, h->spacing_mm,
+                                LUNGEVAL_TOLERANCE_MM, 0, &near));
         s.surface = metrics_value(near);
     }
     if (v->lesion) s.lesion_kept = metrics_kept(metrics_overlap_of(v->lesion, mask, n));

@@ -1,5 +1,5 @@
-/* lungeval: the lung networks scored on an annotated volume, each way that they can be used. The networks run once a view; every
- * variant and every point of a grid search starts from those two volumes of logits. Local. */
+/* lungeval: the lung networks scored on an annotated volume, each way that they can be used. The networks run once a
+ * view; every variant and every point of a grid search starts from those two volumes of logits. Local. */
 #ifndef COV_STAGES_LUNGEVAL_H
 #define COV_STAGES_LUNGEVAL_H
 #include "kernels/crf.h"
@@ -23,14 +23,16 @@ typedef enum lungeval_variant {
 const char *lungeval_name(lungeval_variant v);
 
 typedef struct lungeval_score {
-    double dice, surface, lesion_kept; /* NaN where the case has no such mask, or no lesion; surface: Dice of surfaces in 3-D, LUNGEVAL_TOLERANCE_MM */
+    double dice, surface, lesion_kept; /* NaN where the case has no such mask, or no lesion; surface: Dice of surfaces
+                                          in 3-D, LUNGEVAL_TOLERANCE_MM */
     double lung_ml, false_ml, missed_ml;
 } lungeval_score;
 
 #define LUNGEVAL_TOLERANCE_MM 2.0
 
 typedef struct lungeval lungeval; /* one volume's logits */
-/* Runs both networks. Borrows all four. sagittal 0: the axial network alone (variants with a sagittal part are then not scored). */
+/* Runs both networks. Borrows all four. sagittal 0: the axial network alone (variants with a sagittal part are then not
+ * scored). */
 status lungeval_new(const backend *b, device *d, lung *nets, int sagittal, const trainset_volume *v, lungeval **out);
 void lungeval_free(lungeval **e);
 /* Fuses, runs the CRF (crf NULL: none) and the component step; mask (nz, ny, nx) 0, 1 right, 2 left. */

@@ -1,5 +1,6 @@
-/* metrics: see metrics.h. The surface distance is not computed: a border voxel looks for one of the other mask among the few offsets that the
- * tolerance allows, nearest first. At 2 mm that is less work than a distance transform, and exact. */
+/* metrics: see metrics.h. The surface distance is not computed: a border voxel looks for one of the other mask among
+ * the few offsets that the tolerance allows, nearest first. At 2 mm that is less work than a distance transform, and
+ * exact. */
 #include "stages/metrics.h"
 
 #include "base/size.h"
@@ -82,19 +83,25 @@ static int by_distance(const void *a, const void *b)
 }
 
 /* Every offset within the tolerance, nearest first. */
-static status offsets_within(const double spacing_mm[3], double tolerance_mm, int in_plane, offset **out, int64_t *count)
+static status offsets_within(const double spacing_mm[3], double tolerance_mm, int in_plane, offset **out,
+                             int64_t *count)
 {
     int64_t reach[3], n = 0;
     size_t room;
     *out = NULL;
     if (!(tolerance_mm >= 0)) return COV_FAIL(COV_USAGE, "a surface tolerance of %g mm", tolerance_mm);
     for (int k = 0; k < 3; k++) {
-        if (!(spacing_mm[k] > 0)) return COV_FAIL(COV_USAGE, "a spacing of %g mm has no surface distance", spacing_mm[k]);
+        if (!(spacing_mm[k] > 0))
+            return COV_FAIL(COV_USAGE, "a spacing of %g mm has no surface distance", spacing_mm[k]);
         double steps = k == 2 && in_plane ? 0 : floor(tolerance_mm / spacing_mm[k] + 1e-9);
-        if (steps > 500) return COV_FAIL(COV_USAGE, "a surface tolerance of %g mm is %.0f voxels; expected 500 at most", tolerance_mm, steps);
+        if (steps > 500)
+            return COV_FAIL(COV_USAGE, "a surface tolerance of %g mm is %.0f voxels; expected 500 at most",
+                            tolerance_mm, steps);
         reach[k] = (int64_t)steps;
     }
-    if (!size_product((const int64_t[]){2 * reach[0] + 1, 2 * reach[1] + 1, 2 * reach[2] + 1, sizeof(offset)}, 4, &room)) room = SIZE_MAX / 2;
+    if (!size_product((const int64_t[]){2 * reach[0] + 1, 2 * reach[1] + 1, 2 * reach[2] + 1, sizeof(offset)}, 4,
+                      &room))
+        room = SIZE_MAX / 2;
     offset *at = malloc(room);
     if (!at) return COV_FAIL(COV_NOMEM, "no memory for the surface offsets within %g mm", tolerance_mm);
     for (int64_t z = -reach[2]; z <= reach[2]; z++)
@@ -118,13 +125,15 @@ static void mark_border(const uint8_t *mask, const int64_t size[3], int in_plane
             for (int64_t x = 0; x < nx; x++, i++) {
                 border[i] = 0;
                 if (!mask[i]) continue;
-                int inner = x > 0 && x + 1 < nx && y > 0 && y + 1 < ny && mask[i - 1] && mask[i + 1] && mask[i - nx] && mask[i + nx];
+                int inner = x > 0 && x + 1 < nx && y > 0 && y + 1 < ny && mask[i - 1] && mask[i + 1] && mask[i - nx] &&
+                            mask[i + nx];
                 if (inner && !in_plane) inner = z > 0 && z + 1 < nz && mask[i - area] && mask[i + area];
                 border[i] = !inner;
             }
 }
 
-static void count_near(const uint8_t *of, const uint8_t *other, const int64_t size[3], const offset *near, int64_t n, metrics_ratio *out)
+static void count_near(const uint8_t *of, const uint8_t *other, const int64_t size[3], const offset *near, int64_t n,
+                       metrics_ratio *out)
 {
     for (int64_t z = 0, i = 0; z < size[2]; z++)
         for (int64_t y = 0; y < size[1]; y++)
@@ -141,15 +150,17 @@ static void count_near(const uint8_t *of, const uint8_t *other, const int64_t si
             }
 }
 
-status metrics_surface(const uint8_t *truth, const uint8_t *found, const int64_t size[3], const double spacing_mm[3], double tolerance_mm, int in_plane,
-                       metrics_ratio *out)
+status metrics_surface(const uint8_t *truth, const uint8_t *found, const int64_t size[3], const double spacing_mm[3],
+                       double tolerance_mm, int in_plane, metrics_ratio *out)
 {
     status s;
     size_t n;
     offset *near = NULL;
     int64_t offsets = 0;
     *out = (metrics_ratio){0, 0};
-    if (!size_product(size, 3, &n)) return COV_FAIL(COV_NOMEM, "a mask of %lld x %lld x %lld", (long long)size[0], (long long)size[1], (long long)size[2]);
+    if (!size_product(size, 3, &n))
+        return COV_FAIL(COV_NOMEM, "a mask of %lld x %lld x %lld", (long long)size[0], (long long)size[1],
+                        (long long)size[2]);
     uint8_t *borders = malloc(2 * n + 1);
     if (!borders) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the borders of %zu voxels", n));
     COV_GO(offsets_within(spacing_mm, tolerance_mm, in_plane, &near, &offsets));
@@ -170,7 +181,8 @@ double metrics_auc(const double *score, const uint8_t *positive, size_t n)
     metrics_ratio above = {0, 0};
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++)
-            if (positive[i] && !positive[j]) metrics_ratio_add(&above, (metrics_ratio){score[i] > score[j] ? 1 : score[i] == score[j] ? 0.5 : 0, 1});
+            if (positive[i] && !positive[j])
+                metrics_ratio_add(&above, (metrics_ratio){score[i] > score[j] ? 1 : score[i] == score[j] ? 0.5 : 0, 1});
     return metrics_value(above);
 }
 
@@ -203,7 +215,8 @@ status metrics_bootstrap(const metrics_ratio *by_patient, int patients, uint64_t
     for (uint64_t d = 0; d < METRICS_DRAWS && out->patients > 1; d++) {
         rng r = rng_start(seed, d);
         metrics_ratio sum = {0, 0};
-        for (int k = 0; k < out->patients; k++) metrics_ratio_add(&sum, by_patient[has[rng_below(&r, (uint64_t)out->patients)]]);
+        for (int k = 0; k < out->patients; k++)
+            metrics_ratio_add(&sum, by_patient[has[rng_below(&r, (uint64_t)out->patients)]]);
         values[d] = metrics_value(sum);
     }
     if (out->patients > 1) {

@@ -1,5 +1,5 @@
-/* regions: see regions.h. A flood fill with its own stack: a pixel is labelled when it is put there, so each is put once and the stack never
- * holds more than the mask has pixels. */
+/* regions: see regions.h. A flood fill with its own stack: a pixel is labelled when it is put there, so each is put
+ * once and the stack never holds more than the mask has pixels. */
 #include "stages/regions.h"
 
 #include "base/size.h"
@@ -58,7 +58,8 @@ status regions_find(const uint8_t *mask, int64_t rows, int64_t cols, int32_t *la
     size_t n, set = 0;
     *out = NULL;
     *count = 0;
-    if (rows < 1 || cols < 1 || rows > INT32_MAX || cols > INT32_MAX || !size_product((const int64_t[]){rows, cols, sizeof(int64_t)}, 3, &n))
+    if (rows < 1 || cols < 1 || rows > INT32_MAX || cols > INT32_MAX ||
+        !size_product((const int64_t[]){rows, cols, sizeof(int64_t)}, 3, &n))
         return COV_FAIL(COV_USAGE, "regions of a slice of %lld x %lld pixels", (long long)rows, (long long)cols);
     n /= sizeof(int64_t);
     memset(labels, 0, n * sizeof *labels);

@@ -100,9 +100,12 @@ static void a_plot_keeps_its_curves_inside_the_frame(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_contour_is_one_pixel_wide_at_every_scale), cmocka_unit_test(a_slice_is_windowed_and_keeps_its_corners),
-        cmocka_unit_test(what_lies_outside_is_clipped), cmocka_unit_test(letters_are_drawn_and_unknown_ones_are_blanks),
-        cmocka_unit_test(a_picture_without_pixels_is_refused), cmocka_unit_test(a_plot_keeps_its_curves_inside_the_frame),
+        cmocka_unit_test(a_contour_is_one_pixel_wide_at_every_scale),
+        cmocka_unit_test(a_slice_is_windowed_and_keeps_its_corners),
+        cmocka_unit_test(what_lies_outside_is_clipped),
+        cmocka_unit_test(letters_are_drawn_and_unknown_ones_are_blanks),
+        cmocka_unit_test(a_picture_without_pixels_is_refused),
+        cmocka_unit_test(a_plot_keeps_its_curves_inside_the_frame),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

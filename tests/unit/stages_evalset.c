@@ -70,7 +70,8 @@ static void slices_of_one_patient_and_size_are_one_study(void **state)
     assert_int_equal(e[1].count, 2);
     assert_int_equal(e[2].count + e[3].count + e[4].count, 3);
     assert_int_equal(evalset_read(&e[1], &s), COV_OK);
-    assert_true(s.isolated && !s.scale_known && s.v.ct.head.nx == 6 && s.v.ct.head.ny == 4 && s.v.ct.head.nz == 2 && !s.v.lung);
+    assert_true(s.isolated && !s.scale_known && s.v.ct.head.nx == 6 && s.v.ct.head.ny == 4 && s.v.ct.head.nz == 2 &&
+                !s.v.lung);
     assert_int_equal(s.v.ct.hu[0], -1300); /* black and white of an 8-bit picture are the ends of the window */
     assert_int_equal(s.v.ct.hu[1], 300);
     assert_int_equal(s.v.ct.hu[24 + 1], -980); /* 51 of 255: a fifth of 1600 */
@@ -171,7 +172,8 @@ static void merged_samples_show_whole_positive_slices_in_changed_proportions(voi
                 lesion += out[k].v.lesion[(size_t)z * 512 * 512 + i];
                 foreign += hu == 200;
             }
-            assert_true(llabs(lesion - 200 * 200) < 700); /* whatever the layout, the parts cover the picture: the area is that of one slice */
+            assert_true(llabs(lesion - 200 * 200) <
+                        700); /* whatever the layout, the parts cover the picture: the area is that of one slice */
             assert_int_equal(foreign, 0);
         }
     }

@@ -22,7 +22,8 @@ static void box(uint8_t *mask, int z, int y0, int x0, int y1, int x1)
     for (int y = y0; y < y1; y++) memset(mask + z * AREA + y * N + x0, 1, (size_t)(x1 - x0));
 }
 
-/* Three slices of 64 x 64, lung 40 x 40 on each. Lesion: a square of 400 on slice 0; on slice 1 one of 100 and a single (tiny) pixel; slice 2 none. */
+/* Three slices of 64 x 64, lung 40 x 40 on each. Lesion: a square of 400 on slice 0; on slice 1 one of 100 and a single
+ * (tiny) pixel; slice 2 none. */
 static evalset_study make(const char *patient)
 {
     evalset_study s;
@@ -40,11 +41,13 @@ static void find(findings *f, int z, int y0, int x0, int y1, int x1, float score
 {
     uint8_t mask[AREA];
     memset(mask, 1, sizeof mask);
-    assert_int_equal(findings_add(f, &(finding){.z = z, .y0 = y0, .x0 = x0, .y1 = y1, .x1 = x1, .score = score, .mask = mask}), COV_OK);
+    assert_int_equal(
+        findings_add(f, &(finding){.z = z, .y0 = y0, .x0 = x0, .y1 = y1, .x1 = x1, .score = score, .mask = mask}),
+        COV_OK);
 }
 
-/* Slice 0: the upper half of the lesion at 0.9 (IoU one half: does not meet), the right 3/4 at 0.6. Slice 1: the square exactly at 0.7.
- * Slice 2: a false square of 100 at 0.4. */
+/* Slice 0: the upper half of the lesion at 0.9 (IoU one half: does not meet), the right 3/4 at 0.6. Slice 1: the square
+ * exactly at 0.7. Slice 2: a false square of 100 at 0.4. */
 static findings *made_up(void)
 {
     findings *f;
@@ -61,7 +64,10 @@ static lesioneval_row score(const evalset_study *s, const findings *f, float thr
 {
     static uint8_t mask[NZ * AREA];
     lesioneval_row r;
-    assert_int_equal(lesioneval_score(&(lesioneval_input){.study = s, .lung = s->v.lung, .found = f, .threshold = threshold}, mask, &r), COV_OK);
+    assert_int_equal(
+        lesioneval_score(&(lesioneval_input){.study = s, .lung = s->v.lung, .found = f, .threshold = threshold}, mask,
+                         &r),
+        COV_OK);
     return r;
 }
 
@@ -158,7 +164,8 @@ static void a_healthy_study_has_false_findings_and_burden_but_no_dice(void **sta
     memset(s.v.lesion, 0, NZ * AREA);
     lesioneval_row r = score(&s, f, 0);
     assert_false(r.positive);
-    assert_true(isnan(r.volume_dice) && isnan(metrics_value(r.m[LESIONEVAL_DICE])) && isnan(metrics_value(r.m[LESIONEVAL_SENSITIVITY])));
+    assert_true(isnan(r.volume_dice) && isnan(metrics_value(r.m[LESIONEVAL_DICE])) &&
+                isnan(metrics_value(r.m[LESIONEVAL_SENSITIVITY])));
     near(metrics_value(r.m[LESIONEVAL_FALSE_STUDY]), 4);
     near(r.found_percent, 100.0 * 550 / 4800);
     lesioneval_row_free(&r);
@@ -214,7 +221,9 @@ static void periods_are_counted_where_there_is_a_label_and_an_answer(void **stat
     const int8_t label[NZ] = {2, 1, -1};
     memcpy(f->period[0], (const float[]){0, 0.1f, 0.8f, 0.1f}, sizeof f->period[0]);
     memcpy(f->period[2], (const float[]){1, 0, 0, 0}, sizeof f->period[2]);
-    assert_int_equal(lesioneval_score(&(lesioneval_input){.study = &s, .found = f, .threshold = 0.5f, .period = label}, mask, &r), COV_OK);
+    assert_int_equal(
+        lesioneval_score(&(lesioneval_input){.study = &s, .found = f, .threshold = 0.5f, .period = label}, mask, &r),
+        COV_OK);
     near(lesionmetrics_periods_right(&r.periods).bottom, 1);
     assert_int_equal(r.periods.count[2][2], 1);
     assert_int_equal(r.lung_px, NZ * AREA); /* no lung mask: everything is lung */

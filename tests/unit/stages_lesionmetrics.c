@@ -17,7 +17,8 @@ static void near(double value, double expected)
 static void boxes_meet_above_one_half_and_not_at_it(void **state)
 {
     (void)state;
-    const region a = {0, 0, 10, 10, 1}, half = {0, 0, 10, 5, 1}, more = {0, 0, 10, 6, 1}, aside = {0, 10, 10, 20, 1}, shifted = {0, 3, 10, 13, 1};
+    const region a = {0, 0, 10, 10, 1}, half = {0, 0, 10, 5, 1}, more = {0, 0, 10, 6, 1}, aside = {0, 10, 10, 20, 1},
+                 shifted = {0, 3, 10, 13, 1};
     assert_true(lesionmetrics_meet(&a, &a));
     assert_false(lesionmetrics_meet(&a, &half)); /* 50 of 100 */
     assert_true(lesionmetrics_meet(&a, &more));
@@ -59,9 +60,12 @@ static void sensitivity_and_precision_follow_the_threshold(void **state)
     (void)state;
     lesionmetrics_detection d = two_slices();
     assert_int_equal(d.slices, 2);
-    lesionmetrics_point all = lesionmetrics_at(&d, 0), half = lesionmetrics_at(&d, 0.5f), none = lesionmetrics_at(&d, 0.95f);
-    assert_true(all.regions == 2 && all.hit == 2 && all.tiny == 1 && all.tiny_hit == 1 && all.found == 5 && all.right == 3);
-    assert_true(half.regions == 2 && half.hit == 1 && half.tiny == 1 && half.tiny_hit == 0 && half.found == 4 && half.right == 2);
+    lesionmetrics_point all = lesionmetrics_at(&d, 0), half = lesionmetrics_at(&d, 0.5f),
+                        none = lesionmetrics_at(&d, 0.95f);
+    assert_true(all.regions == 2 && all.hit == 2 && all.tiny == 1 && all.tiny_hit == 1 && all.found == 5 &&
+                all.right == 3);
+    assert_true(half.regions == 2 && half.hit == 1 && half.tiny == 1 && half.tiny_hit == 0 && half.found == 4 &&
+                half.right == 2);
     assert_true(none.hit == 0 && none.found == 0);
     lesionmetrics_detection_free(&d);
 }
@@ -77,7 +81,8 @@ static void the_froc_curve_goes_through_every_threshold(void **state)
     const int hit[5] = {1, 1, 1, 1, 2}, wrong[5] = {0, 1, 1, 2, 2};
     for (int k = 0; k < 5; k++) {
         lesionmetrics_point same = lesionmetrics_at(&d, p[k].threshold);
-        assert_true(same.regions == p[k].regions && same.hit == p[k].hit && same.tiny == p[k].tiny && same.tiny_hit == p[k].tiny_hit);
+        assert_true(same.regions == p[k].regions && same.hit == p[k].hit && same.tiny == p[k].tiny &&
+                    same.tiny_hit == p[k].tiny_hit);
         assert_true(same.found == p[k].found && same.right == p[k].right);
         assert_int_equal(p[k].hit, hit[k]);
         assert_int_equal(p[k].found - p[k].right, wrong[k]);
@@ -95,7 +100,9 @@ static void calibration_compares_scores_with_what_was_right(void **state)
 {
     (void)state;
     lesionmetrics_detection d = {0}, empty = {0};
-    const region truth[1] = {{0, 0, 10, 10, 100}}, found[5] = {{0, 0, 10, 10, 0}, {0, 0, 10, 10, 0}, {50, 0, 60, 10, 0}, {50, 0, 60, 10, 0}, {0, 0, 10, 10, 0}};
+    const region truth[1] = {{0, 0, 10, 10, 100}},
+                 found[5] = {
+                     {0, 0, 10, 10, 0}, {0, 0, 10, 10, 0}, {50, 0, 60, 10, 0}, {50, 0, 60, 10, 0}, {0, 0, 10, 10, 0}};
     const float score[5] = {0.72f, 0.78f, 0.75f, 0.75f, 1.0f};
     assert_int_equal(lesionmetrics_detection_add(&d, truth, 1, found, score, 5, 512, 512), COV_OK);
     lesionmetrics_calibration c = lesionmetrics_calibrate(&d);

@@ -1,4 +1,5 @@
-/* Claims of stages/lesionreport and stages/lesiondraw: rows made by hand come out where the tables, the JSON and the pictures promise. */
+/* Claims of stages/lesionreport and stages/lesiondraw: rows made by hand come out where the tables, the JSON and the
+ * pictures promise. */
 #include "stages/lesiondraw.h"
 
 #include "data/image.h"
@@ -26,8 +27,15 @@ static void lacks(const char *text, const char *what)
 
 static lesioneval_row row(const char *id, const char *patient, int isolated, double dice)
 {
-    lesioneval_row r = {.patient = patient, .isolated = isolated, .positive = dice >= 0, .slices = 4, .volume_dice = NAN, .surface = NAN, .truth_percent = dice >= 0 ? 3 : 0,
-                        .found_percent = 2.5, .suspicion = 0.75};
+    lesioneval_row r = {.patient = patient,
+                        .isolated = isolated,
+                        .positive = dice >= 0,
+                        .slices = 4,
+                        .volume_dice = NAN,
+                        .surface = NAN,
+                        .truth_percent = dice >= 0 ? 3 : 0,
+                        .found_percent = 2.5,
+                        .suspicion = 0.75};
     snprintf(r.id, sizeof r.id, "%s", id);
     if (dice < 0) return r;
     r.positive_slices = 2;
@@ -42,7 +50,8 @@ static lesioneval_row row(const char *id, const char *patient, int isolated, dou
 static lesionreport *make(int paper)
 {
     lesionreport *r;
-    lesioneval_row rows[3] = {row("a1", "a", 0, 0.5), row("b", "b", 1, 0.75), row("healthy", "h", 0, -1)}, coronal = row("a1 coronal", "a", 0, 0.25);
+    lesioneval_row rows[3] = {row("a1", "a", 0, 0.5), row("b", "b", 1, 0.75), row("healthy", "h", 0, -1)},
+                   coronal = row("a1 coronal", "a", 0, 0.25);
     assert_int_equal(lesionreport_new(1, &r), COV_OK);
     strcpy(r->lines[0].name, "st");
     strcpy(r->lines[0].paper, "st");
@@ -65,15 +74,18 @@ static void the_papers_rows_stand_beside_ours(void **state)
     has(t, "| cases scored | 1 | 120.00 | 120 | 100.00 |");
     has(t, "| paper, Ours | 7953 regions | 0.9197 | 0.9839 | 0.9725 | 0.9442 |");
     lacks(t, "U-net");
-    has(t, "| st | all: 3 of 3 patients, 4 positive slices, 8 regions | 0.6250 (0.500–0.750) | – | 0.7500 (0.750–0.750) | – |");
-    has(t, "| st | volumes: 2 of 2 patients, 2 positive slices, 4 regions | 0.5000 |"); /* one patient with lesion: no interval */
+    has(t, "| st | all: 3 of 3 patients, 4 positive slices, 8 regions | 0.6250 (0.500–0.750) | – | 0.7500 "
+           "(0.750–0.750) | – |");
+    has(t, "| st | volumes: 2 of 2 patients, 2 positive slices, 4 regions | 0.5000 |"); /* one patient with lesion: no
+                                                                                           interval */
     has(t, "| paper, Ours | Coronal view: 10 volumes | 0.8907 | 0.9619 | 0.9420 |");
     has(t, "| st | coronal: 1 volumes of 1 patients, 2 positive slices, 4 regions | 0.2500 | – | 0.7500 |");
     lacks(t, "Multi-augmentation");
     has(t, "| st | 1 | 2.50 | 2.50 |"); /* the healthy one's burden */
     has(t, "| st | 2 of 2 | 0 of 1 |"); /* calls */
     has(t, "| healthy | h | st | 0 of 4 |");
-    has(t, "| st | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 0.200 | 2 |"); /* every finding of 0.8 is right */
+    has(t, "| st | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 0.200 | 2 |"); /* every finding of 0.8 is
+                                                                                             right */
     str_free(&text);
     lesionreport_free(&r);
     r = make(0);
@@ -124,8 +136,10 @@ static void curves_and_slices_are_drawn_as_png(void **state)
     for (int z = 1; z < 5; z++) s.v.lesion[z * 32 * 24 + 100] = 1;
     memset(box, 1, sizeof box);
     assert_int_equal(findings_new(5, &f), COV_OK);
-    assert_int_equal(findings_add(f, &(finding){.z = 2, .y0 = 2, .x0 = 3, .y1 = 6, .x1 = 7, .score = 0.9f, .mask = box}), COV_OK);
-    assert_int_equal(lesioneval_score(&(lesioneval_input){.study = &s, .found = f, .threshold = 0.5f}, mask, &scored), COV_OK);
+    assert_int_equal(
+        findings_add(f, &(finding){.z = 2, .y0 = 2, .x0 = 3, .y1 = 6, .x1 = 7, .score = 0.9f, .mask = box}), COV_OK);
+    assert_int_equal(lesioneval_score(&(lesioneval_input){.study = &s, .found = f, .threshold = 0.5f}, mask, &scored),
+                     COV_OK);
     snprintf(path, sizeof path, "%s/a.png", folder);
     assert_int_equal(lesiondraw_study(path, "st", &s, NULL, f, 0.5f, mask, &scored), COV_OK);
     for (int k = 0; k < 3; k++) {

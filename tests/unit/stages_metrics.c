@@ -52,7 +52,8 @@ static void surface_dice_of_a_shifted_square_depends_on_the_tolerance(void **sta
         memset(a + y * N + 3, 1, 4);
         memset(b + y * N + 4, 1, 4);
     }
-    /* At 0 mm: of a's border, x 4..6 of the top and the bottom row lie on b's: 6; b's left column has rows 3..6 at x 4, of which 4 and 5 are inner to a. */
+    /* At 0 mm: of a's border, x 4..6 of the top and the bottom row lie on b's: 6; b's left column has rows 3..6 at x 4,
+     * of which 4 and 5 are inner to a. */
     assert_int_equal(metrics_surface(a, b, size, (double[]){0.7, 0.7, 5}, 0, 1, &r), COV_OK);
     near(r.top, 12);
     near(r.bottom, 24);
@@ -117,7 +118,8 @@ static void the_bootstrap_draws_patients_and_repeats_itself(void **state)
     assert_int_equal(metrics_bootstrap(many, 6, 1, &two), COV_OK);
     assert_int_equal(metrics_bootstrap(many, 6, 2, &other), COV_OK);
     assert_true(one.value == two.value && one.low == two.low && one.high == two.high);
-    assert_true(one.low > 0.25 && one.low < 0.40 && one.high > 0.62 && one.high < 0.80); /* +- 1.96 * 0.266 / sqrt(6) is 0.213 */
+    assert_true(one.low > 0.25 && one.low < 0.40 && one.high > 0.62 &&
+                one.high < 0.80); /* +- 1.96 * 0.266 / sqrt(6) is 0.213 */
     assert_true(fabs(one.low - other.low) < 0.05);
 }
 
