@@ -23,9 +23,10 @@ static const struct {
 
 /* clang-format off */
 static const lesionnet_spec presets[] = {
-    /* name      width features fine hidden tiny tune anchors regions masks candidates proposals found */
-    {"compact",  16,   64,      29,  128,   16,  0,   256,    32,     8,    400,       100,      32},
-    {"paper",    64,   256,     61,  1024,  64,  0,   256,    128,    16,   1000,      1000,     100},
+    /* name           base       width features fine hidden tiny tune anchors regions masks candidates proposals found */
+    {"compact",       "compact", 16,   64,      29,  128,   16,  0,   256,    32,     8,    400,       100,      32},
+    {"paper",         "paper",   64,   256,     61,  1024,  64,  0,   256,    128,    16,   1000,      1000,     100},
+    {"compact-tuned", "compact", 16,   64,      29,  128,   16,  1,   256,    32,     8,    400,       100,      32},
 };
 /* clang-format on */
 
@@ -54,7 +55,7 @@ status lesionnet_preset(const char *name, const lesionnet_spec **out)
             *out = &presets[k];
             return COV_OK;
         }
-    return COV_FAIL(COV_USAGE, "preset '%s' is unknown: expected paper or compact", name);
+    return COV_FAIL(COV_USAGE, "preset '%s' is unknown: expected compact, paper or compact-tuned", name);
 }
 
 /* ---- parts */
@@ -184,7 +185,7 @@ static void add_loss(lesionnet *g, const char *name, net_t loss)
     g->loss_name[g->losses++] = name;
 }
 
-static status detecting_losses(net *n, const parts *p, lesionnet *g)
+static void detecting_losses(net *n, const parts *p, lesionnet *g)
 {
     const rcnn *r = g->steps->rcnn;
     net_t objectness, proposal, logits, delta;
@@ -197,7 +198,6 @@ static status detecting_losses(net *n, const parts *p, lesionnet *g)
     add_loss(g, "class", net_loss_ce(n, logits, t.label));
     add_loss(g, "box", net_loss_l1s(n, delta, t.delta, t.delta_weight, 1.0f / 9));
     add_loss(g, "mask", net_loss_bce(n, mask_logits(n, p, t.mask_rois), t.mask, t.mask_weight));
-    return rcnn_start_small(n);
 }
 
 /* Lesion is rare: the last bias starts at one pixel in eight, or a training's first hundreds of steps go into learning that. */
@@ -226,16 +226,14 @@ status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, i
     g.in.boxes = net_constant(n, "boxes", tensor_shape_of(batch, LESIONNET_BOXES, 1, RCNN_TRUTH, TENSOR_F32));
     if (lesionnet_detects(m)) {
         COV_GO(steps_new(n, &p, seed, &g.steps));
-        COV_GO(detecting_losses(n, &p, &g));
+        detecting_losses(n, &p, &g);
     } else {
         add_loss(&g, "dice", net_loss_dice(n, p.logit, g.in.target));
         add_loss(&g, "bce", net_loss_bce(n, p.logit, g.in.target, -1));
     }
     if (p.period >= 0 && (!lesionnet_detects(m) || p.spec->tune)) add_loss(&g, "period", net_loss_ce(n, p.period, g.in.period));
-    if (!lesionnet_detects(m)) {
-        COV_GO(rcnn_start_small(n));
-        COV_GO(start_rare(n));
-    }
+    COV_GO(rcnn_start_small(n)); /* these two last: nothing can be built after them */
+    if (!lesionnet_detects(m)) COV_GO(start_rare(n));
     *out = g;
 done:
     if (s != COV_OK) lesionnet_free(&g);

@@ -37,6 +37,7 @@ int lesionnet_has_period(lesionnet_model m); /* temporal, st */
 /* A preset: widths and sizes, one row of the table in docs/METHOD.md. */
 typedef struct lesionnet_spec {
     const char *name;
+    const char *base; /* the preset of the file that a training starts from */
     int width;     /* ResNet50's; the paper's 64 */
     int features;  /* channels after docking, and of the FPN; 256 */
     int fine;      /* channels of the stride 4 map that joins the ROI features */
@@ -50,7 +51,7 @@ typedef struct lesionnet_spec {
     int proposals; /* an image, after NMS */
     int found;     /* findings an image at most */
 } lesionnet_spec;
-status lesionnet_preset(const char *name, const lesionnet_spec **out); /* "compact", "paper"; COV_USAGE names them */
+status lesionnet_preset(const char *name, const lesionnet_spec **out); /* "compact", "paper", "compact-tuned"; COV_USAGE names them */
 
 /* What a training step is given; every model has the same inputs and uses what it needs. */
 typedef struct lesionnet_inputs {

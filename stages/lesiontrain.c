@@ -63,6 +63,7 @@ status lesiontrain_of(lesionnet_model m, const char *preset, int64_t size, uint6
     out->model = (train_model){.name = lesionnet_name(m),
                                .preset = preset,
                                .starts_from = from < 0 ? NULL : lesionnet_name((lesionnet_model)from),
+                               .start_preset = spec->base,
                                .inputs = INPUTS,
                                .stride = LESIONNET_STRIDE,
                                .rows = size,

@@ -247,9 +247,10 @@ static status open_start(training *t)
     if (!t->o.start) return COV_OK;
     if (t->o.ranks.rank == 0) {
         s = weights_load(t->o.start, &t->start);
-        if (s == COV_OK && (strcmp(t->start->model, t->m.starts_from) || strcmp(t->start->preset, t->m.preset)))
+        const char *preset = t->m.start_preset ? t->m.start_preset : t->m.preset;
+        if (s == COV_OK && (strcmp(t->start->model, t->m.starts_from) || strcmp(t->start->preset, preset)))
             s = COV_FAIL(COV_USAGE, "%s holds %s/%s, but %s starts from %s/%s", t->o.start, t->start->model,
-                         t->start->preset, t->m.name, t->m.starts_from, t->m.preset);
+                         t->start->preset, t->m.name, t->m.starts_from, preset);
     }
     return agree(t, s, "the start file");
 }

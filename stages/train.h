@@ -42,6 +42,7 @@ typedef struct train_graph {
 typedef struct train_model {
     const char *name, *preset;  /* as the weights file says them; borrowed */
     const char *starts_from;    /* model that a start file must hold; NULL: none is taken */
+    const char *start_preset;   /* and its preset; NULL: the model's own */
     int inputs;
     train_input input[TRAIN_INPUTS];
     int64_t stride;             /* rows and columns must be multiples of it, at half the size too */

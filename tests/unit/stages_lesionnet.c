@@ -1,7 +1,6 @@
-/* Lesion networks: their shapes, what trains in them and what does not, and that they learn on synthetic discs. */
+/* Lesion networks: their shapes, what trains in them and what does not. That they find something: stages_discs.c. */
 #include "tests/unit/lesion_fixture.h"
 
-#include "kernels/box.h"
 #include "stages/netio.h"
 
 static const net_param *param(const net *n, const char *name)
@@ -145,7 +144,7 @@ static void every_loss_falls_in_a_few_steps_on_the_same_two_slices(void **state)
 {
     (void)state;
     static const int steps[LESIONNET_COUNT] = {
-        [LESIONNET_SPATIAL] = 24, [LESIONNET_TEMPORAL] = 24, [LESIONNET_UNET] = 24, [LESIONNET_ST] = 12, [LESIONNET_SP] = 12, [LESIONNET_MASKRCNN] = 24,
+        [LESIONNET_SPATIAL] = 16, [LESIONNET_TEMPORAL] = 16, [LESIONNET_UNET] = 16, [LESIONNET_ST] = 8, [LESIONNET_SP] = 8, [LESIONNET_MASKRCNN] = 16,
     };
     for (int m = 0; m < LESIONNET_COUNT; m++) {
         float first[LESIONNET_LOSSES], last[LESIONNET_LOSSES];
@@ -159,10 +158,10 @@ static void every_loss_falls_in_a_few_steps_on_the_same_two_slices(void **state)
 }
 
 /* What a training changes, by the first part of the names. */
-static int moved(lesionnet_model m, const char *prefix)
+static int moved(lesionnet_model m, const char *preset, const char *prefix)
 {
     float first[LESIONNET_LOSSES], last[LESIONNET_LOSSES];
-    training t = training_new(m, "compact", 1, 64);
+    training t = training_new(m, preset, 1, 64);
     int count = net_param_count(t.n), found = 0;
     float **before = calloc((size_t)count, sizeof *before);
     for (int k = 0; k < count; k++) {
@@ -190,11 +189,20 @@ static int moved(lesionnet_model m, const char *prefix)
 static void frozen_encoders_do_not_move_nor_do_their_statistics(void **state)
 {
     (void)state;
-    assert_true(moved(LESIONNET_SPATIAL, "spatial/") > 100);
-    assert_int_equal(moved(LESIONNET_TEMPORAL, "spatial/"), 0);
-    assert_true(moved(LESIONNET_TEMPORAL, "temporal/") > 100);
-    assert_int_equal(moved(LESIONNET_ST, "spatial/") + moved(LESIONNET_ST, "temporal/"), 0);
-    assert_true(moved(LESIONNET_ST, "detector/") > 10);
+    assert_true(moved(LESIONNET_SPATIAL, "compact", "spatial/") > 100);
+    assert_int_equal(moved(LESIONNET_TEMPORAL, "compact", "spatial/"), 0);
+    assert_true(moved(LESIONNET_TEMPORAL, "compact", "temporal/") > 100);
+    assert_int_equal(moved(LESIONNET_ST, "compact", "spatial/") + moved(LESIONNET_ST, "compact", "temporal/"), 0);
+    assert_true(moved(LESIONNET_ST, "compact", "detector/") > 10);
+}
+
+static void tuned_encoders_move_with_the_detector_and_the_period_keeps_its_loss(void **state)
+{
+    (void)state;
+    assert_true(moved(LESIONNET_ST, "compact-tuned", "spatial/") > 100);
+    training t = training_new(LESIONNET_ST, "compact-tuned", 1, 64);
+    assert_string_equal(t.g.loss_name[t.g.losses - 1], "period");
+    training_free(&t);
 }
 
 static void a_slice_without_lesion_costs_nothing_but_false_alarms(void **state)
@@ -223,71 +231,6 @@ static void a_slice_without_lesion_costs_nothing_but_false_alarms(void **state)
     }
 }
 
-/* ---- the whole chain on discs */
-
-/* Best IoU of a slice's lesion with what is found on it with a score of 0.5 or more; *false_alarms: found without any overlap. */
-static float best_iou(net *n, const lesionnet_find *f, const batch *t, const lesionnet_spec *spec, int *false_alarms)
-{
-    int64_t p = spec->proposals;
-    box *rois = malloc((size_t)p * sizeof *rois), truth = {t->boxes[0], t->boxes[1], t->boxes[2], t->boxes[3]};
-    float *score = malloc((size_t)p * 2 * sizeof *score), *delta = malloc((size_t)p * 4 * sizeof *delta), best = 0;
-    ok(net_set_input(n, f->image, t->image));
-    ok(net_forward(n));
-    ok(net_get(n, f->rois, rois));
-    ok(net_get(n, f->score, score));
-    ok(net_get(n, f->delta, delta));
-    for (int64_t k = 0; k < p; k++) {
-        if (!(box_area(rois[k]) > 0) || score[2 * k + 1] < 0.5f) continue;
-        float iou = box_iou(box_decode(rois[k], delta + 4 * k, lesionnet_delta_weight()), truth);
-        best = iou > best ? iou : best;
-        *false_alarms += iou == 0.0f;
-    }
-    free(rois);
-    free(score);
-    free(delta);
-    return best;
-}
-
-static void after_the_spatial_resolver_the_detector_finds_discs_and_nothing_else(void **state)
-{
-    (void)state;
-    enum { SIDE = 96, SLICES = 12 };
-    float first[LESIONNET_LOSSES], last[LESIONNET_LOSSES];
-    const lesionnet_spec *spec;
-    lesionnet_find f;
-    weights_file *w, *v;
-    net *n;
-    int found = 0, false_alarms = 0;
-    ok(lesionnet_preset("compact", &spec));
-    training spatial = training_new(LESIONNET_SPATIAL, "compact", 2, SIDE), t = training_new(LESIONNET_SP, "compact", 2, SIDE);
-    training_run(&spatial, 60, 120, 3e-3f, first, last);
-    ok(weights_new("spatial", "compact", &w));
-    ok(netio_save(spatial.n, w));
-    ok(netio_take(w, t.n, 0, NULL));
-    training_run(&t, 70, 140, 3e-3f, first, last);
-    ok(weights_new("sp", "compact", &v));
-    ok(netio_save(t.n, v));
-    ok(net_new(b, d, 1, &n));
-    ok(lesionnet_build_find(n, LESIONNET_SP, "compact", 1, SIDE, SIDE, &f));
-    ok(netio_take(v, n, 1, NULL));
-    ok(net_compile(n, NET_INFER, NET_FP32, NULL, NULL, 0));
-    batch one = batch_new(1, SIDE);
-    for (int k = 0; k < SLICES; k++) {
-        batch_draw(&one, 0, 1000000 + (uint64_t)k, k % 3 != 0);
-        found += best_iou(n, &f, &one, spec, &false_alarms) > 0.5f;
-    }
-    print_message("found %d of 8 discs, %d false alarms on 12 slices\n", found, false_alarms);
-    assert_true(found >= 7);
-    assert_true(false_alarms <= 2);
-    batch_free(&one);
-    net_free(&n);
-    lesionnet_find_free(&f);
-    training_free(&spatial);
-    training_free(&t);
-    weights_free(&w);
-    weights_free(&v);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,8 +240,8 @@ int main(void)
         cmocka_unit_test(a_training_starts_from_the_encoders_of_the_model_before_it),
         cmocka_unit_test(every_loss_falls_in_a_few_steps_on_the_same_two_slices),
         cmocka_unit_test(frozen_encoders_do_not_move_nor_do_their_statistics),
+        cmocka_unit_test(tuned_encoders_move_with_the_detector_and_the_period_keeps_its_loss),
         cmocka_unit_test(a_slice_without_lesion_costs_nothing_but_false_alarms),
-        cmocka_unit_test(after_the_spatial_resolver_the_detector_finds_discs_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }
