@@ -49,9 +49,13 @@ static status give_lesions(net *n, const lesionnet_inputs *in)
 {
     tensor_shape plane = net_shape(n, in->target);
     int64_t pixels = plane.h * plane.w, side = plane.h / 8;
-    float *target = calloc((size_t)(plane.n * pixels), sizeof *target), *boxes = calloc((size_t)(plane.n * LESIONNET_BOXES * 5), sizeof *boxes);
-    int32_t *instances = calloc((size_t)(plane.n * pixels), sizeof *instances), *period = calloc((size_t)plane.n, sizeof *period);
-    status s = target && boxes && instances && period ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for targets of %lld pixels", (long long)pixels);
+    float *target = calloc((size_t)(plane.n * pixels), sizeof *target),
+          *boxes = calloc((size_t)(plane.n * LESIONNET_BOXES * 5), sizeof *boxes);
+    int32_t *instances = calloc((size_t)(plane.n * pixels), sizeof *instances),
+            *period = calloc((size_t)plane.n, sizeof *period);
+    status s = target && boxes && instances && period
+                   ? COV_OK
+                   : COV_FAIL(COV_NOMEM, "no memory for targets of %lld pixels", (long long)pixels);
     for (int64_t i = 0; s == COV_OK && i < plane.n; i++)
         for (int64_t k = 0; k < 3; k++) {
             int64_t y0 = (2 * k + 1) * side, x0 = (k + 2) * side;
@@ -115,14 +119,16 @@ static status open_forward(const setup *s, int k, net_precision precision, int64
     return give_regions(b, size, spec->found);
 }
 
-status bench_lesion_open(const setup *s, int k, net_precision precision, int64_t batch, int64_t size, int training, bench_lesion **out)
+status bench_lesion_open(const setup *s, int k, net_precision precision, int64_t batch, int64_t size, int training,
+                         bench_lesion **out)
 {
     status st;
     bench_lesion *b = calloc(1, sizeof *b);
     *out = NULL;
     if (!b) return COV_FAIL(COV_NOMEM, "no memory for a benchmark");
     st = net_new(s->backend, s->device, 1, &b->n);
-    if (st == COV_OK) st = training ? open_training(k, precision, batch, size, b) : open_forward(s, k, precision, batch, size, b);
+    if (st == COV_OK)
+        st = training ? open_training(k, precision, batch, size, b) : open_forward(s, k, precision, batch, size, b);
     if (st != COV_OK) bench_lesion_close(&b);
     *out = b;
     return st;
@@ -149,7 +155,8 @@ status bench_lesion_step(bench_lesion *b)
         COV_TRY(net_backward(b->n));
         COV_TRY(optim_run(b->optimiser, 1, &norm));
     }
-    for (int k = 0; b->cut && k < b->masks.maps; k++) COV_TRY(net_set_input_from(b->cut, b->masks.map[k], b->n, b->find.map[k]));
+    for (int k = 0; b->cut && k < b->masks.maps; k++)
+        COV_TRY(net_set_input_from(b->cut, b->masks.map[k], b->n, b->find.map[k]));
     if (b->cut) COV_TRY(net_forward(b->cut));
     return net_sync(b->cut ? b->cut : b->n);
 }

@@ -69,7 +69,11 @@ void baselines_pyramid(net *n, net_t image, int width, int channels, rcnn_level 
     }
     level[4].map = net_maxpool(n, level[3].map, 1, 2, 0);
     for (int k = 0; k < BASELINES_PYRAMID; k++)
-        level[k].anchors = (box_anchors){.stride = BASELINES_STRIDE << k, .sizes = 1, .ratios = 3, .size = {(float)(16 << k)}, .ratio = {0.5f, 1, 2}};
+        level[k].anchors = (box_anchors){.stride = BASELINES_STRIDE << k,
+                                         .sizes = 1,
+                                         .ratios = 3,
+                                         .size = {(float)(16 << k)},
+                                         .ratio = {0.5f, 1, 2}};
 }
 
 net_t baselines_mask(net *n, net_t regions, int channels)

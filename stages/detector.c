@@ -31,7 +31,9 @@ detector_maps detector_features(net *n, net_t image, net_t docked, const net_t *
 
 rcnn_level detector_level(const detector_maps *m)
 {
-    return (rcnn_level){m->map[0], {.stride = DETECTOR_STRIDE, .sizes = 6, .ratios = 3, .size = {8, 16, 32, 64, 128, 256}, .ratio = {0.5f, 1, 2}}};
+    return (rcnn_level){
+        m->map[0],
+        {.stride = DETECTOR_STRIDE, .sizes = 6, .ratios = 3, .size = {8, 16, 32, 64, 128, 256}, .ratio = {0.5f, 1, 2}}};
 }
 
 net_t detector_regions(net *n, const detector_maps *m, net_t rois, int size)

@@ -1,12 +1,15 @@
-/* detector: the single-instance segmentation of the method (paper 2.2, figure 3): two serial residual blocks on the docked features, then what
- * rcnn is made of, with three heights of features in every region [ours: stride 16 alone loses tiny lesions] and a tiny U-Net for the masks.
+/* detector: the single-instance segmentation of the method (paper 2.2, figure 3): two serial residual blocks on the
+ * docked features, then what rcnn is made of, with three heights of features in every region [ours: stride 16 alone
+ * loses tiny lesions] and a tiny U-Net for the masks.
  *
  *   fine     1x1 + BN + ReLU from the encoders' features at stride 4
- *   fold     4x4 of stride 4 + BN, from fine, added to the docked features [ours]: where in its cell of 16 pixels a tiny lesion lies
+ *   fold     4x4 of stride 4 + BN, from fine, added to the docked features [ours]: where in its cell of 16 pixels a
+ *            tiny lesion lies
  *   blocks   3x3 + BN + ReLU, 3x3 + BN, + x, ReLU; twice; the size stays
  *   region   ROI Align of the blocks' output (stride 16), of fine (stride 4) and of the image itself, concatenated
- *   mask     regions 32 x 32; a block is four (3x3 + BN + ReLU) with a residual connection around it (1x1 + BN where channels change);
- *            three times down by 2x2 max pooling, three times up by nearest x2 and concatenation; 1x1 to one logit
+ *   mask     regions 32 x 32; a block is four (3x3 + BN + ReLU) with a residual connection around it (1x1 + BN where
+ *            channels change); three times down by 2x2 max pooling, three times up by nearest x2 and concatenation; 1x1
+ *            to one logit
  *
  * Parameters: "detector/...", "mask/...". Local. */
 #ifndef COV_STAGES_DETECTOR_H

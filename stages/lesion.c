@@ -1,5 +1,6 @@
-/* lesion: see lesion.h. The nets are built for the size of the study's window and kept until a study has another; parameters come from the
- * file, which stays in memory. One slice a pass: no slice ever shares a computation with another. */
+/* lesion: see lesion.h. The nets are built for the size of the study's window and kept until a study has another;
+ * parameters come from the file, which stays in memory. One slice a pass: no slice ever shares a computation with
+ * another. */
 #include "stages/lesion.h"
 
 #include "base/str.h"
@@ -83,11 +84,12 @@ static status build_nets(lesion *l, int64_t rows, int64_t cols)
     }
     COV_TRY(netio_take(l->weights, l->first, 1, &used));
     if (used + more != l->weights->param_count)
-        return COV_FAIL(COV_FORMAT, "the weights hold %d parameters, the network %s/%s has %d", l->weights->param_count, l->weights->model,
-                        l->weights->preset, used + more);
+        return COV_FAIL(COV_FORMAT, "the weights hold %d parameters, the network %s/%s has %d", l->weights->param_count,
+                        l->weights->model, l->weights->preset, used + more);
     l->image = malloc((size_t)(rows * cols) * 3 * sizeof *l->image);
     l->probability = malloc((size_t)(rows * cols) * sizeof *l->probability);
-    if (!l->image || !l->probability) return COV_FAIL(COV_NOMEM, "no memory for an input of %lld x %lld", (long long)rows, (long long)cols);
+    if (!l->image || !l->probability)
+        return COV_FAIL(COV_NOMEM, "no memory for an input of %lld x %lld", (long long)rows, (long long)cols);
     l->rows = rows;
     l->cols = cols;
     return COV_OK;
@@ -221,7 +223,8 @@ static status read_regions(const pass *p, int64_t *count)
     COV_TRY(net_get(l->first, l->find.delta, l->delta));
     for (int64_t k = 0; k < l->spec->proposals; k++) {
         if (!(box_area(l->rois[k]) > 0.0f) || !(l->score[2 * k + 1] >= p->least)) continue;
-        box b = box_clip(box_decode(l->rois[k], l->delta + 4 * k, lesionnet_delta_weight()), (float)l->rows, (float)l->cols);
+        box b = box_clip(box_decode(l->rois[k], l->delta + 4 * k, lesionnet_delta_weight()), (float)l->rows,
+                         (float)l->cols);
         if (!(b.y1 - b.y0 >= SIDE_LEAST && b.x1 - b.x0 >= SIDE_LEAST)) continue;
         l->found[n] = b;
         l->best[n++] = l->score[2 * k + 1];
@@ -255,7 +258,8 @@ static status add_detected(pass *p, int64_t z, findings *out)
     lesion *l = p->l;
     int64_t count, bins = (int64_t)l->cut.size * l->cut.size;
     COV_TRY(read_regions(p, &count));
-    for (int k = 0; k < l->cut.maps && count > 0; k++) COV_TRY(net_set_input_from(l->second, l->cut.map[k], l->first, l->find.map[k]));
+    for (int k = 0; k < l->cut.maps && count > 0; k++)
+        COV_TRY(net_set_input_from(l->second, l->cut.map[k], l->first, l->find.map[k]));
     for (int64_t first = 0; first < count; first += CUT_REGIONS) {
         box rois[CUT_REGIONS] = {{0, 0, 0, 0}};
         int64_t here = count - first < CUT_REGIONS ? count - first : CUT_REGIONS;
@@ -316,21 +320,28 @@ static status run_slice(pass *p, int64_t z, findings *out)
     return lesionnet_detects(l->model) ? add_detected(p, z, out) : add_segmented(p, z, out);
 }
 
-status lesion_run(lesion *l, const lesion_options *o, const volume *v, const uint8_t *lung, int64_t z0, int64_t z1, findings *out)
+status lesion_run(lesion *l, const lesion_options *o, const volume *v, const uint8_t *lung, int64_t z0, int64_t z1,
+                  findings *out)
 {
     const volume_header *h = &v->head;
     size_t plane = (size_t)(h->ny * h->nx);
     status s = COV_OK;
-    pass p = {.l = l, .o = o, .v = v, .lung = lung, .roi_z = {-1, -1, -1}, .least = o->score_least < 0.0f ? l->threshold : o->score_least};
+    pass p = {.l = l,
+              .o = o,
+              .v = v,
+              .lung = lung,
+              .roi_z = {-1, -1, -1},
+              .least = o->score_least < 0.0f ? l->threshold : o->score_least};
     if (z0 < 0 || z1 > h->nz || out->nz != h->nz)
-        return COV_FAIL(COV_BROKEN, "slices %lld to %lld of a study of %lld, findings for %lld", (long long)z0, (long long)z1, (long long)h->nz,
-                        (long long)out->nz);
+        return COV_FAIL(COV_BROKEN, "slices %lld to %lld of a study of %lld, findings for %lld", (long long)z0,
+                        (long long)z1, (long long)h->nz, (long long)out->nz);
     p.frame = triplet_around(lung, h->nz, h->ny, h->nx);
     p.roi = malloc(WINDOW * plane);
     p.plane = malloc(plane);
     p.slice = malloc(plane * sizeof *p.slice);
     p.labels = malloc(plane * sizeof *p.labels);
-    if (!p.roi || !p.plane || !p.slice || !p.labels) COV_GO(COV_FAIL(COV_NOMEM, "no memory for slices of %zu pixels", plane));
+    if (!p.roi || !p.plane || !p.slice || !p.labels)
+        COV_GO(COV_FAIL(COV_NOMEM, "no memory for slices of %zu pixels", plane));
     COV_GO(ready(l, &p.frame));
     for (int64_t z = z0; z < z1; z++)
         if (has_lung(&p, z)) COV_GO(run_slice(&p, z, out));

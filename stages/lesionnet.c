@@ -1,5 +1,5 @@
-/* lesionnet: see lesionnet.h. A model is a trunk (`trunk`), and then either a decoder with its losses or the two-stage machinery of rcnn; the
- * training graph and the two of inference are put together from the same functions. */
+/* lesionnet: see lesionnet.h. A model is a trunk (`trunk`), and then either a decoder with its losses or the two-stage
+ * machinery of rcnn; the training graph and the two of inference are put together from the same functions. */
 #include "stages/lesionnet.h"
 
 #include "stages/baselines.h"
@@ -23,7 +23,7 @@ static const struct {
 
 /* clang-format off */
 static const lesionnet_spec presets[] = {
-    /* name           base       width features fine hidden tiny tune anchors regions masks candidates proposals found */
+    /*          name       base width features fine hidden tiny tune anchors regions masks candidates proposals found */
     {"compact",       "compact", 16,   64,      29,  128,   16,  0,   256,    32,     8,    400,       100,      32},
     {"paper",         "paper",   64,   256,     61,  1024,  64,  0,   256,    128,    16,   1000,      1000,     100},
     {"compact-tuned", "compact", 16,   64,      29,  128,   16,  1,   256,    32,     8,    400,       100,      32},
@@ -105,7 +105,8 @@ static void docked(net *n, parts *p)
     }
     net_freeze(n, false);
     net_t dock = resolver_dock(n, (net_t[]){spatial[last], both ? temporal[last] : -1}, 1 + both, s->features);
-    detector_maps m = detector_features(n, p->image, dock, (net_t[]){spatial[fine], both ? temporal[fine] : -1}, 1 + both, s->fine);
+    detector_maps m =
+        detector_features(n, p->image, dock, (net_t[]){spatial[fine], both ? temporal[fine] : -1}, 1 + both, s->fine);
     memcpy(p->map, m.map, sizeof m.map);
     p->maps = DETECTOR_MAPS;
     p->level[0] = detector_level(&m);
@@ -131,7 +132,8 @@ static int is_pyramid(const parts *p) { return p->model == LESIONNET_MASKRCNN; }
 static net_t regions(net *n, const parts *p, net_t rois, int for_mask)
 {
     if (is_pyramid(p))
-        return net_roialign(n, p->map, BASELINES_REGION_LEVELS, rois, BASELINES_STRIDE, for_mask ? BASELINES_MASK : BASELINES_BOX, 2);
+        return net_roialign(n, p->map, BASELINES_REGION_LEVELS, rois, BASELINES_STRIDE,
+                            for_mask ? BASELINES_MASK : BASELINES_BOX, 2);
     detector_maps m;
     memcpy(m.map, p->map, sizeof m.map);
     return detector_regions(n, &m, rois, for_mask ? DETECTOR_MASK : DETECTOR_BOX);
@@ -149,8 +151,14 @@ static status steps_new(const net *n, const parts *p, uint64_t seed, lesionnet_s
 {
     const lesionnet_spec *s = p->spec;
     tensor_shape image = net_shape(n, p->image);
-    rcnn_options o = {.hidden = s->hidden, .candidates = s->candidates, .proposals = s->proposals, .anchors = s->anchors, .regions = s->regions,
-                      .masks = s->masks, .mask_size = mask_size(p->model), .seed = seed};
+    rcnn_options o = {.hidden = s->hidden,
+                      .candidates = s->candidates,
+                      .proposals = s->proposals,
+                      .anchors = s->anchors,
+                      .regions = s->regions,
+                      .masks = s->masks,
+                      .mask_size = mask_size(p->model),
+                      .seed = seed};
     *out = calloc(1, sizeof **out);
     if (!*out) return COV_FAIL(COV_NOMEM, "no memory for a lesion network");
     return rcnn_new(n, &o, p->level, p->levels, image.h, image.w, &(*out)->rcnn);
@@ -168,9 +176,10 @@ static status begin(net *n, lesionnet_model m, const char *preset, int64_t batch
 {
     *p = (parts){.model = m};
     COV_TRY(lesionnet_preset(preset, &p->spec));
-    if (batch < 1 || rows < LESIONNET_STRIDE || cols < LESIONNET_STRIDE || rows % LESIONNET_STRIDE || cols % LESIONNET_STRIDE)
-        return COV_FAIL(COV_BROKEN, "lesion network for %lld x %lld x %lld: rows and columns must be multiples of %d", (long long)batch,
-                        (long long)rows, (long long)cols, LESIONNET_STRIDE);
+    if (batch < 1 || rows < LESIONNET_STRIDE || cols < LESIONNET_STRIDE || rows % LESIONNET_STRIDE ||
+        cols % LESIONNET_STRIDE)
+        return COV_FAIL(COV_BROKEN, "lesion network for %lld x %lld x %lld: rows and columns must be multiples of %d",
+                        (long long)batch, (long long)rows, (long long)cols, LESIONNET_STRIDE);
     p->image = net_input(n, "image", tensor_shape_of(batch, rows, cols, 3, TENSOR_F32));
     trunk(n, p);
     return COV_OK;
@@ -200,7 +209,8 @@ static void detecting_losses(net *n, const parts *p, lesionnet *g)
     add_loss(g, "mask", net_loss_bce(n, mask_logits(n, p, t.mask_rois), t.mask, t.mask_weight));
 }
 
-/* Lesion is rare: the last bias starts at one pixel in eight, or a training's first hundreds of steps go into learning that. */
+/* Lesion is rare: the last bias starts at one pixel in eight, or a training's first hundreds of steps go into learning
+ * that. */
 static status start_rare(net *n)
 {
     static const char *const last[] = {"spatial/head/b", "temporal/head/b", "head/b"};
@@ -211,8 +221,8 @@ static status start_rare(net *n)
     return COV_OK;
 }
 
-status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols, uint64_t seed,
-                                lesionnet *out)
+status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows,
+                                int64_t cols, uint64_t seed, lesionnet *out)
 {
     status s = COV_OK;
     parts p;
@@ -221,7 +231,8 @@ status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, i
     COV_TRY(begin(n, m, preset, batch, rows, cols, &p));
     tensor_shape plane = tensor_shape_of(batch, rows, cols, 1, TENSOR_F32), label = plane;
     label.type = TENSOR_I32;
-    g.in = (lesionnet_inputs){.image = p.image, .target = net_constant(n, "target", plane), .instances = net_constant(n, "instances", label)};
+    g.in = (lesionnet_inputs){
+        .image = p.image, .target = net_constant(n, "target", plane), .instances = net_constant(n, "instances", label)};
     g.in.period = net_constant(n, "period", tensor_shape_of(batch, 1, 1, 1, TENSOR_I32));
     g.in.boxes = net_constant(n, "boxes", tensor_shape_of(batch, LESIONNET_BOXES, 1, RCNN_TRUTH, TENSOR_F32));
     if (lesionnet_detects(m)) {
@@ -231,7 +242,8 @@ status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, i
         add_loss(&g, "dice", net_loss_dice(n, p.logit, g.in.target));
         add_loss(&g, "bce", net_loss_bce(n, p.logit, g.in.target, -1));
     }
-    if (p.period >= 0 && (!lesionnet_detects(m) || p.spec->tune)) add_loss(&g, "period", net_loss_ce(n, p.period, g.in.period));
+    if (p.period >= 0 && (!lesionnet_detects(m) || p.spec->tune))
+        add_loss(&g, "period", net_loss_ce(n, p.period, g.in.period));
     COV_GO(rcnn_start_small(n)); /* these two last: nothing can be built after them */
     if (!lesionnet_detects(m)) COV_GO(start_rare(n));
     *out = g;
@@ -247,7 +259,8 @@ void lesionnet_free(lesionnet *g)
 
 /* ---- inference */
 
-status lesionnet_build_find(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols, lesionnet_find *out)
+status lesionnet_build_find(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols,
+                            lesionnet_find *out)
 {
     status s = COV_OK;
     parts p;
@@ -281,8 +294,8 @@ void lesionnet_find_free(lesionnet_find *g)
     steps_free(&g->steps);
 }
 
-status lesionnet_build_cut(net *n, lesionnet_model m, const char *preset, const net *first, const lesionnet_find *find, int count,
-                           lesionnet_cut *out)
+status lesionnet_build_cut(net *n, lesionnet_model m, const char *preset, const net *first, const lesionnet_find *find,
+                           int count, lesionnet_cut *out)
 {
     parts p = {.model = m, .maps = find->maps};
     lesionnet_cut g = {.maps = find->maps, .size = mask_size(m)};

@@ -1,20 +1,20 @@
 /* lesionnet: the table of the lesion networks, and their graphs for training and for inference, built with net.h.
  *
- *   spatial    ResNet50 encoder to stride 16 and decoder: the key slice's lesion mask                      (stages/resolver)
- *   temporal   the same, the frozen spatial encoder's features entering level by level; and the period     (stages/resolver)
- *   st, sp     encoders without decoders -> detector: RPN, boxes, masks; st: both fused, sp: spatial alone (stages/detector)
- *   maskrcnn   Mask R-CNN, ResNet50 + FPN                                                                   (stages/baselines)
- *   unet       U-Net, ResNet50 encoder                                                                      (stages/baselines)
+ *   spatial   ResNet50 encoder to stride 16 and decoder: the key slice's lesion mask (stages/resolver)
+ *   temporal  the same, the frozen spatial encoder's features entering level by level; and the period (stages/resolver)
+ *   st, sp    encoders without decoders, then the detector; st: both fused, sp: spatial alone (stages/detector)
+ *   maskrcnn  Mask R-CNN, ResNet50 + FPN (stages/baselines)
+ *   unet      U-Net, ResNet50 encoder (stages/baselines)
  *
- * Every model is trained on the same inputs; parameters that two models share have the same names in both. Encoders of st and sp are
- * frozen [a preset's choice, `tune`]. Rows and columns are multiples of LESIONNET_STRIDE and fixed: another size is another net
- * with the same parameters (stages/netio between them). Sampling of anchors and regions is a pure function of the seed and the
- * sample's image and boxes. Local. */
+ * Every model is trained on the same inputs; parameters that two models share have the same names in both. Encoders of
+ * st and sp are frozen [a preset's choice, `tune`]. Rows and columns are multiples of LESIONNET_STRIDE and fixed:
+ * another size is another net with the same parameters (stages/netio between them). Sampling of anchors and regions is
+ * a pure function of the seed and the sample's image and boxes. Local. */
 #ifndef COV_STAGES_LESIONNET_H
 #define COV_STAGES_LESIONNET_H
 #include "kernels/net.h"
 
-enum { LESIONNET_STRIDE = 32, LESIONNET_BOXES = 64, LESIONNET_LOSSES = 8, LESIONNET_MAPS = 4, LESIONNET_PERIODS = 4, LESIONNET_STEPS = 8 };
+enum { LESIONNET_STRIDE = 32, LESIONNET_BOXES = 64, LESIONNET_LOSSES = 8, LESIONNET_MAPS = 4, LESIONNET_PERIODS = 4 };
 
 typedef enum lesionnet_model {
     LESIONNET_SPATIAL,
@@ -26,10 +26,10 @@ typedef enum lesionnet_model {
     LESIONNET_COUNT
 } lesionnet_model;
 
-const char *lesionnet_name(lesionnet_model m);                      /* "spatial" "temporal" "st" "sp" "maskrcnn" "unet" */
+const char *lesionnet_name(lesionnet_model m); /* "spatial" "temporal" "st" "sp" "maskrcnn" "unet" */
 status lesionnet_named(const char *name, lesionnet_model *out);     /* COV_USAGE names those there are */
-/* Which model's file a training starts from: temporal and sp: spatial; st: temporal (its file holds the spatial encoder too); else -1.
- * Such a training takes the parameters of the same name (netio_take), and leaves the decoders behind. */
+/* Which model's file a training starts from: temporal and sp: spatial; st: temporal (its file holds the spatial encoder
+ * too); else -1. Such a training takes the parameters of the same name (netio_take), and leaves the decoders behind. */
 int lesionnet_starts_from(lesionnet_model m);
 int lesionnet_detects(lesionnet_model m);    /* 1: st, sp, maskrcnn: boxes and masks; 0: a probability for each pixel */
 int lesionnet_has_period(lesionnet_model m); /* temporal, st */
@@ -51,15 +51,17 @@ typedef struct lesionnet_spec {
     int proposals; /* an image, after NMS */
     int found;     /* findings an image at most */
 } lesionnet_spec;
-status lesionnet_preset(const char *name, const lesionnet_spec **out); /* "compact", "paper", "compact-tuned"; COV_USAGE names them */
+/* "compact", "paper", "compact-tuned"; COV_USAGE names them. */
+status lesionnet_preset(const char *name, const lesionnet_spec **out);
 
 /* What a training step is given; every model has the same inputs and uses what it needs. */
 typedef struct lesionnet_inputs {
     net_t image;     /* (n,h,w,3) F32 in [0,1]: slices z-1, z, z+1; outside the lung 0 */
     net_t target;    /* (n,h,w,1) F32 0/1: the key slice's lesion */
     net_t period;    /* (n,1,1,1) I32: 0 healthy, 1 early, 2 advanced, 3 severe, -1 no label */
-    net_t instances; /* (n,h,w,1) I32: the region (8-connected) of each lesion pixel, from 1, row k-1 of boxes; 0 none */
-    net_t boxes;     /* (n,LESIONNET_BOXES,1,5) F32: y0 x0 y1 x1 (half-open, pixels of the input) and 1; zeros where there are fewer; largest first */
+    net_t instances; /* (n,h,w,1) I32: 0, or k+1 where a pixel belongs to the lesion (8-connected) of row k of boxes */
+    /* (n,LESIONNET_BOXES,1,5) F32: y0 x0 y1 x1 (half-open, pixels of the input) and 1, largest first; then zeros */
+    net_t boxes;
 } lesionnet_inputs;
 
 typedef struct lesionnet_steps lesionnet_steps; /* what host steps of a graph need; private */
@@ -69,28 +71,31 @@ typedef struct lesionnet {
     int losses;
     net_t loss[LESIONNET_LOSSES];
     float weight[LESIONNET_LOSSES];
-    const char *loss_name[LESIONNET_LOSSES]; /* "dice" "bce" "period" "objectness" "proposal" "class" "box" "mask"; static */
+    /* "dice" "bce" "period" "objectness" "proposal" "class" "box" "mask"; static */
+    const char *loss_name[LESIONNET_LOSSES];
     lesionnet_steps *steps;                  /* owned: lesionnet_free after net_free */
 } lesionnet;
 
 /* Adds the graph of a training of model m to n (a fresh net); the caller compiles it with the losses. */
-status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols, uint64_t seed,
-                                lesionnet *out);
+status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows,
+                                int64_t cols, uint64_t seed, lesionnet *out);
 void lesionnet_free(lesionnet *g); /* what *g owns, not g; accepts a zeroed one */
 
-/* Inference in two graphs. The first looks at whole inputs; the second, for detecting models, makes masks of few regions. */
+/* Inference in two graphs. The first looks at whole inputs; the second, for detecting models, makes masks of few
+ * regions. */
 typedef struct lesionnet_find {
     net_t image;       /* input (n,h,w,3) */
     net_t probability; /* output (n,h,w,1) of models that do not detect; else -1 */
     net_t period;      /* output (n,1,1,LESIONNET_PERIODS), probabilities; -1: no head */
-    net_t rois;        /* output (n,proposals,1,4), zeros where there are fewer; -1 as the following where nothing is detected */
+    net_t rois;        /* output (n,proposals,1,4), then zeros; -1, as the next two, where nothing is detected */
     net_t score;       /* output (n*proposals,1,1,2): background, lesion */
     net_t delta;       /* output (n*proposals,1,1,4), to decode with lesionnet_delta_weight */
     net_t map[LESIONNET_MAPS]; /* outputs that the second graph reads */
     int maps;
     lesionnet_steps *steps; /* owned: lesionnet_find_free after net_free */
 } lesionnet_find;
-status lesionnet_build_find(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols, lesionnet_find *out);
+status lesionnet_build_find(net *n, lesionnet_model m, const char *preset, int64_t batch, int64_t rows, int64_t cols,
+                            lesionnet_find *out);
 void lesionnet_find_free(lesionnet_find *g);
 
 typedef struct lesionnet_cut {
@@ -101,7 +106,7 @@ typedef struct lesionnet_cut {
     int size;
 } lesionnet_cut;
 /* regions an image; the shapes are those of `find` in `first`, which is on the same device. */
-status lesionnet_build_cut(net *n, lesionnet_model m, const char *preset, const net *first, const lesionnet_find *find, int regions,
-                           lesionnet_cut *out);
+status lesionnet_build_cut(net *n, lesionnet_model m, const char *preset, const net *first, const lesionnet_find *find,
+                           int regions, lesionnet_cut *out);
 const float *lesionnet_delta_weight(void);
 #endif

@@ -14,12 +14,15 @@ status netio_take(const weights_file *w, net *n, int whole, int *taken)
         const net_param *p = net_param_at(n, k);
         const weights_param *from = weights_find_param(w, p->name);
         if (!from && !whole) continue;
-        if (!from) return COV_FAIL(COV_FORMAT, "the weights lack the parameter '%s' of %s/%s", p->name, w->model, w->preset);
+        if (!from)
+            return COV_FAIL(COV_FORMAT, "the weights lack the parameter '%s' of %s/%s", p->name, w->model, w->preset);
         if (!same_shape(p->shape, from->shape))
-            return COV_FAIL(COV_FORMAT, "parameter '%s' is %lld x %lld x %lld x %lld in the weights, %lld x %lld x %lld x %lld expected",
-                            p->name, (long long)from->shape[0], (long long)from->shape[1], (long long)from->shape[2],
-                            (long long)from->shape[3], (long long)p->shape.n, (long long)p->shape.h, (long long)p->shape.w,
-                            (long long)p->shape.c);
+            return COV_FAIL(
+                COV_FORMAT,
+                "parameter '%s' is %lld x %lld x %lld x %lld in the weights, %lld x %lld x %lld x %lld expected",
+                p->name, (long long)from->shape[0], (long long)from->shape[1], (long long)from->shape[2],
+                (long long)from->shape[3], (long long)p->shape.n, (long long)p->shape.h, (long long)p->shape.w,
+                (long long)p->shape.c);
         COV_TRY(net_param_set(n, k, from->values));
         count++;
     }
@@ -31,8 +34,8 @@ status netio_load(const weights_file *w, net *n)
 {
     int count = net_param_count(n);
     if (w->param_count != count)
-        return COV_FAIL(COV_FORMAT, "the weights hold %d parameters, the network %s/%s has %d", w->param_count, w->model,
-                        w->preset, count);
+        return COV_FAIL(COV_FORMAT, "the weights hold %d parameters, the network %s/%s has %d", w->param_count,
+                        w->model, w->preset, count);
     return netio_take(w, n, 1, NULL);
 }
 

@@ -8,7 +8,8 @@
 const float rcnn_box_weight[4] = {10, 10, 5, 5};
 static const float BETA = 1.0f / 9;
 
-status rcnn_new(const net *n, const rcnn_options *o, const rcnn_level *levels, int count, int64_t rows, int64_t cols, rcnn **out)
+status rcnn_new(const net *n, const rcnn_options *o, const rcnn_level *levels, int count, int64_t rows, int64_t cols,
+                rcnn **out)
 {
     status s = COV_OK;
     rcnn *r = calloc(1, sizeof *r);
@@ -53,8 +54,10 @@ rcnn_rows rcnn_rpn(net *n, const rcnn *r, const rcnn_level *levels)
         net_t x = levels[k].map;
         int channels = (int)net_shape(n, x).c;
         hidden[k] = k ? net_again(n, hidden[0], x) : net_conv(n, "rpn/conv", x, channels, 3, 1, 1, 1, 1);
-        objectness[k] = k ? net_again(n, objectness[0], hidden[k]) : net_conv(n, "rpn/objectness", hidden[k], r->a_pixel, 1, 1, 0, 1, 0);
-        delta[k] = k ? net_again(n, delta[0], hidden[k]) : net_conv(n, "rpn/delta", hidden[k], 4 * r->a_pixel, 1, 1, 0, 1, 0);
+        objectness[k] = k ? net_again(n, objectness[0], hidden[k])
+                          : net_conv(n, "rpn/objectness", hidden[k], r->a_pixel, 1, 1, 0, 1, 0);
+        delta[k] =
+            k ? net_again(n, delta[0], hidden[k]) : net_conv(n, "rpn/delta", hidden[k], 4 * r->a_pixel, 1, 1, 0, 1, 0);
     }
     return (rcnn_rows){net_concat_pixels(n, objectness, r->levels), net_concat_pixels(n, delta, r->levels)};
 }
@@ -80,20 +83,25 @@ rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, ne
 {
     int64_t batch = net_shape(n, proposals).n, regions = r->o.regions, masks = r->o.masks, size = r->o.mask_size;
     tensor_shape shape[7] = {
-        tensor_shape_of(batch, regions, 1, 4, TENSOR_F32),         tensor_shape_of(batch * regions, 1, 1, 1, TENSOR_I32),
-        tensor_shape_of(batch * regions, 1, 1, 4, TENSOR_F32),     tensor_shape_of(batch * regions, 1, 1, 4, TENSOR_F32),
-        tensor_shape_of(batch, masks, 1, 4, TENSOR_F32),           tensor_shape_of(batch * masks, size, size, 1, TENSOR_F32),
+        tensor_shape_of(batch, regions, 1, 4, TENSOR_F32),
+        tensor_shape_of(batch * regions, 1, 1, 1, TENSOR_I32),
+        tensor_shape_of(batch * regions, 1, 1, 4, TENSOR_F32),
+        tensor_shape_of(batch * regions, 1, 1, 4, TENSOR_F32),
+        tensor_shape_of(batch, masks, 1, 4, TENSOR_F32),
+        tensor_shape_of(batch * masks, size, size, 1, TENSOR_F32),
         tensor_shape_of(batch * masks, size, size, 1, TENSOR_F32),
     };
     net_t y[7];
-    net_host(n, "box/targets", (net_t[]){proposals, image, boxes, instances}, 4, shape, 7, rcnn_region_step, (void *)r, y);
+    net_host(n, "box/targets", (net_t[]){proposals, image, boxes, instances}, 4, shape, 7, rcnn_region_step, (void *)r,
+             y);
     return (rcnn_targets){y[0], y[1], y[2], y[3], y[4], y[5], y[6]};
 }
 
 void rcnn_box_branch(net *n, const rcnn *r, net_t pooled, net_t *logits, net_t *delta)
 {
     int side = (int)net_shape(n, pooled).h;
-    net_t x = net_conv(n, "box/hidden1", pooled, r->o.hidden, side, 1, 0, 1, 1); /* the window is the whole region: a linear layer */
+    net_t x = net_conv(n, "box/hidden1", pooled, r->o.hidden, side, 1, 0, 1,
+                       1); /* the window is the whole region: a linear layer */
     x = net_linear(n, "box/hidden2", x, r->o.hidden, 1);
     *logits = net_linear(n, "box/class", x, 2, 0);
     *delta = net_linear(n, "box/delta", x, 4, 0);
@@ -101,7 +109,8 @@ void rcnn_box_branch(net *n, const rcnn *r, net_t pooled, net_t *logits, net_t *
 
 status rcnn_start_small(net *n)
 {
-    static const char *const last[] = {"rpn/objectness/w", "rpn/delta/w", "box/class/w", "box/delta/w", "temporal/period/w"};
+    static const char *const last[] = {"rpn/objectness/w", "rpn/delta/w", "box/class/w", "box/delta/w",
+                                       "temporal/period/w"};
     for (int k = 0; k < net_param_count(n); k++) {
         const net_param *p = net_param_at(n, k);
         size_t count, named = 0;

@@ -1,13 +1,14 @@
-/* rcnn: what two-stage detectors are made of, shared by the method's detector (stages/detector) and by Mask R-CNN (stages/baselines):
- * region proposal network, proposals, sampling of targets, the box branch and the losses (Ren et al. 2015; He et al. 2017).
+/* rcnn: what two-stage detectors are made of, shared by the method's detector (stages/detector) and by Mask R-CNN
+ * (stages/baselines): region proposal network, proposals, sampling of targets, the box branch and the losses (Ren et
+ * al. 2015; He et al. 2017).
  *
- * Rows: the anchors of all levels stand one level after the other, (n, sum of h*w, 1, anchors a pixel). Proposals and targets are host
- * steps of the net. A choice among anchors or regions is drawn from a stream of (seed, the sample's image and boxes), so that it is the same on
- * every rank, in every thread and after every resume.
+ * Rows: the anchors of all levels stand one level after the other, (n, sum of h*w, 1, anchors a pixel). Proposals and
+ * targets are host steps of the net. A choice among anchors or regions is drawn from a stream of (seed, the sample's
+ * image and boxes), so that it is the same on every rank, in every thread and after every resume.
  *
- * [ours] Each lesion's box takes part in the second stage as it is, as in Mask R-CNN, and in JITTERED copies: a slice has one or two lesions, and
- * proposals find them only after a while. An anchor is positive from IoU 0.5 on (0.7 there): 8-pixel lesions on a grid of 16 seldom reach 0.7.
- * Local. */
+ * [ours] Each lesion's box takes part in the second stage as it is, as in Mask R-CNN, and in JITTERED copies: a slice
+ * has one or two lesions, and proposals find them only after a while. An anchor is positive from IoU 0.5 on (0.7
+ * there): 8-pixel lesions on a grid of 16 seldom reach 0.7. Local. */
 #ifndef COV_STAGES_RCNN_H
 #define COV_STAGES_RCNN_H
 #include "kernels/box.h"
@@ -35,15 +36,19 @@ typedef struct rcnn rcnn; /* what the host steps need: must outlive the net */
 extern const float rcnn_box_weight[4]; /* of the box branch's deltas: 10 10 5 5 */
 
 /* For levels [count], finest first, of a net whose input has rows x cols pixels. Borrows nothing. */
-status rcnn_new(const net *n, const rcnn_options *o, const rcnn_level *levels, int count, int64_t rows, int64_t cols, rcnn **out);
+status rcnn_new(const net *n, const rcnn_options *o, const rcnn_level *levels, int count, int64_t rows, int64_t cols,
+                rcnn **out);
 void rcnn_free(rcnn **r);
 
-/* "rpn/conv" 3x3 + ReLU, "rpn/objectness", "rpn/delta" 1x1, the same on all levels. rows: (n,a,1,A) logits and (n,a,1,4A) deltas. */
+/* "rpn/conv" 3x3 + ReLU, "rpn/objectness", "rpn/delta" 1x1, the same on all levels. rows: (n,a,1,A) logits and
+ * (n,a,1,4A) deltas. */
 typedef struct rcnn_rows { net_t objectness, delta; } rcnn_rows;
 rcnn_rows rcnn_rpn(net *n, const rcnn *r, const rcnn_level *levels);
-/* (n,proposals,1,4): the best by objectness after NMS at 0.7 a level, best first, clipped to the image; zeros where there are fewer. */
+/* (n,proposals,1,4): the best by objectness after NMS at 0.7 a level, best first, clipped to the image; zeros where
+ * there are fewer. */
 net_t rcnn_propose(net *n, const rcnn *r, rcnn_rows rows);
-/* Binary cross-entropy over sampled anchors, smooth L1 over the positive ones among them. boxes: see lesionnet_inputs. */
+/* Binary cross-entropy over sampled anchors, smooth L1 over the positive ones among them. boxes: see
+ * lesionnet_inputs. */
 void rcnn_rpn_losses(net *n, const rcnn *r, rcnn_rows rows, net_t image, net_t boxes, net_t *objectness, net_t *delta);
 
 typedef struct rcnn_targets {
@@ -51,15 +56,17 @@ typedef struct rcnn_targets {
     net_t label;        /* (n*regions,1,1,1) I32: 1 lesion, 0 background, -1 empty place */
     net_t delta;        /* (n*regions,1,1,4) F32 */
     net_t delta_weight; /* the same: 1 for lesions */
-    net_t mask_rois;    /* (n,masks,1,4): lesions' regions first; then others, so that norms see features and no zeros */
+    net_t mask_rois;    /* (n,masks,1,4): lesions' first; then others, so that norms see features and no zeros */
     net_t mask;         /* (n*masks,size,size,1) F32 0/1 */
     net_t mask_weight;  /* the same: 1 for lesions' regions */
 } rcnn_targets;
 /* Without a truth there are negatives alone, and neither delta nor mask has any weight. */
 rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, net_t boxes, net_t instances);
 
-/* pooled (n*r,s,s,c): "box/hidden1" (linear over all s*s*c), "box/hidden2", then "box/class" (n*r,1,1,2) logits and "box/delta" (n*r,1,1,4). */
+/* pooled (n*r,s,s,c): "box/hidden1" (linear over all s*s*c), "box/hidden2", then "box/class" (n*r,1,1,2) logits and
+ * "box/delta" (n*r,1,1,4). */
 void rcnn_box_branch(net *n, const rcnn *r, net_t pooled, net_t *logits, net_t *delta);
-/* Shrinks the initial weights of the last layers of RPN, box branch and period head tenfold: the first proposals are the anchors themselves, and no loss outweighs the others. */
+/* Shrinks the initial weights of the last layers of RPN, box branch and period head tenfold: the first proposals are
+ * the anchors themselves, and no loss outweighs the others. */
 status rcnn_start_small(net *n);
 #endif

@@ -1,5 +1,5 @@
-/* rcnn_steps: see rcnn_steps.h. Everything is a pure function of the inputs, image by image; scratch memory is taken and given back in
- * each call, as a step may run for several nets at once. */
+/* rcnn_steps: see rcnn_steps.h. Everything is a pure function of the inputs, image by image; scratch memory is taken
+ * and given back in each call, as a step may run for several nets at once. */
 #include "stages/rcnn_steps.h"
 
 #include "stages/rng.h"
@@ -116,7 +116,8 @@ status rcnn_propose_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
     (void)nx, (void)ny;
     COV_GO(proposing_new(r, &p));
     for (int64_t i = 0; i < x[0].shape.n; i++) {
-        const float *logit = (const float *)x[0].data + i * r->total, *delta = (const float *)x[1].data + 4 * i * r->total;
+        const float *logit = (const float *)x[0].data + i * r->total,
+                    *delta = (const float *)x[1].data + 4 * i * r->total;
         box *out = (box *)y[0].data + i * r->o.proposals;
         p.count = 0;
         for (int k = 0; k < r->levels; k++) propose_level(r, k, logit, delta, &p);
@@ -178,7 +179,9 @@ status rcnn_anchor_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
     const rcnn *r = ctx;
     size_t n = (size_t)r->total, m = (size_t)x[1].shape.h;
     status s = COV_OK;
-    matching t = {.iou = malloc(n * sizeof *t.iou), .which = malloc(n * sizeof *t.which), .positive = malloc(n * sizeof *t.positive),
+    matching t = {.iou = malloc(n * sizeof *t.iou),
+                  .which = malloc(n * sizeof *t.which),
+                  .positive = malloc(n * sizeof *t.positive),
                   .negative = malloc(n * sizeof *t.negative)};
     box *truth = malloc(m * sizeof *truth);
     (void)nx, (void)ny;
@@ -204,7 +207,8 @@ done:
 static box jittered(rng *g, box b)
 {
     float h = b.y1 - b.y0, w = b.x1 - b.x0;
-    float y = 0.5f * (b.y0 + b.y1) + h * rng_range(g, -0.25f, 0.25f), x = 0.5f * (b.x0 + b.x1) + w * rng_range(g, -0.25f, 0.25f);
+    float y = 0.5f * (b.y0 + b.y1) + h * rng_range(g, -0.25f, 0.25f),
+          x = 0.5f * (b.x0 + b.x1) + w * rng_range(g, -0.25f, 0.25f);
     h *= expf(rng_range(g, -0.35f, 0.35f));
     w *= expf(rng_range(g, -0.35f, 0.35f));
     return (box){y - 0.5f * h, x - 0.5f * w, y + 0.5f * h, x + 0.5f * w};
@@ -225,13 +229,15 @@ static void gather_regions(const rcnn *r, rng *g, const tensor *proposals, int64
         if (box_area(from[k]) > 0.0f) s->region[s->regions++] = from[k];
     for (int64_t k = 0; k < s->truths; k++) {
         s->region[s->regions++] = s->truth[k];
-        for (int j = 0; j < JITTERED; j++) s->region[s->regions++] = box_clip(jittered(g, s->truth[k]), (float)r->rows, (float)r->cols);
+        for (int j = 0; j < JITTERED; j++)
+            s->region[s->regions++] = box_clip(jittered(g, s->truth[k]), (float)r->rows, (float)r->cols);
     }
     box_match(s->region, s->regions, s->truth, s->truths, s->iou, s->which);
 }
 
 /* Image i's rows of what the box branch sees; in list: `positives` lesions, then background. */
-static void box_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count, int64_t i, tensor *y)
+static void box_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count,
+                        int64_t i, tensor *y)
 {
     int64_t first = i * r->o.regions;
     box *roi = (box *)y[0].data + first;
@@ -247,8 +253,8 @@ static void box_targets(const rcnn *r, const sampling *s, const int32_t *list, i
     }
 }
 
-static void mask_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count, const tensor *instances,
-                         int64_t i, tensor *y)
+static void mask_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count,
+                         const tensor *instances, int64_t i, tensor *y)
 {
     tensor_shape shape = instances->shape;
     int64_t bins = (int64_t)r->o.mask_size * r->o.mask_size, first = i * r->o.masks;
@@ -287,8 +293,11 @@ status rcnn_region_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
     const rcnn *r = ctx;
     size_t truths = (size_t)x[2].shape.h, n = (size_t)x[0].shape.h + (JITTERED + 1) * truths;
     status st = COV_OK;
-    sampling s = {.truth = malloc(truths * sizeof *s.truth), .region = malloc(n * sizeof *s.region), .iou = malloc(n * sizeof *s.iou),
-                  .which = malloc(n * sizeof *s.which), .positive = malloc(2 * n * sizeof *s.positive),
+    sampling s = {.truth = malloc(truths * sizeof *s.truth),
+                  .region = malloc(n * sizeof *s.region),
+                  .iou = malloc(n * sizeof *s.iou),
+                  .which = malloc(n * sizeof *s.which),
+                  .positive = malloc(2 * n * sizeof *s.positive),
                   .negative = malloc(n * sizeof *s.negative)};
     (void)nx, (void)ny;
     if (!s.truth || !s.region || !s.iou || !s.which || !s.positive || !s.negative) st = no_memory("targets of regions");

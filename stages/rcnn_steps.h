@@ -1,5 +1,5 @@
-/* rcnn_steps: the host steps of rcnn: proposals, and the sampling of anchors and regions. Private to rcnn*.c and their tests. Their
- * inputs and outputs are as rcnn.c builds them. */
+/* rcnn_steps: the host steps of rcnn: proposals, and the sampling of anchors and regions. Private to rcnn*.c and their
+ * tests. Their inputs and outputs are as rcnn.c builds them. */
 #ifndef COV_STAGES_RCNN_STEPS_H
 #define COV_STAGES_RCNN_STEPS_H
 #include "stages/rcnn.h"

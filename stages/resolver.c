@@ -14,7 +14,8 @@ void resolver_spatial(net *n, net_t image, int width, net_t level[RESOLVER_LEVEL
     for (int k = 0; k < RESOLVER_LEVELS; k++) level[k] = all[k];
 }
 
-void resolver_temporal(net *n, net_t image, int width, const net_t spatial[RESOLVER_LEVELS], net_t level[RESOLVER_LEVELS])
+void resolver_temporal(net *n, net_t image, int width, const net_t spatial[RESOLVER_LEVELS],
+                       net_t level[RESOLVER_LEVELS])
 {
     net_t x = image;
     char name[NAME];
@@ -44,7 +45,8 @@ net_t resolver_decode(net *n, const char *prefix, const net_t level[RESOLVER_LEV
     return net_conv(n, name, y, 1, 1, 1, 0, 1, 0);
 }
 
-/* y[0] (n,1,1,4): the rectangle of pixels in which the key slice's image x[0] (n,h,w,3) is not 0; everything where it is 0. */
+/* y[0] (n,1,1,4): the rectangle of pixels in which the key slice's image x[0] (n,h,w,3) is not 0; everything where it
+ * is 0. */
 static status lung_box(void *ctx, const tensor *x, int nx, tensor *y, int ny)
 {
     (void)ctx, (void)nx, (void)ny;

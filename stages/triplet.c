@@ -11,7 +11,8 @@ triplet_frame triplet_whole(int64_t ny, int64_t nx, int64_t rows, int64_t cols)
     return (triplet_frame){.ny = ny, .nx = nx, .height = rows, .width = cols, .rows = rows, .cols = cols};
 }
 
-/* Canvas pixels low .. high-1 on an axis of n source samples, of which first .. last are lung: wider by EDGE, out to the stride. */
+/* Canvas pixels low .. high-1 on an axis of n source samples, of which first .. last are lung: wider by EDGE, out to
+ * the stride. */
 static void span(int64_t first, int64_t last, int64_t n, int64_t *start, int64_t *length)
 {
     int64_t low = first * TRIPLET_CANVAS / n - EDGE, high = (last + 1) * TRIPLET_CANVAS / n + EDGE + 1;
@@ -54,7 +55,8 @@ static void widen(const uint8_t *from, int64_t n, int64_t reach, uint8_t *to)
 
 void triplet_roi(const uint8_t *lung, int64_t ny, int64_t nx, uint8_t *roi)
 {
-    double ry = (double)TRIPLET_MARGIN * (double)ny / TRIPLET_CANVAS, rx = (double)TRIPLET_MARGIN * (double)nx / TRIPLET_CANVAS;
+    double ry = (double)TRIPLET_MARGIN * (double)ny / TRIPLET_CANVAS,
+           rx = (double)TRIPLET_MARGIN * (double)nx / TRIPLET_CANVAS;
     memset(roi, 0, (size_t)(ny * nx));
     for (int64_t y = 0; y < ny; y++) {
         const uint8_t *row = lung + y * nx;
@@ -82,7 +84,8 @@ typedef struct column {
     int64_t near;
 } column;
 
-static void cut_row(const triplet_frame *f, window w, const int16_t *hu, const uint8_t *roi, const column *columns, int64_t y, float *out)
+static void cut_row(const triplet_frame *f, window w, const int16_t *hu, const uint8_t *roi, const column *columns,
+                    int64_t y, float *out)
 {
     const float low = w.level - 0.5f * w.width;
     tap t = tap_at(y, f->height, f->ny);
@@ -134,7 +137,8 @@ void triplet_mask(const triplet_frame *f, const uint8_t *mask, float *out)
     for (int64_t r = 0; r < f->rows; r++) {
         int64_t y = f->y0 + r;
         const uint8_t *row = y >= 0 && y < f->height ? mask + nearest(y, f->height, f->ny) * f->nx : NULL;
-        for (int64_t c = 0; c < f->cols; c++) out[r * f->cols + c] = row && columns[c].near >= 0 && row[columns[c].near] ? 1.0f : 0.0f;
+        for (int64_t c = 0; c < f->cols; c++)
+            out[r * f->cols + c] = row && columns[c].near >= 0 && row[columns[c].near] ? 1.0f : 0.0f;
     }
 }
 

@@ -1,4 +1,5 @@
-/* lesion_fixture: what the tests of lesion networks share: synthetic slices with bright discs for lesions, and a short training. */
+/* lesion_fixture: what the tests of lesion networks share: synthetic slices with bright discs for lesions, and a short
+ * training. */
 #ifndef COV_TESTS_LESION_FIXTURE_H
 #define COV_TESTS_LESION_FIXTURE_H
 #include "kernels/optim.h"
@@ -48,8 +49,12 @@ typedef struct batch {
 static inline batch batch_new(int64_t n, int64_t side)
 {
     size_t pixels = (size_t)(n * side * side);
-    return (batch){.n = n, .side = side, .image = malloc(3 * pixels * sizeof(float)), .target = malloc(pixels * sizeof(float)),
-                   .boxes = malloc((size_t)n * LESIONNET_BOXES * 5 * sizeof(float)), .instances = malloc(pixels * sizeof(int32_t)),
+    return (batch){.n = n,
+                   .side = side,
+                   .image = malloc(3 * pixels * sizeof(float)),
+                   .target = malloc(pixels * sizeof(float)),
+                   .boxes = malloc((size_t)n * LESIONNET_BOXES * 5 * sizeof(float)),
+                   .instances = malloc(pixels * sizeof(int32_t)),
                    .period = malloc((size_t)n * sizeof(int32_t))};
 }
 
@@ -70,7 +75,8 @@ static inline void batch_draw(batch *t, int64_t i, uint64_t seed, int discs)
     uint8_t *mask = calloc((size_t)pixels, 1);
     region *list = NULL;
     for (int k = 0; k < discs; k++) {
-        float r = rng_range(&g, 5, (float)side / 6), y = rng_range(&g, r + 1, (float)side - r - 1), x = rng_range(&g, r + 1, (float)side - r - 1);
+        float r = rng_range(&g, 5, (float)side / 6), y = rng_range(&g, r + 1, (float)side - r - 1),
+              x = rng_range(&g, r + 1, (float)side - r - 1);
         for (int64_t p = 0; p < pixels; p++) {
             float dy = (float)(p / side) - y, dx = (float)(p % side) - x;
             if (dy * dy + dx * dx <= r * r) mask[p] = 1;
@@ -104,8 +110,8 @@ static inline void batch_give(net *n, const lesionnet *g, const batch *t)
     ok(net_set_input(n, g->in.boxes, t->boxes));
 }
 
-/* A training: `steps` steps of AdamW, two of three samples with discs. samples: how many there are, the last of a round followed by
- * the first. first, last: means of each loss over the first and the last quarter of the steps. */
+/* A training: `steps` steps of AdamW, two of three samples with discs. samples: how many there are, the last of a round
+ * followed by the first. first, last: means of each loss over the first and the last quarter of the steps. */
 typedef struct training {
     net *n;
     lesionnet g;
@@ -128,7 +134,8 @@ static inline void training_free(training *t)
     batch_free(&t->samples);
 }
 
-static inline void training_run(training *t, int steps, int samples, float rate, float first[LESIONNET_LOSSES], float last[LESIONNET_LOSSES])
+static inline void training_run(training *t, int steps, int samples, float rate, float first[LESIONNET_LOSSES],
+                                float last[LESIONNET_LOSSES])
 {
     optim_options o = optim_defaults(1);
     optim *adam;

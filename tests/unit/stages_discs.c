@@ -4,7 +4,8 @@
 #include "kernels/box.h"
 #include "stages/netio.h"
 
-/* Best IoU of a slice's lesion with what is found on it with a score of 0.3 or more; *false_alarms: found without any overlap. */
+/* Best IoU of a slice's lesion with what is found on it with a score of 0.3 or more; *false_alarms: found without any
+ * overlap. */
 static float best_iou(net *n, const lesionnet_find *f, const batch *t, const lesionnet_spec *spec, int *false_alarms)
 {
     int64_t p = spec->proposals;
@@ -38,7 +39,8 @@ static void after_the_spatial_resolver_the_detector_finds_discs_and_nothing_else
     net *n;
     int found = 0, false_alarms = 0;
     ok(lesionnet_preset("compact", &spec));
-    training spatial = training_new(LESIONNET_SPATIAL, "compact", 2, SIDE), t = training_new(LESIONNET_SP, "compact", 2, SIDE);
+    training spatial = training_new(LESIONNET_SPATIAL, "compact", 2, SIDE),
+             t = training_new(LESIONNET_SP, "compact", 2, SIDE);
     training_run(&spatial, 100, 200, 3e-3f, first, last);
     ok(weights_new("spatial", "compact", &w));
     ok(netio_save(spatial.n, w));

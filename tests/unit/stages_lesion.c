@@ -1,4 +1,5 @@
-/* stages/lesion over a phantom with networks of random weights: what is found does not depend on how the study is gone through. */
+/* stages/lesion over a phantom with networks of random weights: what is found does not depend on how the study is gone
+ * through. */
 #include "stages/lesion.h"
 
 #include "stages/netio.h"
@@ -106,7 +107,8 @@ static void must_agree(const findings *f, const findings *g)
     assert_int_equal(f->count, g->count);
     for (int64_t k = 0; k < f->count; k++) {
         const finding *a = &f->at[k], *c = &g->at[k];
-        assert_true(a->z == c->z && a->y0 == c->y0 && a->x0 == c->x0 && a->y1 == c->y1 && a->x1 == c->x1 && a->area_px == c->area_px);
+        assert_true(a->z == c->z && a->y0 == c->y0 && a->x0 == c->x0 && a->y1 == c->y1 && a->x1 == c->x1 &&
+                    a->area_px == c->area_px);
         assert_memory_equal(&a->score, &c->score, sizeof a->score);
         assert_memory_equal(a->mask, c->mask, (size_t)(a->y1 - a->y0) * (size_t)(a->x1 - a->x0));
     }
@@ -120,7 +122,8 @@ static void findings_do_not_depend_on_ranges_or_threads(void **state)
     lesion_options o = lesion_defaults();
     o.score_least = 0;
     for (int m = 0; m < 3; m++) {
-        findings *whole = run(models[m], 1, Z, &o, lung), *parts = run(models[m], 1, 2, &o, lung), *two = run(models[m], 2, Z, &o, lung);
+        findings *whole = run(models[m], 1, Z, &o, lung), *parts = run(models[m], 1, 2, &o, lung),
+                 *two = run(models[m], 2, Z, &o, lung);
         assert_true(whole->count > 0);
         must_agree(whole, parts);
         must_agree(whole, two);
@@ -140,13 +143,16 @@ static void masks_stay_inside_the_lung_and_slices_without_lung_are_not_looked_at
         findings *f = run(models[m], 1, Z, &o, lung);
         for (int64_t k = 0; k < f->count; k++) {
             const finding *a = &f->at[k];
-            assert_true(a->z > 0 && a->y0 >= 0 && a->x0 >= 0 && a->y1 <= N && a->x1 <= N && a->score >= 0 && a->score <= 1);
+            assert_true(a->z > 0 && a->y0 >= 0 && a->x0 >= 0 && a->y1 <= N && a->x1 <= N && a->score >= 0 &&
+                        a->score <= 1);
             for (int64_t y = a->y0; y < a->y1; y++)
                 for (int64_t x = a->x0; x < a->x1; x++)
-                    if (a->mask[(y - a->y0) * (a->x1 - a->x0) + x - a->x0]) assert_true(lung[(a->z * N + y) * N + x] != 0);
+                    if (a->mask[(y - a->y0) * (a->x1 - a->x0) + x - a->x0])
+                        assert_true(lung[(a->z * N + y) * N + x] != 0);
         }
         for (int64_t z = 0; z < Z; z++)
-            for (int c = 0; c < FINDING_PERIODS; c++) assert_int_equal(isnan(f->period[z][c]), z == 0 || !lesionnet_has_period(models[m]));
+            for (int c = 0; c < FINDING_PERIODS; c++)
+                assert_int_equal(isnan(f->period[z][c]), z == 0 || !lesionnet_has_period(models[m]));
         findings_free(&f);
     }
 }
@@ -157,7 +163,8 @@ static void the_score_threshold_of_the_file_is_the_default_and_an_option_wins(vo
     lesion_options all = lesion_defaults(), own = all, none = all;
     all.score_least = 0;
     none.score_least = 1.1f;
-    findings *f = run(LESIONNET_SP, 1, Z, &all, lung), *g = run(LESIONNET_SP, 1, Z, &own, lung), *h = run(LESIONNET_SP, 1, Z, &none, lung);
+    findings *f = run(LESIONNET_SP, 1, Z, &all, lung), *g = run(LESIONNET_SP, 1, Z, &own, lung),
+             *h = run(LESIONNET_SP, 1, Z, &none, lung);
     assert_true(f->count > 0);
     assert_int_equal(h->count, 0);
     for (int64_t k = 0; k < g->count; k++) assert_true(g->at[k].score >= 0.25f);
@@ -166,7 +173,8 @@ static void the_score_threshold_of_the_file_is_the_default_and_an_option_wins(vo
     findings_free(&h);
 }
 
-/* Isolated slices have no neighbours: what lies above and below changes nothing, and without a mask every slice is looked at. */
+/* Isolated slices have no neighbours: what lies above and below changes nothing, and without a mask every slice is
+ * looked at. */
 static void isolated_slices_are_seen_by_themselves(void **state)
 {
     (void)state;

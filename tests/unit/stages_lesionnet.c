@@ -14,7 +14,8 @@ static void must_have(const net *n, const char *name, int64_t out, int64_t in)
 {
     const net_param *p = param(n, name);
     if (!p || p->shape.n != out || p->shape.c != in)
-        fail_msg("%s is %lld x %lld, expected %lld x %lld", name, p ? (long long)p->shape.n : 0, p ? (long long)p->shape.c : 0, (long long)out, (long long)in);
+        fail_msg("%s is %lld x %lld, expected %lld x %lld", name, p ? (long long)p->shape.n : 0,
+                 p ? (long long)p->shape.c : 0, (long long)out, (long long)in);
 }
 
 static void every_model_of_both_presets_gives_outputs_of_its_inputs_size(void **state)
@@ -32,7 +33,8 @@ static void every_model_of_both_presets_gives_outputs_of_its_inputs_size(void **
             ok(lesionnet_build_find(n, (lesionnet_model)m, preset, 2, 64, 96, &f));
             assert_int_equal(f.period >= 0, lesionnet_has_period((lesionnet_model)m));
             assert_int_equal(f.rois >= 0, lesionnet_detects((lesionnet_model)m));
-            if (f.period >= 0) assert_true(net_shape(n, f.period).n == 2 && net_shape(n, f.period).c == LESIONNET_PERIODS);
+            if (f.period >= 0)
+                assert_true(net_shape(n, f.period).n == 2 && net_shape(n, f.period).c == LESIONNET_PERIODS);
             if (f.rois < 0) {
                 tensor_shape s = net_shape(n, f.probability);
                 assert_true(s.n == 2 && s.h == 64 && s.w == 96 && s.c == 1);
@@ -77,7 +79,8 @@ static void the_paper_preset_has_the_papers_widths(void **state)
     lesionnet_find_free(&f);
 }
 
-/* A file of the training's parameters serves both graphs of inference, with none left over; another model's does not. */
+/* A file of the training's parameters serves both graphs of inference, with none left over; another model's does
+ * not. */
 static void inference_takes_every_parameter_that_training_made(void **state)
 {
     (void)state;
@@ -113,7 +116,8 @@ static void inference_takes_every_parameter_that_training_made(void **state)
 static void a_training_starts_from_the_encoders_of_the_model_before_it(void **state)
 {
     (void)state;
-    static const char *const shared[LESIONNET_COUNT] = {[LESIONNET_TEMPORAL] = "spatial/", [LESIONNET_ST] = "temporal/", [LESIONNET_SP] = "spatial/"};
+    static const char *const shared[LESIONNET_COUNT] = {
+        [LESIONNET_TEMPORAL] = "spatial/", [LESIONNET_ST] = "temporal/", [LESIONNET_SP] = "spatial/"};
     for (int m = 0; m < LESIONNET_COUNT; m++) {
         int before = lesionnet_starts_from((lesionnet_model)m), expected = 0, taken;
         if (before < 0) continue;
@@ -144,7 +148,8 @@ static void every_loss_falls_in_a_few_steps_on_the_same_two_slices(void **state)
 {
     (void)state;
     static const int steps[LESIONNET_COUNT] = {
-        [LESIONNET_SPATIAL] = 16, [LESIONNET_TEMPORAL] = 16, [LESIONNET_UNET] = 16, [LESIONNET_ST] = 8, [LESIONNET_SP] = 8, [LESIONNET_MASKRCNN] = 16,
+        [LESIONNET_SPATIAL] = 16, [LESIONNET_TEMPORAL] = 16, [LESIONNET_UNET] = 16,
+        [LESIONNET_ST] = 8,       [LESIONNET_SP] = 8,        [LESIONNET_MASKRCNN] = 16,
     };
     for (int m = 0; m < LESIONNET_COUNT; m++) {
         float first[LESIONNET_LOSSES], last[LESIONNET_LOSSES];
@@ -152,7 +157,8 @@ static void every_loss_falls_in_a_few_steps_on_the_same_two_slices(void **state)
         training_run(&t, steps[m], 2, 3e-3f, first, last);
         for (int k = 0; k < t.g.losses; k++)
             if (!(last[k] < first[k]))
-                fail_msg("%s: %s went from %g to %g", lesionnet_name((lesionnet_model)m), t.g.loss_name[k], (double)first[k], (double)last[k]);
+                fail_msg("%s: %s went from %g to %g", lesionnet_name((lesionnet_model)m), t.g.loss_name[k],
+                         (double)first[k], (double)last[k]);
         training_free(&t);
     }
 }

@@ -1,4 +1,5 @@
-/* Host steps of rcnn on hand-made samples: what is proposed, which anchors and regions are drawn, and from what the draw depends. */
+/* Host steps of rcnn on hand-made samples: what is proposed, which anchors and regions are drawn, and from what the
+ * draw depends. */
 #include "stages/rcnn_steps.h"
 
 #include <math.h>
@@ -21,9 +22,18 @@ static net_t map;
 static int open_all(void **state)
 {
     (void)state;
-    rcnn_options o = {.hidden = 8, .candidates = 64, .proposals = PROPOSALS, .anchors = 64, .regions = REGIONS, .masks = MASKS, .mask_size = BINS, .seed = 3};
+    rcnn_options o = {.hidden = 8,
+                      .candidates = 64,
+                      .proposals = PROPOSALS,
+                      .anchors = 64,
+                      .regions = REGIONS,
+                      .masks = MASKS,
+                      .mask_size = BINS,
+                      .seed = 3};
     rcnn_level level = {0, {.stride = 16, .sizes = 3, .ratios = 1, .size = {8, 32, 64}, .ratio = {1}}};
-    if (backend_find("ref", &b) != COV_OK || b->open(&(device_options){.threads = 1}, &d) != COV_OK || net_new(b, d, 1, &n) != COV_OK) return 1;
+    if (backend_find("ref", &b) != COV_OK || b->open(&(device_options){.threads = 1}, &d) != COV_OK ||
+        net_new(b, d, 1, &n) != COV_OK)
+        return 1;
     level.map = map = net_input(n, "map", tensor_shape_of(2, CELLS, CELLS, 4, TENSOR_F32));
     return rcnn_new(n, &o, &level, 1, SIDE, SIDE, &r) != COV_OK;
 }
@@ -39,7 +49,8 @@ static int close_all(void **state)
 
 static tensor floats(int64_t count, int64_t h, int64_t w, int64_t c)
 {
-    return (tensor){.shape = tensor_shape_of(count, h, w, c, TENSOR_F32), .data = calloc((size_t)(count * h * w * c), 4)};
+    return (tensor){.shape = tensor_shape_of(count, h, w, c, TENSOR_F32),
+                    .data = calloc((size_t)(count * h * w * c), 4)};
 }
 
 /* Image, boxes and instances of two samples: one lesion of 30 x 24 pixels in the first, nothing in the second. */
@@ -57,7 +68,8 @@ static void put_lesion(sample *s, int64_t i)
 
 static sample sample_new(int with_lesion)
 {
-    sample s = {floats(2, SIDE, SIDE, 3), floats(2, ROOM, 1, RCNN_TRUTH), floats(2, SIDE, SIDE, 1), floats(2, PROPOSALS, 1, 4)};
+    sample s = {floats(2, SIDE, SIDE, 3), floats(2, ROOM, 1, RCNN_TRUTH), floats(2, SIDE, SIDE, 1),
+                floats(2, PROPOSALS, 1, 4)};
     s.instances.shape.type = TENSOR_I32;
     for (int i = 0; i < 2 * SIDE * SIDE * 3; i++) ((float *)s.image.data)[i] = (float)((i * 7919) % 1000) / 1000;
     if (with_lesion) put_lesion(&s, 0);
@@ -88,9 +100,12 @@ static outputs anchors_of(const sample *s)
 
 static outputs regions_of(const sample *s)
 {
-    outputs o = {{floats(2, REGIONS, 1, 4), floats(2 * REGIONS, 1, 1, 1), floats(2 * REGIONS, 1, 1, 4), floats(2 * REGIONS, 1, 1, 4),
-                  floats(2, MASKS, 1, 4), floats(2 * MASKS, BINS, BINS, 1), floats(2 * MASKS, BINS, BINS, 1)}, 7};
-    assert_int_equal(rcnn_region_step(r, (tensor[]){s->proposals, s->image, s->boxes, s->instances}, 4, o.y, 7), COV_OK);
+    outputs o = {{floats(2, REGIONS, 1, 4), floats(2 * REGIONS, 1, 1, 1), floats(2 * REGIONS, 1, 1, 4),
+                  floats(2 * REGIONS, 1, 1, 4), floats(2, MASKS, 1, 4), floats(2 * MASKS, BINS, BINS, 1),
+                  floats(2 * MASKS, BINS, BINS, 1)},
+                 7};
+    assert_int_equal(rcnn_region_step(r, (tensor[]){s->proposals, s->image, s->boxes, s->instances}, 4, o.y, 7),
+                     COV_OK);
     return o;
 }
 
@@ -155,7 +170,8 @@ static void regions_hold_the_lesion_itself_and_a_quarter_of_lesions_at_most(void
     }
     assert_int_equal(positive, REGIONS / 4);
     for (int k = 0; k < MASKS; k++) { /* the mask of a region is the lesion's part of it */
-        const float *mask = (const float *)o.y[5].data + k * BINS * BINS, *weight = (const float *)o.y[6].data + k * BINS * BINS;
+        const float *mask = (const float *)o.y[5].data + k * BINS * BINS,
+                    *weight = (const float *)o.y[6].data + k * BINS * BINS;
         float area = 0;
         assert_true(box_area(mask_roi[k]) > 0 && weight[0] == (k < positive ? 1.0f : 0.0f));
         if (k >= positive) continue;
@@ -177,7 +193,8 @@ static void without_a_lesion_there_are_negatives_alone(void **state)
     for (int k = 0; k < 2 * REGIONS; k++) assert_int_equal(((const int32_t *)o.y[1].data)[k], 0);
     for (int i = 0; i < 2 * REGIONS * 4; i++) assert_true(((const float *)o.y[3].data)[i] == 0.0f);
     for (int i = 0; i < 2 * MASKS * BINS * BINS; i++) assert_true(((const float *)o.y[6].data)[i] == 0.0f);
-    for (int k = 0; k < 2 * MASKS; k++) assert_true(box_area(((const box *)o.y[4].data)[k]) > 0); /* features for the norms, not zeros */
+    for (int k = 0; k < 2 * MASKS; k++)
+        assert_true(box_area(((const box *)o.y[4].data)[k]) > 0); /* features for the norms, not zeros */
     outputs_free(&o);
     sample_free(&s);
 }
@@ -199,7 +216,8 @@ static void a_draw_depends_on_the_sample_alone(void **state)
         assert_memory_equal((char *)a.y[k].data + half, c.y[k].data, half);
         assert_memory_equal(a.y[k].data, again.y[k].data, 2 * half);
     }
-    for (int k = 0; k < 7; k++) assert_memory_equal(e.y[k].data, (char *)f.y[k].data + bytes_of_half(e.y[k]), bytes_of_half(e.y[k]));
+    for (int k = 0; k < 7; k++)
+        assert_memory_equal(e.y[k].data, (char *)f.y[k].data + bytes_of_half(e.y[k]), bytes_of_half(e.y[k]));
     ((float *)s.image.data)[0] += 0.25f;
     outputs other = anchors_of(&s);
     assert_memory_not_equal(other.y[1].data, a.y[1].data, bytes_of_half(a.y[1]));
@@ -216,7 +234,8 @@ static void a_draw_depends_on_the_sample_alone(void **state)
 static void proposals_come_best_first_thinned_and_clipped(void **state)
 {
     (void)state;
-    int64_t rows = CELLS * CELLS, best = 3 * 27 + 1, second = 3 * 0 + 2; /* a 32-pixel anchor inside; a 64-pixel one over the corner */
+    int64_t rows = CELLS * CELLS, best = 3 * 27 + 1,
+            second = 3 * 0 + 2; /* a 32-pixel anchor inside; a 64-pixel one over the corner */
     tensor x[2] = {floats(2, rows, 1, 3), floats(2, rows, 1, 12)}, y = floats(2, PROPOSALS, 1, 4);
     for (int64_t i = 0; i < 2 * r->total; i++) ((float *)x[0].data)[i] = -5 - (float)(i % r->total) * 1e-3f;
     ((float *)x[0].data)[best] = 4;

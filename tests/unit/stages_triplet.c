@@ -102,7 +102,8 @@ static void the_window_holds_all_lung_with_room_and_shows_the_same_pixels(void *
     int16_t *hu = slice_of(N, N, -900);
     lung[130 * N + 90] = 1;
     lung[N * N + 340 * N + 411] = 1;
-    triplet_frame f = triplet_around(lung, 2, N, N), all = triplet_whole(N, N, N, N), none = triplet_around(NULL, 2, N, N);
+    triplet_frame f = triplet_around(lung, 2, N, N), all = triplet_whole(N, N, N, N),
+                  none = triplet_around(NULL, 2, N, N);
     assert_true(f.y0 == 96 && f.y0 + f.rows == 384 && f.x0 == 64 && f.x0 + f.cols == 448);
     assert_true(none.rows == N && none.cols == N && none.y0 == 0 && none.x0 == 0);
     memset(lung, 0, 2 * N * N);
@@ -111,7 +112,8 @@ static void the_window_holds_all_lung_with_room_and_shows_the_same_pixels(void *
     triplet_slices s = {{hu, hu, hu}, {NULL, NULL, NULL}};
     float *part = cut(&f, &s, 1), *whole = cut(&all, &s, 2);
     for (int64_t r = 0; r < f.rows; r++)
-        assert_memory_equal(part + r * f.cols * 3, whole + ((f.y0 + r) * N + f.x0) * 3, (size_t)f.cols * 3 * sizeof *part);
+        assert_memory_equal(part + r * f.cols * 3, whole + ((f.y0 + r) * N + f.x0) * 3,
+                            (size_t)f.cols * 3 * sizeof *part);
     free(lung);
     free(hu);
     free(part);
@@ -121,20 +123,24 @@ static void the_window_holds_all_lung_with_room_and_shows_the_same_pixels(void *
 static void boxes_go_to_the_input_and_back(void **state)
 {
     (void)state;
-    triplet_frame f = {.ny = 630, .nx = 400, .height = 512, .width = 512, .y0 = 32, .x0 = -64, .rows = 320, .cols = 352};
+    triplet_frame f = {
+        .ny = 630, .nx = 400, .height = 512, .width = 512, .y0 = 32, .x0 = -64, .rows = 320, .cols = 352};
     box b = {10.5f, 20, 300, 111.25f}, in = triplet_box_to_input(&f, b), back = triplet_box_to_slice(&f, in);
     assert_true(fabsf(in.y0 - (10.5f * 512 / 630 - 32)) < 1e-3f && fabsf(in.x1 - (111.25f * 512 / 400 + 64)) < 1e-3f);
-    assert_true(fabsf(back.y0 - b.y0) < 1e-3f && fabsf(back.x0 - b.x0) < 1e-3f && fabsf(back.y1 - b.y1) < 1e-3f && fabsf(back.x1 - b.x1) < 1e-3f);
+    assert_true(fabsf(back.y0 - b.y0) < 1e-3f && fabsf(back.x0 - b.x0) < 1e-3f && fabsf(back.y1 - b.y1) < 1e-3f &&
+                fabsf(back.x1 - b.x1) < 1e-3f);
 }
 
-/* A smooth image cut from a slice of another size and put back lies where it was; beyond the window there is `outside`. */
+/* A smooth image cut from a slice of another size and put back lies where it was; beyond the window there is
+ * `outside`. */
 static void what_is_put_back_lies_where_it_was_cut(void **state)
 {
     (void)state;
     enum { H = 400, W = 300 };
     int16_t *hu = malloc(H * W * sizeof *hu);
     uint8_t *mask = calloc(H * W, 1);
-    for (int64_t i = 0; i < H * W; i++) hu[i] = (int16_t)(-500 + 400 * sin((double)(i % W) / 40) * cos((double)(i / W) / 50));
+    for (int64_t i = 0; i < H * W; i++)
+        hu[i] = (int16_t)(-500 + 400 * sin((double)(i % W) / 40) * cos((double)(i / W) / 50));
     triplet_frame f = {.ny = H, .nx = W, .height = 512, .width = 512, .y0 = 64, .x0 = 96, .rows = 320, .cols = 288};
     float *cutout = cut(&f, &(triplet_slices){{NULL, hu, NULL}, {NULL, NULL, NULL}}, 1);
     float *plane = malloc((size_t)(f.rows * f.cols) * sizeof *plane), *back = malloc(H * W * sizeof *back);
