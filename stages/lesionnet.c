@@ -209,12 +209,12 @@ static void detecting_losses(net *n, const parts *p, lesionnet *g)
     add_loss(g, "mask", net_loss_bce(n, mask_logits(n, p, t.mask_rois), t.mask, t.mask_weight));
 }
 
-/* Lesion is rare: the last bias starts at one pixel in eight, or a training's first hundreds of steps go into learning
- * that. */
+/* Lesion is rare: the last bias starts at one pixel in twenty, or a training's first hundreds of steps go into
+ * learning that. */
 static status start_rare(net *n)
 {
     static const char *const last[] = {"spatial/head/b", "temporal/head/b", "head/b"};
-    const float rare = -2.0f;
+    const float rare = -3.0f;
     for (int k = 0; k < net_param_count(n); k++)
         for (size_t j = 0; j < sizeof last / sizeof *last; j++)
             if (strcmp(net_param_at(n, k)->name, last[j]) == 0) COV_TRY(net_param_set(n, k, &rare));
