@@ -75,8 +75,9 @@ status part_check(const char *file, part_head *out);
 /* Whole file against its digest, without HDF5. */
 status part_verify(const char *file);
 
-/* ---- pieces: what one step of a study that is cut up leaves for the next, under PART_PIECES in the folder of parts, where no
- * scan looks. key.unit names the step. A "lungs" piece is a part as above (part_write into part_pieces' folder). */
+/* ---- pieces: what one step of a study that is cut up leaves for the next, under PART_PIECES in the folder of parts,
+ * where no scan looks. key.unit names the step. What the first step leaves is a part as above (part_write into
+ * part_pieces' folder). */
 #define PART_PIECES "pieces"
 status part_pieces(const char *folder, char *out, size_t room); /* "<folder>/pieces" */
 /* Bytes with their digest, durably; read whole (caller frees) or COV_FORMAT. */

@@ -1,13 +1,13 @@
 /* read_png: one folder of gray PNG slices, in the byte order of their names, is one study.
  *
  * 16-bit images hold Hounsfield units; the convention of the public sets that use them (DeepLesion) is HU + 32768, and
- * their folder is a volume. An 8-bit image is a windowed picture: its folder is a study of isolated slices, whose grey is
- * taken for the method's window (level -500, width 1600). They may differ in size: the study's slices are as large as the
- * largest in either direction, and smaller ones lie in the upper left corner (volume_extent). The traps are masks, which
- * are 8-bit PNG too: a folder of them ends as NOT_CT for its few values, and one among pictures makes the folder
- * NOT_CT by name, because neither it nor the place of its neighbours could be told from a slice later.
- * A PNG carries no spacing, so it is taken as 1 mm and the study gets its flag for nominal spacing. Rows run to
- * posterior, columns to the patient's left. */
+ * their folder is a volume. An 8-bit image is a windowed picture: its folder is a study of isolated slices, whose grey
+ * is taken for the method's window (level -500, width 1600). They may differ in size: the study's slices are as large
+ * as the largest in either direction, and smaller ones lie in the upper left corner (volume_extent). The traps are
+ * masks, which are 8-bit PNG too: a folder of them ends as NOT_CT for its few values, and one among pictures makes the
+ * folder NOT_CT by name, because neither it nor the place of its neighbours could be told from a slice later. A PNG
+ * carries no spacing, so it is taken as 1 mm and the study gets its flag for nominal spacing. Rows run to posterior,
+ * columns to the patient's left. */
 #include "base/str.h"
 #include "data/image.h"
 #include "data/reader.h"
@@ -37,7 +37,8 @@ static status slice_path(const char *folder, const char *name, char path[PATH_MA
     return COV_FAIL(COV_IO, "%s: the path of a slice is too long", folder);
 }
 
-/* Bits of the slices, which must agree, and their size: that of a volume's must, of isolated ones the largest counts. */
+/* Bits of the slices, which must agree, and their size: that of a volume's must, of isolated ones the largest counts.
+ */
 static status check_slices(const char *folder, const reader_listing *l, image *first, reason *why)
 {
     char path[PATH_MAX];

@@ -79,7 +79,8 @@ status reader_list(const reader *r, const char *folder, reader_listing *out, rea
     for (struct dirent *e; s == COV_OK && (e = readdir(d));) {
         char path[PATH_MAX];
         int n = snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        if (e->d_name[0] != '.' && n > 0 && n < (int)sizeof path && r->claims(path)) s = add_name(out, &room, e->d_name);
+        if (e->d_name[0] != '.' && n > 0 && n < (int)sizeof path && r->claims(path))
+            s = add_name(out, &room, e->d_name);
     }
     closedir(d);
     if (s == COV_OK) {
@@ -99,7 +100,10 @@ static status digest_folder(const char *folder, const reader_listing *l, char he
     for (size_t i = 0; i < l->count; i++) {
         char path[PATH_MAX], one[SHA256_HEX];
         int n = snprintf(path, sizeof path, "%s/%s", folder, l->names[i]);
-        if (n < 0 || n >= (int)sizeof path) { s = COV_FAIL(COV_IO, "%s: the path of a slice is too long", folder); goto done; }
+        if (n < 0 || n >= (int)sizeof path) {
+            s = COV_FAIL(COV_IO, "%s: the path of a slice is too long", folder);
+            goto done;
+        }
         COV_GO(sha256_file(path, one));
         COV_GO(sha256_put(h, l->names[i], strlen(l->names[i]) + 1));
         COV_GO(sha256_put(h, one, sizeof one));

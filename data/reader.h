@@ -26,16 +26,19 @@ typedef struct reader {
  * claims it (ignored). */
 const reader *reader_for(const char *path);
 const reader *reader_named(const char *format);
-/* The names of r's files in a folder, sorted by bytes; names that begin with a dot are left out. Freed with reader_listing_free. */
+/* The names of r's files in a folder, sorted by bytes; names that begin with a dot are left out. Freed with
+ * reader_listing_free. */
 typedef struct reader_listing {
     char **names; /* owned */
     size_t count;
 } reader_listing;
 status reader_list(const reader *r, const char *folder, reader_listing *out, reason *why);
 void reader_listing_free(reader_listing *l);
-/* SHA-256 of a study: of a file its bytes; of a folder the names and digests of the files that are its slices, in order. */
+/* SHA-256 of a study: of a file its bytes; of a folder the names and digests of the files that are its slices, in
+ * order. */
 status reader_digest(const char *path, char hex[SHA256_HEX]);
-/* Checks that statistics can be a CT in HU (of isolated slices: pictures and not labels): COV_FORMAT and REASON_NOT_CT with a message otherwise. */
+/* Checks that statistics can be a CT in HU (of isolated slices: pictures and not labels): COV_FORMAT and REASON_NOT_CT
+ * with a message otherwise. */
 status reader_check_ct(const char *path, const volume_header *h, const volume_stats *stats, reason *why);
 /* COV_FORMAT and REASON_TOO_LARGE where the volume needs more than most_bytes as int16. */
 status reader_check_size(const char *path, const volume_header *h, int64_t most_bytes, reason *why);

@@ -144,7 +144,8 @@ done:
 }
 
 /* /slice and /lesion: rows that belong to a study, whose first column says to which. */
-static status create_rows(hid_t root, const char *file, const char *group, const column *columns, int count, int64_t rows)
+static status create_rows(hid_t root, const char *file, const char *group, const column *columns, int count,
+                          int64_t rows)
 {
     int used = 0;
     status s;

@@ -1,6 +1,6 @@
 /* unit: how an archive is cut into pieces of work: a study, or a handful of small ones. Dearest first, so that the last
- * unit to finish is a short one. The list depends on the studies alone, not on ranks. A study that is dear for the ranks
- * there are may be cut up further, into steps. Local. */
+ * unit to finish is a short one. The list depends on the studies alone, not on ranks. A study that is dear for the
+ * ranks there are may be cut up further, into steps. Local. */
 #ifndef COV_DATA_UNIT_H
 #define COV_DATA_UNIT_H
 #include "base/status.h"
@@ -8,8 +8,8 @@
 
 /* What of a study is to be done: all, or what must come first, or a range of its slices, or what comes last. */
 typedef enum unit_step { UNIT_WHOLE, UNIT_BEGIN, UNIT_RANGE, UNIT_END } unit_step;
-/* Slices a range of a study that is cut up; 0: it is not. wanted < 0: never; > 0: that many, where there are two ranges of it;
- * 0: where the study costs more than half of a rank's share of all (total voxels). */
+/* Slices a range of a study that is cut up; 0: it is not. wanted < 0: never; > 0: that many, where there are two ranges
+ * of it; 0: where the study costs more than half of a rank's share of all (total voxels). */
 int64_t unit_range(int64_t slices, double voxels, double total, int ranks, int64_t wanted);
 
 typedef struct unit_study {

@@ -33,13 +33,15 @@ typedef struct volume_header {
     double spacing_mm[3]; /* along x, y, z */
     double affine[4][4];
     volume_native native;
-    int64_t isolated; /* 1: pictures that do not lie beside one another (a folder of 8-bit PNG): the grey is taken for the
-                         method's window, spacing and affine mean nothing, and slices may be smaller (volume_extent) */
+    int64_t
+        isolated; /* 1: pictures that do not lie beside one another (a folder of 8-bit PNG): the grey is taken for the
+                     method's window, spacing and affine mean nothing, and slices may be smaller (volume_extent) */
 } volume_header;
 
 typedef struct volume {
     volume_header head;
-    int16_t *hu; /* nx*ny*nz, canonical order, HU after slope and intercept, rounded and clipped to int16; owned or borrowed as the maker says */
+    int16_t *hu; /* nx*ny*nz, canonical order, HU after slope and intercept, rounded and clipped to int16; owned or
+                    borrowed as the maker says */
 } volume;
 
 /* What an isolated slice smaller than the study's largest is filled up with, to the right and below. No CT has it. */

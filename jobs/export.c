@@ -33,11 +33,13 @@ static int native_fits(const volume_header *h)
 }
 
 /* One mask of canonical order as "<folder>/<id>_<name>.nii.gz". */
-static status write_mask(const volume_header *h, const void *canonical, nifti_type type, const char *folder, const char *id, const char *name)
+static status write_mask(const volume_header *h, const void *canonical, nifti_type type, const char *folder,
+                         const char *id, const char *name)
 {
     char path[4096];
     size_t bytes = nifti_type_bytes(type);
-    if ((size_t)snprintf(path, sizeof path, "%s/%s_%s.nii.gz", folder, id, name) >= sizeof path) return COV_FAIL(COV_USAGE, "--out %s: the path is too long", folder);
+    if ((size_t)snprintf(path, sizeof path, "%s/%s_%s.nii.gz", folder, id, name) >= sizeof path)
+        return COV_FAIL(COV_USAGE, "--out %s: the path is too long", folder);
     void *native = malloc((size_t)(h->nx * h->ny * h->nz) * bytes);
     if (!native) return COV_FAIL(COV_NOMEM, "no memory for the mask of %s", id);
     volume_to_native(h, canonical, native, bytes);
@@ -56,8 +58,15 @@ static status export_study(cohort *c, int64_t k, const char *folder, int64_t *wr
     status s;
     COV_GO(cohort_row(c, k, &row));
     volume_header h = header_of(&row);
-    if (!native_fits(&h)) { s = COV_FAIL(COV_FORMAT, "study %s: its stored grid does not fit its mask of %d x %d x %d", row.id, row.cols, row.rows, row.slices); goto done; }
-    if (strchr(row.id, '/') || row.id[0] == '.') { s = COV_FAIL(COV_FORMAT, "study id %s is no file name", row.id); goto done; }
+    if (!native_fits(&h)) {
+        s = COV_FAIL(COV_FORMAT, "study %s: its stored grid does not fit its mask of %d x %d x %d", row.id, row.cols,
+                     row.rows, row.slices);
+        goto done;
+    }
+    if (strchr(row.id, '/') || row.id[0] == '.') {
+        s = COV_FAIL(COV_FORMAT, "study id %s is no file name", row.id);
+        goto done;
+    }
     COV_GO(cohort_lung(c, k, &lung));
     COV_GO(write_mask(&h, lung, NIFTI_U8, folder, row.id, "lung"));
     ++*written;
@@ -83,10 +92,12 @@ int export_job(const options *o)
     for (int64_t k = 0; k < count; k++) {
         cohort_place place;
         COV_GO(cohort_place_of(c, studies[k], &place));
-        if (!*place.mask_set && !o->study.count) continue; /* all: those that have a mask; named: an error says why not */
+        if (!*place.mask_set && !o->study.count)
+            continue; /* all: those that have a mask; named: an error says why not */
         COV_GO(export_study(c, studies[k], folder, &written));
     }
-    fprintf(stderr, "%lld masks; lung: 0 background, 1 right, 2 left; lesion: 0, or the lesion's number\n", (long long)written);
+    fprintf(stderr, "%lld masks; lung: 0 background, 1 right, 2 left; lesion: 0, or the lesion's number\n",
+            (long long)written);
 done:
     free(studies);
     cohort_close(&c);

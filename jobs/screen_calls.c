@@ -1,4 +1,5 @@
-/* screen_calls: see screen.h. Runs in child processes only: a reader has one file and dies, a worker has the pipeline. */
+/* screen_calls: see screen.h. Runs in child processes only: a reader has one file and dies, a worker has the pipeline.
+ */
 #include "jobs/screen.h"
 
 #include "data/reader.h"
@@ -13,7 +14,8 @@ static status find_reader(const char *path, const reader **r, reason *why)
     *r = reader_for(path);
     if (*r && (*r)->header && (*r)->voxels) return COV_OK;
     *why = REASON_UNSUPPORTED;
-    return COV_FAIL(COV_UNSUPPORTED, "%s: %s is a known format that this version cannot read; expected NIfTI", path, *r ? (*r)->format : "this");
+    return COV_FAIL(COV_UNSUPPORTED, "%s: %s is a known format that this version cannot read; expected NIfTI", path,
+                    *r ? (*r)->format : "this");
 }
 
 static status read_header(void *context, const char *path, volume_header *out, reason *why)
@@ -24,7 +26,8 @@ static status read_header(void *context, const char *path, volume_header *out, r
     return r->header(path, out, why);
 }
 
-static status read_voxels(void *context, const char *path, const volume_header *head, int16_t *hu, volume_stats *stats, reason *why)
+static status read_voxels(void *context, const char *path, const volume_header *head, int16_t *hu, volume_stats *stats,
+                          reason *why)
 {
     const reader *r;
     (void)context;
@@ -48,7 +51,8 @@ static status settle(void *context, const char *settled)
 {
     screen_context *c = context;
     char name[16], precision[8];
-    if (sscanf(settled, "%15s %7s", name, precision) != 2) return COV_FAIL(COV_BROKEN, "rank 0 settled on \"%s\"; expected a backend and a precision", settled);
+    if (sscanf(settled, "%15s %7s", name, precision) != 2)
+        return COV_FAIL(COV_BROKEN, "rank 0 settled on \"%s\"; expected a backend and a precision", settled);
     COV_TRY(backend_find(name, &c->pipeline.backend));
     c->pipeline.precision = strcmp(precision, "bf16") == 0 ? NET_BF16 : NET_FP32;
     return COV_OK;
@@ -60,7 +64,10 @@ static status worker_open(void *context, void **worker)
     return pipeline_open(&c->pipeline, (pipeline **)worker);
 }
 
-static status worker_run(void *worker, const volume *v, const volume_stats *stats, study_result *out) { return pipeline_run(worker, v, stats, out); }
+static status worker_run(void *worker, const volume *v, const volume_stats *stats, study_result *out)
+{
+    return pipeline_run(worker, v, stats, out);
+}
 
 static double now(void)
 {
@@ -79,7 +86,8 @@ static status worker_begin(void *worker, const volume *v, const volume_stats *st
 }
 
 /* The bytes: the seconds it took, and the findings. */
-static status worker_range(void *worker, const volume *v, const study_result *begun, int64_t z0, int64_t z1, void **bytes, size_t *count)
+static status worker_range(void *worker, const volume *v, const study_result *begun, int64_t z0, int64_t z1,
+                           void **bytes, size_t *count)
 {
     findings *f = NULL;
     void *packed = NULL;
@@ -91,7 +99,10 @@ static status worker_range(void *worker, const volume *v, const study_result *be
     COV_GO(pipeline_find(worker, v, begun->lung, z0, z1, f));
     COV_GO(findings_pack(f, &packed, &n));
     double seconds = now() - start;
-    if (!(*bytes = malloc(n + sizeof seconds))) { s = COV_FAIL(COV_NOMEM, "no memory for %zu bytes of findings", n); goto done; }
+    if (!(*bytes = malloc(n + sizeof seconds))) {
+        s = COV_FAIL(COV_NOMEM, "no memory for %zu bytes of findings", n);
+        goto done;
+    }
     memcpy(*bytes, &seconds, sizeof seconds);
     memcpy((char *)*bytes + sizeof seconds, packed, n);
     *count = n + sizeof seconds;
@@ -101,7 +112,8 @@ done:
     return s;
 }
 
-static status worker_end(void *worker, const volume *v, void *const *bytes, const size_t *counts, int64_t ranges, study_result *begun)
+static status worker_end(void *worker, const volume *v, void *const *bytes, const size_t *counts, int64_t ranges,
+                         study_result *begun)
 {
     findings *f = NULL;
     double start = now(), all = 0, seconds = 0;
@@ -126,7 +138,15 @@ static void worker_close(void **worker) { pipeline_close((pipeline **)worker); }
 
 farm_calls screen_calls(screen_context *c)
 {
-    return (farm_calls){.context = c, .read_header = read_header, .read_voxels = read_voxels, .digest = digest, .settle = settle,
-                        .worker_open = worker_open, .worker_run = worker_run, .worker_begin = worker_begin, .worker_range = worker_range,
-                        .worker_end = worker_end, .worker_close = worker_close};
+    return (farm_calls){.context = c,
+                        .read_header = read_header,
+                        .read_voxels = read_voxels,
+                        .digest = digest,
+                        .settle = settle,
+                        .worker_open = worker_open,
+                        .worker_run = worker_run,
+                        .worker_begin = worker_begin,
+                        .worker_range = worker_range,
+                        .worker_end = worker_end,
+                        .worker_close = worker_close};
 }

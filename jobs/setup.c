@@ -30,7 +30,8 @@ static net_precision choose_precision(const options *o, const backend *b, device
 status setup_open(const options *o, setup *out)
 {
     *out = (setup){0};
-    if (o->threads < 0 || o->threads > 4096) return COV_FAIL(COV_USAGE, "--threads %lld: expected 0 to 4096", o->threads);
+    if (o->threads < 0 || o->threads > 4096)
+        return COV_FAIL(COV_USAGE, "--threads %lld: expected 0 to 4096", o->threads);
     COV_TRY(check_precision(o));
     COV_TRY(find_backend(o, &out->backend));
     COV_TRY(out->backend->open(&(device_options){.threads = (int)o->threads}, &out->device));
@@ -52,7 +53,8 @@ status setup_weights_path(const char *model, const char *preset, char path[SETUP
     char *slash = n > 0 ? memrchr(self, '/', (size_t)n) : NULL;
     if (slash) *slash = 0;
     else strcpy(self, ".");
-    static const char *const places[] = {"%s/%s-%s.h5", "%s/../share/covpipe/%s-%s.h5", "%s/../share/%s-%s.h5", "%s/share/%s-%s.h5"};
+    static const char *const places[] = {"%s/%s-%s.h5", "%s/../share/covpipe/%s-%s.h5", "%s/../share/%s-%s.h5",
+                                         "%s/share/%s-%s.h5"};
     for (size_t k = given ? 0 : 1; k < (given ? 1 : sizeof places / sizeof places[0]); k++) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -62,8 +64,8 @@ status setup_weights_path(const char *model, const char *preset, char path[SETUP
         size_t used = strlen(tried);
         snprintf(tried + used, sizeof tried - used, "%s%.600s", used ? ", " : "", path);
     }
-    return COV_FAIL(COV_USAGE, "no weights of %s, preset %s: looked for %.800s; give --%s FILE, or set COVPIPE_SHARE", model, preset, tried,
-                    strncmp(model, "lung", 4) == 0 ? model : "lesion");
+    return COV_FAIL(COV_USAGE, "no weights of %s, preset %s: looked for %.800s; give --%s FILE, or set COVPIPE_SHARE",
+                    model, preset, tried, strncmp(model, "lung", 4) == 0 ? model : "lesion");
 }
 
 /* "A,S,a,b,g,N" */
@@ -72,8 +74,12 @@ static status parse_crf(const char *text, crf_options *c)
     float v[5];
     int iterations, end = 0;
     if (!*text) return COV_OK;
-    if (sscanf(text, "%f,%f,%f,%f,%f,%d%n", &v[0], &v[1], &v[2], &v[3], &v[4], &iterations, &end) != 6 || text[end] || iterations < 0 || iterations > 1000)
-        return COV_FAIL(COV_USAGE, "--crf %s: expected six numbers: appearance weight, smoothness weight, theta alpha, beta, gamma, iterations", text);
+    if (sscanf(text, "%f,%f,%f,%f,%f,%d%n", &v[0], &v[1], &v[2], &v[3], &v[4], &iterations, &end) != 6 || text[end] ||
+        iterations < 0 || iterations > 1000)
+        return COV_FAIL(COV_USAGE,
+                        "--crf %s: expected six numbers: appearance weight, smoothness weight, theta alpha, beta, "
+                        "gamma, iterations",
+                        text);
     for (int k = 0; k < 5; k++)
         if (!(v[k] >= 0 && v[k] <= 1e4f) || (k > 1 && v[k] < 0.1f))
             return COV_FAIL(COV_USAGE, "--crf %s: weights are 0 or more, bandwidths 0.1 or more", text);
@@ -97,7 +103,8 @@ static status find_lesion(const options *o, setup_paths *room, pipeline_options 
     int any = strcmp(o->model, "auto") == 0;
     weights_file *w = NULL;
     snprintf(room->model, sizeof room->model, "none");
-    if (o->score > 1) return COV_FAIL(COV_USAGE, "--score %g: expected 0 to 1, or -1 for the one in the weights", o->score);
+    if (o->score > 1)
+        return COV_FAIL(COV_USAGE, "--score %g: expected 0 to 1, or -1 for the one in the weights", o->score);
     if (strcmp(o->model, "none") == 0) return COV_OK;
     if (!any) COV_TRY(check_model(o->model, ""));
     if (*o->lesion) snprintf(room->lesion, SETUP_PATH, "%s", o->lesion);
@@ -111,7 +118,8 @@ static status find_lesion(const options *o, setup_paths *room, pipeline_options 
     weights_free(&w);
     COV_TRY(check_model(room->model, room->lesion));
     if (!any && strcmp(o->model, room->model) != 0)
-        return COV_FAIL(COV_USAGE, "%s: holds the model '%s', and --model asks for '%s'", room->lesion, room->model, o->model);
+        return COV_FAIL(COV_USAGE, "%s: holds the model '%s', and --model asks for '%s'", room->lesion, room->model,
+                        o->model);
     out->lesion_path = room->lesion;
     out->score_least = (float)o->score;
     return COV_OK;
@@ -120,8 +128,13 @@ static status find_lesion(const options *o, setup_paths *room, pipeline_options 
 status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out)
 {
     setup probe = {0};
-    *out = (pipeline_options){.threads = (int)o->threads, .use_sagittal = !o->axial_only, .use_crf = !o->no_crf, .crf = lungcrf_defaults(), .fusion_weight = (float)o->fusion};
-    if (o->fusion > 1) return COV_FAIL(COV_USAGE, "--fusion %g: expected 0 to 1, or -1 for the one in the weights", o->fusion);
+    *out = (pipeline_options){.threads = (int)o->threads,
+                              .use_sagittal = !o->axial_only,
+                              .use_crf = !o->no_crf,
+                              .crf = lungcrf_defaults(),
+                              .fusion_weight = (float)o->fusion};
+    if (o->fusion > 1)
+        return COV_FAIL(COV_USAGE, "--fusion %g: expected 0 to 1, or -1 for the one in the weights", o->fusion);
     COV_TRY(parse_crf(o->crf, &out->crf));
     if (*o->lung_axial) snprintf(room->axial, SETUP_PATH, "%s", o->lung_axial);
     else COV_TRY(setup_weights_path("lung-axial", o->preset, room->axial));
@@ -143,7 +156,8 @@ status setup_write_json(const char *path, const str *items)
     str_put(&text, "[\n");
     str_put(&text, str_text(items));
     str_put(&text, "\n]\n");
-    status s = text.failed ? COV_FAIL(COV_NOMEM, "no memory for %s", path) : durable_write(path, str_text(&text), text.length);
+    status s =
+        text.failed ? COV_FAIL(COV_NOMEM, "no memory for %s", path) : durable_write(path, str_text(&text), text.length);
     str_free(&text);
     return s;
 }

@@ -1,5 +1,5 @@
-/* setup: from options to what the layers below take: backend and device, precision, weights files, CRF options. Every job that
- * runs a network goes through here, so that "auto" means the same everywhere. */
+/* setup: from options to what the layers below take: backend and device, precision, weights files, CRF options. Every
+ * job that runs a network goes through here, so that "auto" means the same everywhere. */
 #ifndef COV_JOBS_SETUP_H
 #define COV_JOBS_SETUP_H
 #include "data/weights.h"
@@ -12,7 +12,8 @@ typedef struct setup {
     net_precision precision;
 } setup;
 
-/* Opens the device that --device, --threads and --precision name. Close with setup_close, which accepts a zeroed one. */
+/* Opens the device that --device, --threads and --precision name. Close with setup_close, which accepts a zeroed one.
+ */
 status setup_open(const options *o, setup *out);
 void setup_close(setup *s);
 
@@ -21,9 +22,12 @@ enum { SETUP_PATH = 4096 };
  * names the places looked at. */
 status setup_weights_path(const char *model, const char *preset, char path[SETUP_PATH]);
 
-/* Everything the pipeline needs; of weights only the lesion model's are looked into, for its name. Paths are kept in `room`. Lesions are
- * looked for when screening, unless --model says none, or says nothing and no weights are installed (out->lesion_path NULL). */
-typedef struct setup_paths { char axial[SETUP_PATH], sagittal[SETUP_PATH], lesion[SETUP_PATH], model[WEIGHTS_LABEL]; } setup_paths;
+/* Everything the pipeline needs; of weights only the lesion model's are looked into, for its name. Paths are kept in
+ * `room`. Lesions are looked for when screening, unless --model says none, or says nothing and no weights are installed
+ * (out->lesion_path NULL). */
+typedef struct setup_paths {
+    char axial[SETUP_PATH], sagittal[SETUP_PATH], lesion[SETUP_PATH], model[WEIGHTS_LABEL];
+} setup_paths;
 status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out);
 /* "[\n...\n]\n" written whole. */
 status setup_write_json(const char *path, const str *items);

@@ -22,13 +22,13 @@ typedef struct farm_calls {
     /* Fills every figure of out->row; id, path, format, input_sha256, seconds_read and rank are filled by mpi/
      * afterwards. */
     status (*worker_run)(void *worker, const volume *v, const volume_stats *stats, study_result *out);
-    /* The same in steps, for a study that is cut up (farm_options.split_slices; NULL where it is never). begin: up to where
-     * slices can be looked at by themselves; *more 0: the result is final. range: slices z0 .. z1-1, given what begin left;
-     * bytes (malloc) for end, without further state. end: all ranges' bytes; completes what begin left. The same part comes of
-     * it as of worker_run. Each step may run in another process, of another rank. */
+    /* The same in steps, for a study that is cut up (farm_options.split_slices; NULL where it is never). begin: up to
+     * where slices can be looked at by themselves; *more 0: the result is final. range: slices z0 .. z1-1, given what
+     * begin left; bytes (malloc) for end, without further state. end: all ranges' bytes; completes what begin left. The
+     * same part comes of it as of worker_run. Each step may run in another process, of another rank. */
     status (*worker_begin)(void *worker, const volume *v, const volume_stats *stats, study_result *out, int *more);
-    status (*worker_range)(void *worker, const volume *v, const study_result *begun, int64_t z0, int64_t z1, void **bytes,
-                           size_t *count);
+    status (*worker_range)(void *worker, const volume *v, const study_result *begun, int64_t z0, int64_t z1,
+                           void **bytes, size_t *count);
     status (*worker_end)(void *worker, const volume *v, void *const *bytes, const size_t *counts, int64_t ranges,
                          study_result *begun);
     void (*worker_close)(void **worker);

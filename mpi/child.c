@@ -267,8 +267,8 @@ static part_key key_of(const working *w, const protocol_study *s, const protocol
     return key;
 }
 
-static status commit(working *w, const char *folder, const part_key *key, const protocol_study *s, const protocol_head *h,
-                     study_result *result)
+static status commit(working *w, const char *folder, const part_key *key, const protocol_study *s,
+                     const protocol_head *h, study_result *result)
 {
     study_row *row = &result->row;
     str_utf8(row->id, sizeof row->id, s->id);
@@ -333,8 +333,8 @@ static status run_end(working *w, const protocol_study *s, const protocol_head *
 }
 
 /* *more: a step was done, and there is no result yet. */
-static status run_step(working *w, const protocol_study *s, const protocol_head *h, const volume *v, study_result *result,
-                       int *more, reason *why)
+static status run_step(working *w, const protocol_study *s, const protocol_head *h, const volume *v,
+                       study_result *result, int *more, reason *why)
 {
     *more = s->step == UNIT_RANGE;
     switch (s->step) {
@@ -346,8 +346,8 @@ static status run_step(working *w, const protocol_study *s, const protocol_head 
     }
 }
 
-static status compute(working *w, const protocol_study *s, const protocol_head *h, int fd, study_result *result, int *more,
-                      reason *failed)
+static status compute(working *w, const protocol_study *s, const protocol_head *h, int fd, study_result *result,
+                      int *more, reason *failed)
 {
     size_t bytes = 0;
     reason why;

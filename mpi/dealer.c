@@ -1,10 +1,11 @@
 /* dealer: the list of studies and where each of them is.
  *
  * NEW -> ASKED (its header) -> PLANNED (in a unit) -> DEALT -> SETTLED, or PLANNED again when a drain gives it back.
- * A study that is cut up is dealt out for its first step; then it is CUT: its ranges, and when the last of them is done its
- * last step, are pieces that are dealt out before any other unit, to whoever asks. A piece that fails fails the study.
- * Headers first, because a unit's place in the order needs its size. A rank without work is always served; reading
- * ahead is only granted while enough units are left for the others, or one rank would hoard what the others wait for.
+ * A study that is cut up is dealt out for its first step; then it is CUT: its ranges, and when the last of them is done
+ * its last step, are pieces that are dealt out before any other unit, to whoever asks. A piece that fails fails the
+ * study. Headers first, because a unit's place in the order needs its size. A rank without work is always served;
+ * reading ahead is only granted while enough units are left for the others, or one rank would hoard what the others
+ * wait for.
  */
 #include "mpi/dealer.h"
 #include "base/str.h"

@@ -1,5 +1,6 @@
-/* finding: see finding.h. One allocation a mask: findings are few (tens a slice), and freed together. Packed: nz, then nz rows of
- * periods, the count, and each finding's fields and its mask, a bit a pixel; as they lie in memory, for like machines. */
+/* finding: see finding.h. One allocation a mask: findings are few (tens a slice), and freed together. Packed: nz, then
+ * nz rows of periods, the count, and each finding's fields and its mask, a bit a pixel; as they lie in memory, for like
+ * machines. */
 #include "stages/finding.h"
 
 #include "base/size.h"
@@ -158,7 +159,8 @@ static int take(source *s, void *to, size_t n)
 static status unpack_one(source *s, findings *into)
 {
     packed p;
-    if (!take(s, &p, sizeof p) || p.y0 < 0 || p.x0 < 0 || p.y1 <= p.y0 || p.x1 <= p.x0 || (pixels_of(&p) + 7) / 8 > s->left)
+    if (!take(s, &p, sizeof p) || p.y0 < 0 || p.x0 < 0 || p.y1 <= p.y0 || p.x1 <= p.x0 ||
+        (pixels_of(&p) + 7) / 8 > s->left)
         return COV_FAIL(COV_FORMAT, "packed findings end too early");
     size_t n = pixels_of(&p);
     uint8_t *mask = malloc(n);
@@ -178,7 +180,8 @@ status findings_unpack(const void *bytes, size_t count, findings *into)
     int64_t nz = 0, findings_count = 0;
     float row[FINDING_PERIODS];
     if (!take(&s, &nz, sizeof nz) || nz != into->nz)
-        return COV_FAIL(COV_FORMAT, "packed findings of %lld slices, expected %lld", (long long)nz, (long long)into->nz);
+        return COV_FAIL(COV_FORMAT, "packed findings of %lld slices, expected %lld", (long long)nz,
+                        (long long)into->nz);
     for (int64_t z = 0; z < nz; z++) {
         if (!take(&s, row, sizeof row)) return COV_FAIL(COV_FORMAT, "packed findings end too early");
         if (!isnan(row[0])) memcpy(into->period[z], row, sizeof row);

@@ -32,8 +32,8 @@ void findings_sort(findings *f);
 /* Moves every finding of `from` into `into`, and the periods of the slices that `from` looked at; `from` is left empty.
  * Both are of one study: COV_BROKEN otherwise. findings_sort afterwards makes the order independent of the ranges. */
 status findings_merge(findings *into, findings *from);
-/* As bytes (owned by the caller, free) and back, for a study that several processes look at. Bytes of another study or damaged ones
- * are COV_FORMAT, and may have added some of theirs. */
+/* As bytes (owned by the caller, free) and back, for a study that several processes look at. Bytes of another study or
+ * damaged ones are COV_FORMAT, and may have added some of theirs. */
 status findings_pack(const findings *f, void **bytes, size_t *count);
 status findings_unpack(const void *bytes, size_t count, findings *into);
 #endif

@@ -1,6 +1,6 @@
-/* lesionpost: see lesionpost.h. While linking, the mask holds each slice's own numbers (the place of the instance among its
- * slice's findings, from 1); in the end they are exchanged for the lesions'. Sums are of integers, so that no order of
- * summation shows in a figure; what is not is summed in the order of findings or slices. */
+/* lesionpost: see lesionpost.h. While linking, the mask holds each slice's own numbers (the place of the instance among
+ * its slice's findings, from 1); in the end they are exchanged for the lesions'. Sums are of integers, so that no order
+ * of summation shows in a figure; what is not is summed in the order of findings or slices. */
 #include "stages/lesionpost.h"
 
 #include "base/size.h"
@@ -46,7 +46,8 @@ static void paint(work *w, int64_t i, uint16_t label)
     for (int64_t y = f->y0 > 0 ? f->y0 : 0; y < f->y1 && y < ny; y++)
         for (int64_t x = f->x0 > 0 ? f->x0 : 0; x < f->x1 && x < nx; x++) {
             int64_t p = y * nx + x;
-            if (!f->mask[(y - f->y0) * (f->x1 - f->x0) + x - f->x0] || !w->lung[base + p] || w->out->lesion[base + p]) continue;
+            if (!f->mask[(y - f->y0) * (f->x1 - f->x0) + x - f->x0] || !w->lung[base + p] || w->out->lesion[base + p])
+                continue;
             w->out->lesion[base + p] = label;
             if (!to->area++) to->first = p;
             to->side[w->lung[base + p] == 2 ? 2 : 1]++;
@@ -146,7 +147,8 @@ static void relabel(work *w)
         for (int64_t p = 0; p < area && w->start[z] < w->start[z + 1]; p++)
             if (slice[p]) slice[p] = (uint16_t)w->at[w->start[z] + slice[p] - 1].id;
         row->lesion_px = 0;
-        for (int64_t i = w->start[z]; i < w->start[z + 1]; i++) row->lesion_px += w->at[i].id ? (int32_t)w->at[i].area : 0;
+        for (int64_t i = w->start[z]; i < w->start[z + 1]; i++)
+            row->lesion_px += w->at[i].id ? (int32_t)w->at[i].area : 0;
         for (int k = 0; k < STUDY_PERIODS; k++) row->period_probability[k] = (double)w->f->period[z][k];
     }
 }
@@ -189,7 +191,8 @@ static status put_rows(work *w)
 
 double lesionpost_suspicion(double mean_score, double involvement_percent)
 {
-    return involvement_percent > 0 ? mean_score * involvement_percent / (involvement_percent + HALF_SUSPICION_PERCENT) : 0;
+    return involvement_percent > 0 ? mean_score * involvement_percent / (involvement_percent + HALF_SUSPICION_PERCENT)
+                                   : 0;
 }
 
 static double percent(int64_t part, int64_t of) { return of ? 100.0 * (double)part / (double)of : NAN; }
@@ -243,10 +246,11 @@ status lesionpost_run(const volume *v, const uint8_t *lung, findings *f, study_r
     size_t voxels;
     status s = COV_OK;
     if (nz < 0 || f->nz != nz || out->slice_count != nz)
-        return COV_FAIL(COV_BROKEN, "findings of %lld slices and %lld slice rows for a volume of %lld", (long long)f->nz,
-                        (long long)out->slice_count, (long long)nz);
+        return COV_FAIL(COV_BROKEN, "findings of %lld slices and %lld slice rows for a volume of %lld",
+                        (long long)f->nz, (long long)out->slice_count, (long long)nz);
     findings_sort(f);
-    if (size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &voxels)) out->lesion = calloc(voxels, sizeof *out->lesion);
+    if (size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &voxels))
+        out->lesion = calloc(voxels, sizeof *out->lesion);
     w.at = calloc((size_t)f->count + 1, sizeof *w.at);
     w.start = calloc((size_t)nz + 1, sizeof *w.start);
     if (!out->lesion || !w.at || !w.start) {

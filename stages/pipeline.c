@@ -1,6 +1,6 @@
-/* pipeline: volume -> lung logits -> CRF -> components and sides -> figures and flags -> findings -> lesions. The one large
- * array beside the volume and the masks is the logits'; the CRF works on a few slices at a time. A volume in which nothing
- * is lung is a skipped study with a reason, not an error. */
+/* pipeline: volume -> lung logits -> CRF -> components and sides -> figures and flags -> findings -> lesions. The one
+ * large array beside the volume and the masks is the logits'; the CRF works on a few slices at a time. A volume in
+ * which nothing is lung is a skipped study with a reason, not an error. */
 #include "stages/pipeline.h"
 
 #include "base/size.h"
@@ -49,7 +49,8 @@ status pipeline_open(const pipeline_options *o, pipeline **out)
     if (!p) return COV_FAIL(COV_NOMEM, "no memory for a pipeline");
     p->options = *o;
     COV_GO(o->backend->open(&(device_options){.threads = o->threads, .ordinal = o->ordinal}, &p->device));
-    COV_GO(lung_open(o->backend, p->device, o->precision, o->lung_axial_path, o->use_sagittal ? o->lung_sagittal_path : NULL, &p->lung));
+    COV_GO(lung_open(o->backend, p->device, o->precision, o->lung_axial_path,
+                     o->use_sagittal ? o->lung_sagittal_path : NULL, &p->lung));
     if (o->lesion_path) COV_GO(lesion_open(o->backend, p->device, o->precision, o->lesion_path, &p->lesion));
     p->fusion = !o->use_sagittal ? 0.0f : o->fusion_weight >= 0 ? o->fusion_weight : lung_fusion(p->lung);
 done:
@@ -79,7 +80,8 @@ static void skip(study_result *out, reason why, const char *format, ...)
     out->row.status = (int32_t)reason_outcome(why);
     out->row.reason = (int32_t)why;
     study_result_free(out);
-    out->row.lung_ml = out->row.lung_right_ml = out->row.lung_left_ml = out->row.lung_mean_hu = out->row.lung_high_percent = NAN;
+    out->row.lung_ml = out->row.lung_right_ml = out->row.lung_left_ml = out->row.lung_mean_hu =
+        out->row.lung_high_percent = NAN;
 }
 
 /* ---- lungs */
@@ -90,10 +92,10 @@ static status segment(pipeline *p, const volume *v, float fusion, uint8_t *mask,
     size_t count, bytes;
     float *logit = NULL;
     status s = COV_OK;
-    if (!size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &count) || !size_mul(count, sizeof *logit, &bytes) ||
-        !(logit = malloc(bytes)))
-        return COV_FAIL(COV_NOMEM, "no memory for the logits of %lld x %lld x %lld voxels", (long long)v->head.nx, (long long)v->head.ny,
-                        (long long)v->head.nz);
+    if (!size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &count) ||
+        !size_mul(count, sizeof *logit, &bytes) || !(logit = malloc(bytes)))
+        return COV_FAIL(COV_NOMEM, "no memory for the logits of %lld x %lld x %lld voxels", (long long)v->head.nx,
+                        (long long)v->head.ny, (long long)v->head.nz);
     double start = now();
     COV_GO(lung_logits(p->lung, v, fusion, logit));
     double middle = now();
@@ -107,8 +109,8 @@ done:
 }
 
 /* The upper left corner that both kinds of planes have, for so many of them. */
-static void copy_corner(const void *from, int64_t from_rows, int64_t from_cols, void *to, int64_t to_rows, int64_t to_cols, int64_t planes,
-                        size_t element)
+static void copy_corner(const void *from, int64_t from_rows, int64_t from_cols, void *to, int64_t to_rows,
+                        int64_t to_cols, int64_t planes, size_t element)
 {
     int64_t rows = from_rows < to_rows ? from_rows : to_rows, cols = from_cols < to_cols ? from_cols : to_cols;
     for (int64_t z = 0; z < planes; z++)
@@ -131,9 +133,12 @@ static status cut_run(const volume *v, int64_t z0, int64_t *z1, volume *out)
     out->head.ny = rows;
     out->head.nx = cols;
     out->head.nz = *z1 - z0;
-    if (!size_product((const int64_t[]){rows, cols, out->head.nz, sizeof *out->hu}, 4, &bytes) || !(out->hu = malloc(bytes)))
-        return COV_FAIL(COV_NOMEM, "no memory for %lld slices of %lld x %lld", (long long)out->head.nz, (long long)cols, (long long)rows);
-    copy_corner(v->hu + z0 * v->head.ny * v->head.nx, v->head.ny, v->head.nx, out->hu, rows, cols, out->head.nz, sizeof *v->hu);
+    if (!size_product((const int64_t[]){rows, cols, out->head.nz, sizeof *out->hu}, 4, &bytes) ||
+        !(out->hu = malloc(bytes)))
+        return COV_FAIL(COV_NOMEM, "no memory for %lld slices of %lld x %lld", (long long)out->head.nz, (long long)cols,
+                        (long long)rows);
+    copy_corner(v->hu + z0 * v->head.ny * v->head.nx, v->head.ny, v->head.nx, out->hu, rows, cols, out->head.nz,
+                sizeof *v->hu);
     return COV_OK;
 }
 
@@ -149,9 +154,13 @@ static status segment_isolated(pipeline *p, const volume *v, uint8_t *lungs, stu
         lungpost_report report;
         COV_GO(cut_run(v, z, &end, &run));
         int64_t area = run.head.nx * run.head.ny;
-        if (!(mask = malloc((size_t)(area * run.head.nz)))) { s = COV_FAIL(COV_NOMEM, "no memory for a mask"); goto done; }
+        if (!(mask = malloc((size_t)(area * run.head.nz)))) {
+            s = COV_FAIL(COV_NOMEM, "no memory for a mask");
+            goto done;
+        }
         COV_GO(segment(p, &run, 0, mask, row));
-        for (int64_t k = 0; k < run.head.nz; k++) COV_GO(lungpost_run(mask + k * area, run.head.nx, run.head.ny, 1, &report));
+        for (int64_t k = 0; k < run.head.nz; k++)
+            COV_GO(lungpost_run(mask + k * area, run.head.nx, run.head.ny, 1, &report));
         copy_corner(mask, run.head.ny, run.head.nx, lungs + z * h->ny * h->nx, h->ny, h->nx, run.head.nz, 1);
         free(mask);
         free(run.hu);
@@ -182,9 +191,11 @@ static void judge(const volume *v, const volume_stats *stats, const lungpost_rep
     const study_row *row = &out->row;
     double share = v->head.isolated ? lung_share(v, out) : 1;
     if (share < LUNG_SHARE_LEAST)
-        skip(out, REASON_NO_LUNG, "%.2f %% of the pictures look like lung; expected at least %.0f %%", 100 * share, 100 * LUNG_SHARE_LEAST);
+        skip(out, REASON_NO_LUNG, "%.2f %% of the pictures look like lung; expected at least %.0f %%", 100 * share,
+             100 * LUNG_SHARE_LEAST);
     else if (row->lung_ml < LUNG_ML_LEAST || row->lung_mean_hu < LUNG_HU_LEAST || row->lung_mean_hu > LUNG_HU_MOST)
-        skip(out, REASON_NO_LUNG, "%.0f ml look like lung, of %.0f HU on average; expected at least %.0f ml of %.0f to %.0f HU",
+        skip(out, REASON_NO_LUNG,
+             "%.0f ml look like lung, of %.0f HU on average; expected at least %.0f ml of %.0f to %.0f HU",
              row->lung_ml, report->voxels ? row->lung_mean_hu : 0.0, LUNG_ML_LEAST, LUNG_HU_LEAST, LUNG_HU_MOST);
     else qc_run(v, stats, out->lung, report->side_doubt, &out->row);
 }
@@ -196,7 +207,8 @@ status pipeline_lungs(pipeline *p, const volume *v, const volume_stats *stats, s
     size_t count;
     status s;
     if (!size_product((const int64_t[]){h->nx, h->ny, h->nz}, 3, &count) || !(out->lung = malloc(count)))
-        return COV_FAIL(COV_NOMEM, "no memory for the mask of %lld x %lld x %lld voxels", (long long)h->nx, (long long)h->ny, (long long)h->nz);
+        return COV_FAIL(COV_NOMEM, "no memory for the mask of %lld x %lld x %lld voxels", (long long)h->nx,
+                        (long long)h->ny, (long long)h->nz);
     out->row.seconds_lung = out->row.seconds_crf = 0;
     if (h->isolated) COV_GO(segment_isolated(p, v, out->lung, &out->row));
     else {
@@ -226,7 +238,8 @@ static status take_run(findings *of_run, int64_t z0, findings *out)
     return COV_OK;
 }
 
-static status find_isolated(pipeline *p, const lesion_options *o, const volume *v, const uint8_t *lungs, int64_t z0, int64_t z1, findings *out)
+static status find_isolated(pipeline *p, const lesion_options *o, const volume *v, const uint8_t *lungs, int64_t z0,
+                            int64_t z1, findings *out)
 {
     uint8_t *mask = NULL;
     findings *f = NULL;
@@ -236,8 +249,12 @@ static status find_isolated(pipeline *p, const lesion_options *o, const volume *
         COV_GO(cut_run(v, z, &end, &run));
         int64_t from = z > z0 ? z : z0, to = end < z1 ? end : z1;
         if (from < to) {
-            if (!(mask = malloc((size_t)(run.head.nx * run.head.ny * run.head.nz)))) { s = COV_FAIL(COV_NOMEM, "no memory for a mask"); goto done; }
-            copy_corner(lungs + z * v->head.ny * v->head.nx, v->head.ny, v->head.nx, mask, run.head.ny, run.head.nx, run.head.nz, 1);
+            if (!(mask = malloc((size_t)(run.head.nx * run.head.ny * run.head.nz)))) {
+                s = COV_FAIL(COV_NOMEM, "no memory for a mask");
+                goto done;
+            }
+            copy_corner(lungs + z * v->head.ny * v->head.nx, v->head.ny, v->head.nx, mask, run.head.ny, run.head.nx,
+                        run.head.nz, 1);
             COV_GO(findings_new(run.head.nz, &f));
             COV_GO(lesion_run(p->lesion, o, &run, mask, from - z, to - z, f));
             COV_GO(take_run(f, z, out));

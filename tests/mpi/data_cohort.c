@@ -72,8 +72,8 @@ static study_result study(int k)
     return r;
 }
 
-/* A new row wherever the label of neighbouring lung pixels changes; some studies have none, and of every seventh none were
- * looked for, beside others of the same size. */
+/* A new row wherever the label of neighbouring lung pixels changes; some studies have none, and of every seventh none
+ * were looked for, beside others of the same size. */
 static void add_lesions(study_result *r, int k)
 {
     int64_t plane = (int64_t)r->row.rows * r->row.cols;
@@ -85,7 +85,8 @@ static void add_lesions(study_result *r, int k)
     r->row.lesion_ml = 0.5 * k;
     for (int32_t z = 0; r->row.lesion_count && z < r->row.slices; z++)
         for (int32_t id = 1; id <= 3; id++) {
-            lesion_row l = {.z = z, .lesion_id = id, .box_yxyx = {id, z, 40, 41}, .score = 0.25 * id, .mean_hu = -z, .period = id};
+            lesion_row l = {
+                .z = z, .lesion_id = id, .box_yxyx = {id, z, 40, 41}, .score = 0.25 * id, .mean_hu = -z, .period = id};
             for (int64_t i = z * plane; i < (z + 1) * plane; i++) {
                 if (!r->lung[i] || i % 11 != id) continue;
                 r->lesion[i] = (uint16_t)id;
@@ -181,7 +182,8 @@ static void compare_study(cohort *c, int k)
     }
     if (want.lesion) {
         OK(cohort_lesion(c, k, &lesion));
-        CHECK(lesion && memcmp(lesion, want.lesion, (size_t)row.slices * (size_t)row.rows * (size_t)row.cols * sizeof *lesion) == 0);
+        CHECK(lesion && memcmp(lesion, want.lesion,
+                               (size_t)row.slices * (size_t)row.rows * (size_t)row.cols * sizeof *lesion) == 0);
     } else CHECK(cohort_lesion(c, k, &lesion) == COV_USAGE);
     if (want.lung) {
         OK(cohort_lung(c, k, &lung));

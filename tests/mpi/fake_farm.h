@@ -122,8 +122,8 @@ static inline status fake_run(void *worker, const volume *v, const volume_stats 
     return COV_OK;
 }
 
-/* The same in steps. The lung's voxels are made range by range, and travel as bytes; a range whose first slice is the tenth dies on
- * a volume of 21 slices, once on one of 22. */
+/* The same in steps. The lung's voxels are made range by range, and travel as bytes; a range whose first slice is the
+ * tenth dies on a volume of 21 slices, once on one of 22. */
 static inline status fake_begin(void *worker, const volume *v, const volume_stats *stats, study_result *out, int *more)
 {
     COV_TRY(fake_run(worker, v, stats, out));
@@ -133,21 +133,25 @@ static inline status fake_begin(void *worker, const volume *v, const volume_stat
     return COV_OK;
 }
 
-static inline status fake_range(void *worker, const volume *v, const study_result *begun, int64_t z0, int64_t z1, void **bytes, size_t *count)
+static inline status fake_range(void *worker, const volume *v, const study_result *begun, int64_t z0, int64_t z1,
+                                void **bytes, size_t *count)
 {
     int64_t area = v->head.nx * v->head.ny;
     if (v->head.nz == 21 && z0 == 10) crash();
     if (v->head.nz == 22 && z0 == 10 && once_marker(worker, v)) raise(SIGKILL);
-    if (v->head.nz == 16 || begun->row.lung_ml != (double)(area * v->head.nz)) return COV_FAIL(COV_FORMAT, "what begin left was lost");
+    if (v->head.nz == 16 || begun->row.lung_ml != (double)(area * v->head.nz))
+        return COV_FAIL(COV_FORMAT, "what begin left was lost");
     *count = (size_t)((z1 - z0) * area) + sizeof z0;
     *bytes = malloc(*count);
     if (!*bytes) return COV_FAIL(COV_NOMEM, "no memory");
     memcpy(*bytes, &z0, sizeof z0);
-    for (int64_t i = 0; i < (z1 - z0) * area; i++) ((uint8_t *)*bytes)[sizeof z0 + (size_t)i] = (uint8_t)(v->hu[z0 * area + i] % 3);
+    for (int64_t i = 0; i < (z1 - z0) * area; i++)
+        ((uint8_t *)*bytes)[sizeof z0 + (size_t)i] = (uint8_t)(v->hu[z0 * area + i] % 3);
     return COV_OK;
 }
 
-static inline status fake_end(void *worker, const volume *v, void *const *bytes, const size_t *counts, int64_t ranges, study_result *begun)
+static inline status fake_end(void *worker, const volume *v, void *const *bytes, const size_t *counts, int64_t ranges,
+                              study_result *begun)
 {
     int64_t area = v->head.nx * v->head.ny, z0, done = 0;
     (void)worker;

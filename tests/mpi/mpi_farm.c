@@ -328,10 +328,13 @@ static int a_study_that_is_cut_up_ends_as_one_that_is_not(world *w, spawner *sp,
     MPI_Barrier(world_comm(w));
     CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
     if (world_rank(w) == 0) {
-        CHECK(r.totals.done == 6 && r.totals.skipped == 1 && r.totals.failed == 2 && r.totals.open == 0 && r.totals.running == 0);
+        CHECK(r.totals.done == 6 && r.totals.skipped == 1 && r.totals.failed == 2 && r.totals.open == 0 &&
+              r.totals.running == 0);
         CHECK(seen_here.strikes == 3 + 1 && seen_here.studies == st.count);
         for (int k = 0; k < st.count; k++) {
-            if (r.outcomes[k].reason != plan[k].why) fprintf(stderr, "%s ended as %s (%s)\n", plan[k].text, reason_code(r.outcomes[k].reason), r.outcomes[k].detail);
+            if (r.outcomes[k].reason != plan[k].why)
+                fprintf(stderr, "%s ended as %s (%s)\n", plan[k].text, reason_code(r.outcomes[k].reason),
+                        r.outcomes[k].detail);
             CHECK(r.outcomes[k].settled && r.outcomes[k].reason == plan[k].why);
             if (plan[k].why == REASON_NONE) failures += part_is_what_the_study_says(&st, k);
         }

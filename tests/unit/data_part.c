@@ -67,8 +67,15 @@ static void add_lesions(study_result *r)
         for (int64_t i = z * plane, id = 1; i < (z + 1) * plane && id < 3; i++) {
             if (!r->lung[i]) continue;
             r->slices[z].lesion_px++;
-            r->lesions[r->lesion_rows++] = (lesion_row){.z = z, .lesion_id = (int32_t)id, .box_yxyx = {z, 2, 3, 4}, .score = 0.5 + z,
-                                                        .area_px = 1, .area_mm2 = 0.25 * z, .mean_hu = -z, .tiny = z % 2, .period = z % 4};
+            r->lesions[r->lesion_rows++] = (lesion_row){.z = z,
+                                                        .lesion_id = (int32_t)id,
+                                                        .box_yxyx = {z, 2, 3, 4},
+                                                        .score = 0.5 + z,
+                                                        .area_px = 1,
+                                                        .area_mm2 = 0.25 * z,
+                                                        .mean_hu = -z,
+                                                        .tiny = z % 2,
+                                                        .period = z % 4};
             r->lesion[i] = (uint16_t)id++;
         }
     if (!r->lesion_rows) r->row.lesion_count = 0;
@@ -138,7 +145,8 @@ static void a_part_gives_back_exactly_what_was_written(void **state)
         assert_true(got.slices[z].position_mm == r.slices[z].position_mm);
         assert_int_equal(got.slices[z].lung_px, r.slices[z].lung_px);
         assert_int_equal(got.slices[z].lesion_px, r.slices[z].lesion_px);
-        assert_memory_equal(got.slices[z].period_probability, r.slices[z].period_probability, STUDY_PERIODS * sizeof(double));
+        assert_memory_equal(got.slices[z].period_probability, r.slices[z].period_probability,
+                            STUDY_PERIODS * sizeof(double));
     }
     assert_memory_equal(got.lung, r.lung, 37 * 40 * 50);
     assert_memory_equal(got.lesion, r.lesion, 37 * 40 * 50 * sizeof *r.lesion);

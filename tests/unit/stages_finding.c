@@ -92,7 +92,8 @@ static void packed_findings_come_back_and_any_cut_is_an_error(void **state)
     void *bytes;
     size_t n;
     uint8_t odd[15] = {1, 0, 0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 0, 1, 1};
-    finding one = {.z = 1, .y0 = 3, .x0 = 4, .y1 = 6, .x1 = 9, .score = 0.7f, .mask = odd}, two = made(0, 1, 1, 0.2f, corner);
+    finding one = {.z = 1, .y0 = 3, .x0 = 4, .y1 = 6, .x1 = 9, .score = 0.7f, .mask = odd},
+            two = made(0, 1, 1, 0.2f, corner);
     assert_int_equal(findings_new(2, &f), COV_OK);
     assert_int_equal(findings_add(f, &one), COV_OK);
     assert_int_equal(findings_add(f, &two), COV_OK);
