@@ -19,7 +19,6 @@
 
 enum { MODELS_MOST = 64 };
 static const float SCORE_LEAST = 0.05f; /* what the curves begin with */
-static const char LEFT_OUT[] = "left out: "; /* in the record of a training, last */
 
 typedef struct model {
     char path[SETUP_PATH];
@@ -49,10 +48,7 @@ static status read_record(model *m)
 {
     weights_file *w = NULL;
     COV_TRY(weights_load(m->path, &w));
-    const char *text = weights_find_text(w, "training"), *at = text ? strstr(text, LEFT_OUT) : NULL;
-    if (at)
-        snprintf(m->left_out, sizeof m->left_out, "%.*s", (int)strcspn(at + sizeof LEFT_OUT - 1, "; \n"),
-                 at + sizeof LEFT_OUT - 1);
+    trainset_left_out(w, m->left_out, sizeof m->left_out);
     weights_free(&w);
     return COV_OK;
 }

@@ -64,7 +64,7 @@ static status record_of(const options *o, str *to)
 {
     char hex[SHA256_HEX];
     COV_TRY(sha256_file(o->cases, hex));
-    str_putf(to, "cases.csv %.16s; left out: %s", hex, *o->fold ? o->fold : "nobody");
+    str_putf(to, "cases.csv %.16s; " TRAINSET_LEFT_OUT "%s", hex, *o->fold ? o->fold : "nobody");
     return to->failed ? COV_FAIL(COV_NOMEM, "no memory for the training's record") : COV_OK;
 }
 
@@ -167,11 +167,31 @@ done:
     return s;
 }
 
+/* What an earlier stage has learnt from a patient cannot be left out of this one. */
+static status check_start(const options *o, const char *start)
+{
+    char left_out[1024], patient[128];
+    weights_file *w = NULL;
+    COV_TRY(weights_load(start, &w));
+    trainset_left_out(w, left_out, sizeof left_out);
+    weights_free(&w);
+    for (const char *at = o->fold; *at;) {
+        size_t n = strcspn(at, ",");
+        snprintf(patient, sizeof patient, "%.*s", (int)(n < sizeof patient ? n : sizeof patient - 1), at);
+        if (n > 0 && !trainset_held_out(left_out, patient))
+            return COV_FAIL(COV_USAGE, "%s has learnt from the patient '%s' of --fold; it left out: %s", start, patient,
+                            *left_out ? left_out : "not recorded");
+        at += n + (at[n] == ',');
+    }
+    return COV_OK;
+}
+
 static status train_lesion(training *t, lesionnet_model m, const lesionset *set, const lesionset_options *samples,
                            const char *start, const char *out, double minutes)
 {
     lesiontrain lesion;
     const options *o = t->o;
+    if (*start && *o->fold) COV_TRY(check_start(o, start));
     COV_TRY(lesiontrain_of(m, o->preset, o->size, (uint64_t)o->seed, set, samples, &lesion));
     train_options to = options_of(t, out);
     to.start = *start ? start : NULL;

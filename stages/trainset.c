@@ -4,6 +4,7 @@
 #include "data/image.h"
 #include "data/mask.h"
 #include "data/reader.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,13 @@ bool trainset_held_out(const char *list, const char *patient)
     for (const char *at = list; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
         if (strncmp(at, patient, n) == 0 && (at[n] == ',' || at[n] == 0)) return true;
     return false;
+}
+
+void trainset_left_out(const weights_file *w, char *to, size_t room)
+{
+    const char *text = weights_find_text(w, "training"), *at = text ? strstr(text, TRAINSET_LEFT_OUT) : NULL;
+    if (at) at += sizeof TRAINSET_LEFT_OUT - 1;
+    snprintf(to, room, "%.*s", at ? (int)strcspn(at, "; \n") : 0, at ? at : "");
 }
 
 /* The mask's labels, checked against the volume's grid, taken over as 0/1. */

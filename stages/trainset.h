@@ -3,11 +3,16 @@
 #ifndef COV_STAGES_TRAINSET_H
 #define COV_STAGES_TRAINSET_H
 #include "data/cases.h"
+#include "data/weights.h"
 #include "stages/sampler.h"
 #include <stdbool.h>
 
 /* 1 if `patient` is in the comma-separated list; NULL or "" holds nobody out. */
 bool trainset_held_out(const char *list, const char *patient);
+/* How a training's record ends: this, and the list of patients held out, or "nobody". */
+#define TRAINSET_LEFT_OUT "left out: "
+/* That list of a weights file; "" where its record does not say. */
+void trainset_left_out(const weights_file *w, char *to, size_t room);
 /* Adds every case of c that the view can learn from. COV_FORMAT, COV_IO name the case that cannot be read. */
 status trainset_load(const cases *c, lungnet_view view, const char *hold_out, sampler *to);
 /* One annotated volume in canonical order. lesion NULL where the case has none; both masks 0/1. */

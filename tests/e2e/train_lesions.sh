@@ -49,6 +49,8 @@ code=0; train temporal --steps 1 --out x.h5 2> none.log || code=$?
 [ $code = 2 ] && grep -q 'starts from spatial' none.log || fail "temporal without a start file (exit code $code): $(tail -1 none.log)"
 code=0; train temporal --steps 1 --start one.h5 --out x.h5 2> wrong.log || code=$?
 [ $code = 2 ] && grep -q 'holds unet/compact' wrong.log || fail "temporal started from unet (exit code $code)"
+code=0; train temporal --steps 1 --start whole/spatial.h5 --fold phantom001 --out x.h5 2> leak.log || code=$?
+[ $code = 2 ] && grep -q "has learnt from the patient 'phantom001'" leak.log || fail "temporal left out whom its start file knows (exit code $code)"
 code=0; train nothing --steps 1 --out x.h5 2> name.log || code=$?
 [ $code = 2 ] && grep -q 'detector' name.log || fail "a model that there is not (exit code $code)"
 code=0; train spatial --steps 1 --fold phantom001,phantom002,phantom003 --out x.h5 2> empty.log || code=$?
