@@ -8,7 +8,7 @@
 
 augment_options augment_none(void)
 {
-    return (augment_options){.scale_low = 1.0f, .scale_high = 1.0f, .lesion_weight = 1.0f};
+    return (augment_options){.scale_low = 1.0f, .scale_high = 1.0f, .dense = 0.16f, .lesion_weight = 1.0f};
 }
 
 augment_options augment_defaults(void)
