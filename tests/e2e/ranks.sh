@@ -1,6 +1,14 @@
-# Claim: tables and masks, of lungs and of lesions, have the same bytes for 1, 2, 3 and 5 ranks, other unit sizes, and whether ranks
-# share a study or not.
+# Claim: tables and masks, of lungs and of lesions, have the same bytes for 1, 2, 3 and 5 ranks, other unit sizes, one thread or two, and
+# whether ranks share a study or not.
 source "$COVPIPE_SOURCE/tests/lib.sh"
+expect 0 "$COVPIPE" phantom --out lungs --studies 5 --odd --seed 5 --size 96 --slices 10
+for n in 1 2 3 5; do
+    expect 3 ranks "$n" "$COVPIPE" --archive lungs/archive --out "l$n.h5" --threads 1 --model none --unit-slices $((n == 3 ? 1000 : n))
+    says "10 studies: 6 done, 2 skipped, 2 failed"
+    same_cohort l1.h5 "l$n.h5"
+done
+expect 3 "$COVPIPE" --archive lungs/archive --out two.h5 --threads 2 --model none
+same_cohort l1.h5 two.h5
 expect 0 "$COVPIPE" phantom --out p --studies 2 --odd --seed 5 --size 96 --slices 8
 expect 0 "$LESION_WEIGHTS" st 7 st.h5
 expect 0 python3 "$tests/png_slices.py" p/archive/site-a/phantom001/ct.nii.gz p/archive/pictures
