@@ -211,7 +211,7 @@ static status time_crf(bench *b)
     }
     for (int k = -1; k < repeat; k++) {
         double start = now();
-        COV_GO(b->setup.backend->crf(b->setup.device, &o, &batch));
+        COV_GO(backend_crf(b->setup.backend, b->setup.device, &o, &batch));
         if (k >= 0) seconds[k] = now() - start;
     }
     print_row(b, "crf", "10 iter", NET_FP32, threads, seconds, repeat, 0); /* a batch of one slice a thread */

@@ -40,6 +40,18 @@ static void check_machine(tally *f)
     line(f, (double)pages * (double)size > 3e9, "memory", "%.1f GiB; a rank needs up to 2.5 GiB", (double)pages * (double)size / (1 << 30));
 }
 
+/* Not having a GPU is no problem, unless it was asked for ("in use"). */
+static void check_gpu(tally *f)
+{
+    const backend *b;
+    device *d = NULL;
+    status s = backend_find("cuda", &b);
+    if (s == COV_OK) s = b->open(&(device_options){.ordinal = setup_ordinal()}, &d);
+    if (s == COV_OK) line(f, 1, "backend", "cuda: %s, bf16 %s", b->device_name(d), b->bf16(d) ? "native" : "not native");
+    else line(f, s == COV_UNSUPPORTED, "backend", "no GPU: %s", status_message());
+    if (d) b->close(&d);
+}
+
 static void check_backends(tally *f, const options *o)
 {
     const backend *b;
@@ -51,6 +63,7 @@ static void check_backends(tally *f, const options *o)
         else line(f, 0, "backend", "%s: %s", b->name, status_message());
         if (d) b->close(&d);
     }
+    check_gpu(f);
     if (setup_open(o, &s) == COV_OK) line(f, 1, "in use", "%s in %s (--device %s --precision %s)", s.backend->name, s.precision == NET_BF16 ? "bf16" : "fp32", o->device, o->precision);
     else line(f, 0, "in use", "%s", status_message());
     setup_close(&s);

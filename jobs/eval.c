@@ -339,11 +339,15 @@ static status eval_lung(const options *o)
 {
     status s;
     eval_state e = {.o = o};
+    setup machine = {0};
     cases *c = NULL;
     int done_cases = 0;
     COV_GO(cases_read(o->cases, &c));
     COV_GO(setup_pipeline(o, &e.paths, &e.p));
-    COV_GO(e.p.backend->open(&(device_options){.threads = e.p.threads}, &e.device));
+    COV_GO(setup_open(o, &machine));
+    e.p.backend = machine.backend;
+    e.p.precision = machine.precision;
+    e.device = machine.device;
     COV_GO(lung_open(e.p.backend, e.device, e.p.precision, e.p.lung_axial_path,
                      e.p.use_sagittal ? e.p.lung_sagittal_path : NULL, &e.nets));
     e.fusion = !e.p.use_sagittal ? 0.0f : e.p.fusion_weight >= 0.0f ? e.p.fusion_weight : lung_fusion(e.nets);

@@ -72,7 +72,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(max_gib, "max-gib", REAL, "4", "GIB", ON_SCREEN, RUN, "largest volume accepted, decoded")                                  \
     X(log_json, "log-json", FLAG, "0", "", ON_SCREEN | ON_TRAIN, RUN, "log as JSON lines")                                       \
     X(quiet, "quiet", FLAG, "0", "", ON_SCREEN | ON_TRAIN | ON_PHANTOM, RUN, "print errors and the closing summary only")       \
-    X(device, "device", TEXT, "auto", "NAME", ON_NETS, KEY, "auto, cpu or ref")                                                  \
+    X(device, "device", TEXT, "auto", "NAME", ON_NETS, KEY, "auto, cpu, cuda or ref; auto: a GPU where there is one")                                                  \
     X(precision, "precision", TEXT, "auto", "P", ON_NETS, KEY, "auto, fp32 or bf16; auto: bf16 where the hardware has it")       \
     X(threads, "threads", INT, "0", "N", ON_NETS | ON_PHANTOM, RUN, "threads a rank; 0: the cores the rank was given")           \
     X(preset, "preset", TEXT, "compact", "NAME", ON_LUNG | ON_TRAIN, KEY, "compact or paper: the size of the networks")         \

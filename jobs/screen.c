@@ -48,13 +48,29 @@ static void plan_free(plan *p)
     free(p->paths);
 }
 
-/* Every rank must be able to do what rank 0 settles on: bf16 only where all have it. Collective. */
-static status settle_precision(run_state *r)
+/* Every rank must be able to do what rank 0 settles on: a GPU only where all have one. Collective. */
+static status settle_device(run_state *r, reduce *sum)
+{
+    pipeline_options *p = &r->context.pipeline;
+    options o = *r->o;
+    float able = strcmp(p->backend->name, "cuda") == 0;
+    int ranks = world_size(r->world);
+    COV_TRY(reduce_sum(sum, &able, 1));
+    if ((int)able == ranks || strcmp(p->backend->name, "cuda") != 0) return COV_OK;
+    if (world_rank(r->world) == 0) journal_note(&r->journal, "only %d of %d ranks have a GPU: all compute on the CPU", (int)able, ranks);
+    o.device = "cpu"; /* --device cuda would have ended a rank that has none */
+    return setup_probe(&o, &p->backend, &p->precision);
+}
+
+/* The same for bf16. Collective. */
+static status settle(run_state *r)
 {
     reduce *sum = NULL;
-    float able = r->context.pipeline.precision == NET_BF16;
+    float able;
     status s;
     COV_GO(reduce_new(r->world, 0, &sum));
+    COV_GO(settle_device(r, sum));
+    able = r->context.pipeline.precision == NET_BF16;
     COV_GO(reduce_sum(sum, &able, 1));
     if ((int)able < world_size(r->world)) {
         if (strcmp(r->o->precision, "bf16") == 0 && able > 0) { s = COV_FAIL(COV_USAGE, "--precision bf16: only %d of %d ranks have it", (int)able, world_size(r->world)); goto done; }
@@ -266,7 +282,7 @@ static status run(run_state *r, int *code)
 {
     double started = world_now();
     int first = world_rank(r->world) == 0;
-    COV_TRY(settle_precision(r));
+    COV_TRY(settle(r));
     COV_TRY(agree(r, first ? prepare(r) : COV_OK));
     farm_options f = farm_options_of(r);
     status s = farm_run(r->world, r->spawner, &f, &r->report);
@@ -325,6 +341,7 @@ int screen_job(const options *given)
     farm_calls calls = screen_calls(&r->context);
     COV_GO(names(r, &o));
     COV_GO(setup_pipeline(&o, &r->context.paths, &r->context.pipeline));
+    COV_GO(setup_probe(&o, &r->context.pipeline.backend, &r->context.pipeline.precision));
     COV_GO(spawn_start(&calls, &(spawn_options){0}, &r->spawner));
     COV_GO(world_open(&(world_options){0}, &r->world));
     COV_GO(run(r, &code));

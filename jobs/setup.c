@@ -4,15 +4,12 @@
 #include "data/durable.h"
 #include "stages/lungcrf.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
-
-static status find_backend(const options *o, const backend **out)
-{
-    return backend_find(strcmp(o->device, "auto") == 0 ? "cpu" : o->device, out);
-}
 
 static status check_precision(const options *o)
 {
@@ -27,14 +24,39 @@ static net_precision choose_precision(const options *o, const backend *b, device
     return strcmp(o->precision, "bf16") == 0 ? NET_BF16 : NET_FP32;
 }
 
+/* The GPU that the rank's place on its node gives it. A launcher that shows each rank its own GPU alone
+ * (CUDA_VISIBLE_DEVICES) is obeyed by CUDA itself: numbers count round what is to be seen. */
+int setup_ordinal(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "PMI_LOCAL_RANK", "MPI_LOCALRANKID"};
+    long long place;
+    for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+        const char *text = getenv(names[k]);
+        if (text && str_to_int(text, &place) && place >= 0 && place < 4096) return (int)place;
+    }
+    return 0;
+}
+
+/* "auto" tries the GPU first; why there is none is then nobody's question. */
+static status open_device(const options *o, setup *out)
+{
+    const device_options how = {.threads = (int)o->threads, .ordinal = setup_ordinal()};
+    int any = strcmp(o->device, "auto") == 0;
+    status s = backend_find(any ? "cuda" : o->device, &out->backend);
+    if (s == COV_OK) s = out->backend->open(&how, &out->device);
+    if (s == COV_OK || !any || s != COV_UNSUPPORTED) return s;
+    status_clear();
+    COV_TRY(backend_find("cpu", &out->backend));
+    return out->backend->open(&how, &out->device);
+}
+
 status setup_open(const options *o, setup *out)
 {
     *out = (setup){0};
     if (o->threads < 0 || o->threads > 4096)
         return COV_FAIL(COV_USAGE, "--threads %lld: expected 0 to 4096", o->threads);
     COV_TRY(check_precision(o));
-    COV_TRY(find_backend(o, &out->backend));
-    COV_TRY(out->backend->open(&(device_options){.threads = (int)o->threads}, &out->device));
+    COV_TRY(open_device(o, out));
     out->precision = choose_precision(o, out->backend, out->device);
     return COV_OK;
 }
@@ -42,6 +64,52 @@ status setup_open(const options *o, setup *out)
 void setup_close(setup *s)
 {
     if (s->device) s->backend->close(&s->device);
+}
+
+/* What a probing child tells its parent. */
+typedef struct answer {
+    status s;
+    char backend[16], message[SETUP_PATH / 4];
+    net_precision precision;
+} answer;
+
+static void probe_child(const options *o, int to)
+{
+    answer a = {.s = COV_OK};
+    setup here = {0};
+    a.s = setup_open(o, &here);
+    if (a.s == COV_OK) snprintf(a.backend, sizeof a.backend, "%s", here.backend->name);
+    else snprintf(a.message, sizeof a.message, "%s", status_message());
+    a.precision = here.precision;
+    setup_close(&here);
+    _exit(write(to, &a, sizeof a) == (ssize_t)sizeof a ? 0 : 1);
+}
+
+status setup_probe(const options *o, const backend **b, net_precision *precision)
+{
+    answer a = {0};
+    int ends[2], state;
+    ssize_t n;
+    *b = NULL;
+    if (pipe(ends) != 0) return COV_FAIL(COV_IO, "no pipe to ask for the device: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0) {
+        close(ends[0]);
+        probe_child(o, ends[1]);
+    }
+    close(ends[1]);
+    if (child < 0) {
+        close(ends[0]);
+        return COV_FAIL(COV_IO, "no process to ask for the device: %s", strerror(errno));
+    }
+    do n = read(ends[0], &a, sizeof a); /* at once: far below PIPE_BUF */
+    while (n < 0 && errno == EINTR);
+    close(ends[0]);
+    while (waitpid(child, &state, 0) < 0 && errno == EINTR) continue;
+    if (n != (ssize_t)sizeof a) return COV_FAIL(COV_DEVICE, "--device %s: the process that tried it died", o->device);
+    if (a.s != COV_OK) return COV_FAIL(a.s, "%s", a.message);
+    *precision = a.precision;
+    return backend_find(a.backend, b);
 }
 
 /* share/ of an installation (PREFIX/bin -> PREFIX/share/covpipe) or of a build folder inside the source tree. */
@@ -127,8 +195,8 @@ static status find_lesion(const options *o, setup_paths *room, pipeline_options 
 
 status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out)
 {
-    setup probe = {0};
     *out = (pipeline_options){.threads = (int)o->threads,
+                              .ordinal = setup_ordinal(),
                               .use_sagittal = !o->axial_only,
                               .use_crf = !o->no_crf,
                               .crf = lungcrf_defaults(),
@@ -143,10 +211,6 @@ status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out
     out->lung_axial_path = room->axial;
     out->lung_sagittal_path = room->sagittal;
     if (o->job == JOB_SCREEN) COV_TRY(find_lesion(o, room, out));
-    COV_TRY(setup_open(o, &probe));
-    out->backend = probe.backend;
-    out->precision = probe.precision;
-    setup_close(&probe);
     return COV_OK;
 }
 

@@ -15,7 +15,7 @@ typedef enum op_pass { OP_FORWARD, OP_BACKWARD } op_pass;
 
 typedef struct device_options {
     int threads; /* host threads to use; 0: as many as this process may run on (its affinity mask) */
-    int ordinal; /* GPU number on this node */
+    int ordinal; /* GPU number on this node, counted round where there are fewer: ranks may share one */
 } device_options;
 
 /* Coefficients of one optimiser step, the same formulas on every backend; all arrays F32 of n elements.
@@ -36,6 +36,7 @@ typedef struct backend {
     void (*close)(device **d);
     int (*bf16)(device *d);    /* 1: bf16 is fast here, and `auto` takes it */
     int (*threads)(device *d); /* host threads in use */
+    const char *(*device_name)(device *d); /* "NVIDIA H100"; NULL in a table whose device is the host. Borrowed */
 
     status (*alloc)(device *d, size_t bytes, void **out); /* 64-byte aligned at least; contents undefined */
     void (*release)(device *d, void *memory);             /* NULL accepted */
@@ -47,6 +48,7 @@ typedef struct backend {
     status (*plan_new)(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
     status (*plan_run)(plan *p, const op_args *a);
     void (*plan_free)(plan **p);
+    const char *(*plan_way)(const plan *p); /* "cudnn", "own": what runs it, for tests and figures; may be NULL. Static */
 
     /* y += x, both of the given type and n elements: gradients that meet at a fork. */
     status (*accumulate)(device *d, tensor_type type, size_t n, const void *x, void *y);
@@ -57,11 +59,16 @@ typedef struct backend {
     status (*crf)(device *d, const crf_options *o, const crf_batch *b);
 } backend;
 
-/* The compiled-in backends, one list. */
+/* The compiled-in backends, one list; and those that are plugins, covpipe-NAME.so, loaded when they are asked for. */
 #define BACKENDS(X) X(ref) X(cpu)
+#define BACKEND_PLUGINS(X) X(cuda)
 
-/* By name; COV_UNSUPPORTED names those there are. Borrowed, static. */
+/* By name; COV_UNSUPPORTED names those there are, or says why a plugin cannot be loaded. A plugin is looked for in
+ * $COVPIPE_PLUGINS, else beside the program, in ../lib/covpipe and in the folder above. Nothing is asked of its devices
+ * before open. Borrowed, static. */
 status backend_find(const char *name, const backend **out);
 /* The k-th compiled-in backend, NULL past the end: for tests that run on every backend. */
 const backend *backend_at(int k);
+/* b->crf on arrays in host memory, whatever memory the backend has. Same statuses. */
+status backend_crf(const backend *b, device *d, const crf_options *o, const crf_batch *batch);
 #endif

@@ -21,13 +21,13 @@ typedef struct crf_options {
 /* theta 80/13/3 px, weights 10/3, 10 iterations, tolerance 1e-3: the start of the grid search. */
 crf_options crf_defaults(void);
 
-/* One batch of n slices h x w. All arrays dense, host memory on host backends, device memory on a device's. */
+/* One batch of n slices h x w. Images dense, host memory on host backends, device memory on a device's. */
 typedef struct crf_batch {
     int64_t n, h, w;
     const float *logit;     /* (n,h,w) log(P1/P0), finite; borrowed */
     const float *intensity; /* (n,h,w) 0..255; borrowed */
     float *probability;     /* (n,h,w) out: Q1 */
-    int *iterations_done;   /* (n) out, or NULL */
+    int *iterations_done;   /* (n) out, in host memory, or NULL */
 } crf_batch;
 
 /* What a backend accepts; a side is h or w. Intensities outside 0..255 are clamped, a NaN counts as 0. */
@@ -38,6 +38,6 @@ typedef struct crf_batch {
 /* For backends. COV_USAGE for options out of range, COV_UNSUPPORTED for larger slices, COV_BROKEN for sizes below 1.
  * Does not look at the arrays. Local. */
 status crf_check(const crf_options *o, const crf_batch *b);
-/* Index of the first NaN or infinity (which a backend on host memory answers with COV_BROKEN), or -1. Local. */
+/* Index of the first NaN or infinity (which a backend answers with COV_BROKEN), or -1. Local. */
 int64_t crf_first_bad(const float *logit, int64_t n);
 #endif

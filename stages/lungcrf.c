@@ -49,7 +49,7 @@ static status run_slices(const backend *b, device *d, const crf_options *o, cons
     for (int64_t i = 0; i < n * area; i++) r->intensity[i] *= 255.0f;
     crf_batch batch = {.n = n, .h = v->head.ny, .w = v->head.nx, .logit = r->logit, .intensity = r->intensity,
                        .probability = r->probability};
-    COV_TRY(b->crf(d, o, &batch));
+    COV_TRY(backend_crf(b, d, o, &batch));
     for (int64_t k = 0; k < n; k++)
         for (int64_t i = 0; i < area; i++) mask[r->z[k] * area + i] = r->probability[k * area + i] > 0.5f;
     return COV_OK;

@@ -12,6 +12,14 @@ typedef struct variant {
     char name[32]; /* "cpu", "cpu isa 0" */
 } variant;
 
+/* Is the cpu backend one of those that are tested here? */
+static inline bool variant_has_cpu(void)
+{
+    for (int k = 0; backend_at(k); k++)
+        if (!strcmp(backend_at(k)->name, "cpu")) return true;
+    return false;
+}
+
 /* Opens the k-th variant; false past the last. The caller closes out->d. */
 static inline bool variant_open(int k, int threads, variant *out)
 {
@@ -20,7 +28,7 @@ static inline bool variant_open(int k, int threads, variant *out)
     *out = (variant){.b = backend_at(k)};
     if (k >= backends) {
         isa = vec_isa() - 1 - (k - backends);
-        if (isa < 0) return false;
+        if (isa < 0 || !variant_has_cpu()) return false;
         MUST(backend_find("cpu", &out->b));
     }
     MUST(out->b->open(&(device_options){.threads = threads}, &out->d));

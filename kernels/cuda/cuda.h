@@ -1,0 +1,74 @@
+/* cuda: the backend on one NVIDIA GPU, inside view. cuDNN convolves (dnn.h); kernels of our own do everything else.
+ *
+ * A device holds the GPU's number, one stream on which all its work runs in order, cuDNN's handle, and one scratch area
+ * that all plans of the device share: work is in order, so two runs never need it at once. A plan asks for its share
+ * with cuda_reserve when it is made. Nothing here waits for the GPU but download, sync, and what returns a number.
+ * C files are the host's side; .cu files hold the kernels beside the C functions that launch them. The same sources are
+ * compiled once more against tests/emulate, which runs the kernels on the CPU: they use no more of CUDA than that has. */
+#ifndef COV_KERNELS_CUDA_CUDA_H
+#define COV_KERNELS_CUDA_CUDA_H
+#include <cuda_runtime_api.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "base/size.h"
+#include "kernels/backend.h"
+
+struct cuda_dnn;
+
+struct device {
+    int ordinal, threads, bf16, processors;
+    char name[128];
+    cudaStream_t stream;
+    struct cuda_dnn *dnn; /* owned; NULL: there is no cuDNN here (tests/emulate) */
+    void *scratch;        /* shared by all plans; see cuda_reserve */
+    size_t scratch_bytes;
+};
+
+/* One op at one size. Each kind of op may have its own struct that begins with this one. */
+struct plan {
+    device *d;
+    op o;
+    op_shapes s;
+    op_pass pass;
+    int bf16;        /* of x[0] */
+    const char *way; /* "cudnn", "own": what runs it; static */
+    status (*run)(plan *p, const op_args *a);
+    void (*free)(plan *p); /* frees what the kind's own struct holds, not the struct; may be NULL */
+};
+
+/* CUDA's one wrapper: relays its failure as COV_DEVICE, or COV_NOMEM. */
+#define CUDA_TRY(call)                                                                       \
+    do {                                                                                     \
+        cudaError_t cuda_e_ = (call);                                                        \
+        if (cuda_e_ != cudaSuccess) return cuda_fail(cuda_e_, #call, __FILE__, __LINE__);    \
+    } while (0)
+status cuda_fail(cudaError_t e, const char *call, const char *file, int line);
+
+/* Makes the scratch area at least so large. Outside a plan's run only: it waits for the GPU. */
+status cuda_reserve(device *d, size_t bytes);
+/* Zeroed memory for a plan's struct, base filled in. */
+status cuda_plan_alloc(device *d, const op *o, const op_shapes *s, op_pass pass, size_t bytes, plan **out);
+
+/* Planning, one function a family of ops: *out is made by cuda_plan_alloc. */
+status cuda_conv_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cuda_norm_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cuda_pool_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cuda_resize_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cuda_pointwise_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cuda_roialign_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+status cuda_loss_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out);
+
+/* The rest of the table that has a file of its own. */
+status cuda_accumulate(device *d, tensor_type type, size_t n, const void *x, void *y);
+status cuda_convert(device *d, size_t n, tensor_type from, const void *x, tensor_type to, void *y);
+status cuda_sum_squares(device *d, size_t n, const float *x, double *out);
+status cuda_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v);
+status cuda_crf(device *d, const crf_options *o, const crf_batch *b);
+
+/* to = dy where y passed a ReLU, else 0: what the backward pass of a fused ReLU begins with. */
+status cuda_relu_cut(device *d, int bf16, size_t n, const void *y, const void *dy, void *to);
+#ifdef __cplusplus
+}
+#endif
+#endif

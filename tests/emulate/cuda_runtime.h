@@ -1,0 +1,58 @@
+/* cuda_runtime: what a kernel's source needs beside the runtime's functions: qualifiers, the thread's place, barriers,
+ * atomics, and the launch. Shared memory is static: blocks run one after the other. */
+#ifndef COV_TESTS_EMULATE_RUNTIME_H
+#define COV_TESTS_EMULATE_RUNTIME_H
+#include "cuda_runtime_api.h"
+#include <cmath>
+#include <cstring>
+#include <utility>
+using std::isfinite;
+using std::isnan;
+
+#define __device__
+#define __host__
+#define __global__ static
+#define __shared__ static
+#define __forceinline__ inline
+#define __launch_bounds__(threads)
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+void __syncthreads();
+
+static inline unsigned __float_as_uint(float x)
+{
+    unsigned u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+static inline float __uint_as_float(unsigned u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+static inline unsigned long long atomicAdd(unsigned long long *to, unsigned long long more)
+{
+    unsigned long long before = *to;
+    *to += more;
+    return before;
+}
+
+struct cudaLaunchConfig_t {
+    dim3 gridDim, blockDim;
+    size_t dynamicSmemBytes;
+    cudaStream_t stream;
+};
+/* Runs body(context) as every thread of every block. */
+cudaError_t emulate_launch(dim3 grid, dim3 block, void (*body)(void *), void *context);
+
+template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel)(P...), A &&...args)
+{
+    auto run = [&]() { kernel(static_cast<P>(args)...); };
+    return emulate_launch(c->gridDim, c->blockDim, [](void *r) { (*static_cast<decltype(run) *>(r))(); }, &run);
+}
+#endif
