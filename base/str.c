@@ -117,6 +117,15 @@ void str_utf8(char *dst, size_t room, const char *src)
     dst[used] = 0;
 }
 
+void str_shown(char *dst, size_t room, const char *src)
+{
+    str_utf8(dst, room, src);
+    for (unsigned char *p = (unsigned char *)dst; *p; p++) {
+        if (*p < 0x20 || *p == 0x7F) *p = '?';
+        if (*p == 0xC2 && p[1] < 0xA0) p[0] = p[1] = '?';
+    }
+}
+
 bool str_ends_with(const char *text, const char *ending)
 {
     size_t a = strlen(text), b = strlen(ending);

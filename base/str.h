@@ -26,6 +26,8 @@ void str_free(str *s);
 
 /* Copies src into dst[room] as valid UTF-8, cut at a character boundary; bad bytes become '?'. */
 void str_utf8(char *dst, size_t room, const char *src);
+/* The same without control characters: a name from outside may not paint the terminal. */
+void str_shown(char *dst, size_t room, const char *src);
 bool str_ends_with(const char *text, const char *ending); /* ASCII case is ignored */
 /* A whole-string number; false (and *out untouched) on trailing text, overflow, NaN or infinity. */
 bool str_to_int(const char *text, long long *out);

@@ -119,8 +119,15 @@ static void error_at(walker *w, const char *rel, const char *text)
 {
     if (w->a->errors++ >= ARCHIVE_ERRORS_KEPT) return;
     char shown[1024];
-    str_utf8(shown, sizeof shown, *rel ? rel : ".");
+    str_shown(shown, sizeof shown, *rel ? rel : ".");
     str_putf(&w->errors, "%s: %s\n", shown, text);
+}
+
+/* The system refused: what is gone or goes in a circle is no study, anything else may be one. */
+static void refused_at(walker *w, const char *rel, int why)
+{
+    w->a->unreadable += why != ENOENT && why != ENOTDIR && why != ELOOP;
+    error_at(w, rel, strerror(why));
 }
 
 /* A pattern without a slash is also tried on the last name alone. */
@@ -166,23 +173,18 @@ static bool is_walked(const walker *w, const char *rel, bool file)
 
 /* ---- entries ---- */
 
-/* Valid UTF-8 without control characters: a name may not paint the terminal. */
-static void show(char *dst, size_t room, const char *src)
-{
-    str_utf8(dst, room, src);
-    for (unsigned char *p = (unsigned char *)dst; *p; p++) {
-        if (*p < 0x20 || *p == 0x7F) *p = '?';
-        if (*p == 0xC2 && p[1] < 0xA0) p[0] = p[1] = '?';
-    }
-}
-
 static status add_entry(walker *w, const char *rel, const char *folder_format, const tally *t)
 {
     archive *a = w->a;
     char id[STUDY_ID], shown[ARCHIVE_PATH_MOST];
+    if (strlen(rel) >= STUDY_PATH) { /* it would fit no part and no table */
+        a->unreadable++;
+        error_at(w, rel, "a study whose path is too long (1023 bytes at most): not screened");
+        return COV_OK;
+    }
     if (!grow((void **)&a->entries, (size_t)a->count, &w->entry_room, sizeof *a->entries)) return no_memory(w);
     COV_TRY(archive_id(rel, folder_format, w->o ? w->o->id_key : NULL, id));
-    show(shown, sizeof shown, rel);
+    str_shown(shown, sizeof shown, rel);
     archive_entry e = {.format = t->format, .bytes = t->bytes, .mtime_ns = t->mtime_ns, .files = t->files};
     e.path = keep(w, rel);
     e.shown = e.path && strcmp(shown, rel) == 0 ? e.path : keep(w, shown);
@@ -222,7 +224,12 @@ static status visit_file(walker *w, const char *rel, const char *real, const str
 {
     if (++w->files % PROGRESS_EVERY == 0 && w->o && w->o->progress)
         w->o->progress(w->o->progress_with, w->files, w->folders);
+    errno = 0;
     const reader *r = selected(w, rel) ? reader_for(w->full) : NULL;
+    if (!r && errno) {
+        refused_at(w, rel, errno);
+        return COV_OK;
+    }
     if (!r) {
         w->a->ignored++;
         return COV_OK;
@@ -251,6 +258,7 @@ static status push(walker *w, const char *rel, const char *real, int depth, cons
 {
     if (excluded(w, rel)) return COV_OK;
     if (depth > ARCHIVE_DEPTH) {
+        w->a->unreadable++;
         error_at(w, rel, "deeper than 256 folders: not looked into");
         return COV_OK;
     }
@@ -272,11 +280,13 @@ static status push(walker *w, const char *rel, const char *real, int depth, cons
     return COV_OK;
 }
 
-/* Resolves w->full: the path relative to the root (in w->scratch), or NULL if it leads outside or nowhere. */
+/* Resolves w->full: the path relative to the root (in w->scratch); NULL if it leads outside (errno 0) or nowhere. */
 static const char *real_path(walker *w)
 {
     size_t root = strlen(w->real_root);
-    if (!realpath(w->full, w->scratch) || strncmp(w->scratch, w->real_root, root) != 0) return NULL;
+    if (!realpath(w->full, w->scratch)) return NULL;
+    errno = 0;
+    if (strncmp(w->scratch, w->real_root, root) != 0) return NULL;
     if (root == 1) return w->scratch + 1; /* the root is "/" */
     return w->scratch[root] == '/' ? w->scratch + root + 1 : w->scratch[root] == 0 ? w->scratch + root : NULL;
 }
@@ -287,7 +297,8 @@ static status visit_link(walker *w, const char *rel, int depth, tally *tallies)
     char real[PATH_MAX];
     const char *found = real_path(w);
     if (!found || stat(w->full, &st) != 0) {
-        error_at(w, rel, "a link that leads out of the archive, in a circle or nowhere: not followed");
+        if (errno && errno != ENOENT && errno != ELOOP && errno != ENOTDIR) refused_at(w, rel, errno);
+        else error_at(w, rel, "a link that leads out of the archive, in a circle or nowhere: not followed");
         return COV_OK;
     }
     strcpy(real, found);
@@ -304,11 +315,12 @@ static status visit_name(walker *w, const pending *p, const char *name, tally *t
     int n = snprintf(rel, sizeof rel, "%s%s%s", p->rel, *p->rel ? "/" : "", name);
     int m = snprintf(real, sizeof real, "%s%s%s", p->real, *p->real ? "/" : "", name);
     if (n < 0 || m < 0 || n >= (int)sizeof rel || m >= (int)sizeof real || !set_full(w, rel)) {
+        w->a->unreadable++;
         error_at(w, p->rel, "holds a name that makes the path too long");
         return COV_OK;
     }
     if (lstat(w->full, &st) != 0) {
-        error_at(w, rel, strerror(errno));
+        refused_at(w, rel, errno);
         return COV_OK;
     }
     if (S_ISLNK(st.st_mode)) return visit_link(w, rel, p->depth, tallies);
@@ -354,13 +366,19 @@ static status visit_folder(walker *w, const pending *p)
     if (!set_full(w, p->rel)) return COV_OK; /* its path was checked when it was pushed */
     status s = list_names(w, &names, &count);
     if (s == COV_IO) { /* what was listed before the error still counts */
+        w->a->unreadable++;
         error_at(w, p->rel, status_message());
         s = p->depth == 0 && !count ? COV_FAIL(COV_IO, "%s: cannot list the folder: %s", w->a->root, status_message())
                                     : COV_OK;
     }
     for (size_t i = 0; s == COV_OK && i < count; i++) s = visit_name(w, p, names[i], tallies);
     /* A folder is one study, of the format that its reader will take it for. */
+    errno = 0;
     const reader *whole = tallies[0].format && set_full(w, p->rel) ? reader_for(w->full) : NULL;
+    if (!whole && errno) {
+        refused_at(w, p->rel, errno);
+        tallies[0].format = NULL;
+    }
     for (int k = 0; s == COV_OK && k < FOLDER_FORMATS && tallies[k].format; k++) {
         if (whole && tallies[k].format == whole->format) s = add_entry(w, *p->rel ? p->rel : ".", tallies[k].format, &tallies[k]);
         else w->a->ignored += tallies[k].files;
@@ -392,7 +410,7 @@ static status visit_named(walker *w, const char *rel)
     struct stat st;
     tally tallies[FOLDER_FORMATS] = {{0}};
     if (!set_full(w, rel) || stat(w->full, &st) != 0) {
-        error_at(w, rel, strerror(errno));
+        refused_at(w, rel, errno);
         return COV_OK;
     }
     if (w->explicit_list && !real_path(w)) {

@@ -46,6 +46,7 @@ typedef struct archive {
     int64_t ignored;  /* files of no known format, and what the patterns left out */
     int64_t special;  /* devices, sockets, FIFOs; links to what is found anyway */
     int64_t errors;   /* folders that could not be read, links that lead outside or nowhere, listed paths not there */
+    int64_t unreadable; /* those of them that could not be looked at: studies may be missing */
     char *error_text; /* owned; one line each, the first ARCHIVE_ERRORS_KEPT; "" if none */
     void *arena;      /* owned; the strings */
 } archive;

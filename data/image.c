@@ -106,18 +106,25 @@ static bool decode_rows(session *s, png_bytep *pointers)
     return true;
 }
 
+/* libpng stopped: because the file could not be read, because it ends, or for what libpng says. */
+static status refuse_broken(session *s, const char *part, reason broken, reason *why)
+{
+    if (ferror(s->file)) return REFUSE(COV_IO, IO_ERROR, "%s: read error", s->path);
+    if (feof(s->file)) return REFUSE(COV_FORMAT, TRUNCATED, "%s: the PNG ends in its %s", s->path, part);
+    *why = broken;
+    return COV_FAIL(COV_FORMAT, "%s: %s", s->path, s->message);
+}
+
 static status read_header(session *s, reason *why)
 {
     unsigned char signature[8];
-    if (fread(signature, 1, 8, s->file) != 8)
-        return REFUSE(COV_FORMAT, TRUNCATED, "%s: shorter than a PNG signature", s->path);
+    size_t got = fread(signature, 1, 8, s->file);
+    if (ferror(s->file)) return refuse_broken(s, "header", REASON_BAD_HEADER, why);
+    if (got != 8) return REFUSE(COV_FORMAT, TRUNCATED, "%s: shorter than a PNG signature", s->path);
     if (png_sig_cmp(signature, 0, 8) != 0)
         return REFUSE(COV_FORMAT, BAD_HEADER, "%s: not a PNG, by its first 8 bytes", s->path);
     rewind(s->file);
-    if (!decode_header(s)) {
-        if (feof(s->file)) return REFUSE(COV_FORMAT, TRUNCATED, "%s: the PNG ends in its header", s->path);
-        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: %s", s->path, s->message);
-    }
+    if (!decode_header(s)) return refuse_broken(s, "header", REASON_BAD_HEADER, why);
     if (s->colour != PNG_COLOR_TYPE_GRAY && !(s->palette && s->colour == PNG_COLOR_TYPE_PALETTE))
         return REFUSE(COV_UNSUPPORTED, NOT_3D, "%s: a colour, palette or alpha PNG (colour type %d), expected gray",
                       s->path, s->colour);
@@ -144,9 +151,7 @@ static status read_rows(session *s, reason *why)
     for (size_t y = 0; y < rows; y++) pointers[y] = s->rows + y * s->row_bytes;
     bool whole = decode_rows(s, pointers);
     free(pointers);
-    if (!whole && feof(s->file))
-        return REFUSE(COV_FORMAT, TRUNCATED, "%s: the PNG ends before its image does", s->path);
-    if (!whole) return REFUSE(COV_FORMAT, CORRUPT, "%s: %s", s->path, s->message);
+    if (!whole) return refuse_broken(s, "image", REASON_CORRUPT, why);
     if (bytes == 2) memcpy(s->found.px, s->rows, rows * s->row_bytes);
     else
         for (size_t i = 0; i < rows * cols; i++) s->found.px[i] = s->rows[i];

@@ -15,24 +15,29 @@ enum { READERS = sizeof readers / sizeof readers[0] };
 /* The first in the table of the formats whose slices lie in the folder: PNG beside DICOM are its previews. */
 static const reader *reader_for_folder(const char *folder)
 {
-    int best = READERS;
+    int best = READERS, why = 0;
     DIR *d = opendir(folder);
-    for (struct dirent *e; d && best && (e = readdir(d));) {
+    errno = d ? 0 : errno;
+    for (struct dirent *e; d && best && (e = readdir(d)); errno = 0) {
         char path[PATH_MAX];
         int n = snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         for (int i = 0; e->d_name[0] != '.' && n < (int)sizeof path && i < best; i++)
             if (readers[i]->per_folder && readers[i]->claims(path)) best = i;
     }
+    why = best ? errno : 0;
     if (d) closedir(d);
-    return best < READERS ? readers[best] : NULL;
+    errno = why; /* what was not listed might have come first in the table */
+    return best < READERS && !why ? readers[best] : NULL;
 }
 
 const reader *reader_for(const char *path)
 {
-    struct stat st;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return reader_for_folder(path);
+    struct stat st = {0};
+    if (stat(path, &st) != 0 && errno != ENOENT) return NULL;
+    if (S_ISDIR(st.st_mode)) return reader_for_folder(path);
     for (int i = 0; i < READERS; i++)
         if (readers[i]->claims(path)) return readers[i];
+    errno = 0;
     return NULL;
 }
 
@@ -76,19 +81,22 @@ status reader_list(const reader *r, const char *folder, reader_listing *out, rea
         *why = REASON_IO_ERROR;
         return COV_FAIL(COV_IO, "%s: cannot list the folder: %s", folder, strerror(errno));
     }
-    for (struct dirent *e; s == COV_OK && (e = readdir(d));) {
+    errno = 0;
+    for (struct dirent *e; s == COV_OK && (e = readdir(d)); errno = 0) {
         char path[PATH_MAX];
         int n = snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         if (e->d_name[0] != '.' && n > 0 && n < (int)sizeof path && r->claims(path))
             s = add_name(out, &room, e->d_name);
     }
+    int failed = s == COV_OK ? errno : 0;
     closedir(d);
-    if (s == COV_OK) {
+    if (s == COV_OK && !failed) {
         if (out->count) qsort(out->names, out->count, sizeof *out->names, by_bytes);
         return COV_OK;
     }
     reader_listing_free(out);
-    *why = REASON_TOO_LARGE;
+    *why = failed ? REASON_IO_ERROR : REASON_TOO_LARGE;
+    if (failed) return COV_FAIL(COV_IO, "%s: cannot list all of the folder: %s", folder, strerror(failed));
     return COV_FAIL(s, "%s: no memory for its list of files", folder);
 }
 
@@ -119,9 +127,10 @@ status reader_digest(const char *path, char hex[SHA256_HEX])
     struct stat st;
     reader_listing l;
     reason why;
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) return sha256_file(path, hex);
+    if (stat(path, &st) != 0) return COV_FAIL(COV_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISDIR(st.st_mode)) return sha256_file(path, hex);
     const reader *r = reader_for_folder(path);
-    if (!r) return COV_FAIL(COV_IO, "%s: no slices in it", path);
+    if (!r) return COV_FAIL(COV_IO, "%s: no slices in it: %s", path, errno ? strerror(errno) : "they are gone");
     COV_TRY(reader_list(r, path, &l, &why));
     status s = digest_folder(path, &l, hex);
     reader_listing_free(&l);

@@ -23,7 +23,7 @@ typedef struct reader {
 } reader;
 
 /* For a folder: the format of the slices in it; where there are two, reader_named tells them apart. NULL: no format
- * claims it (ignored). */
+ * claims it (errno 0: ignored), or the folder could not be read (errno says why). */
 const reader *reader_for(const char *path);
 const reader *reader_named(const char *format);
 /* The names of r's files in a folder, sorted by bytes; names that begin with a dot are left out. Freed with

@@ -9,7 +9,7 @@ enum {
     EXIT_OK = 0,       /* all done or skipped */
     EXIT_FAILED = 1,   /* the job failed */
     EXIT_USAGE = 2,    /* the command line makes no sense */
-    EXIT_STUDIES = 3,  /* ran, but some studies failed (with --strict: or were skipped) */
+    EXIT_STUDIES = 3,  /* ran, but some studies failed (with --strict: or were skipped), or places of the archive could not be read */
     EXIT_NOTHING = 4,  /* nothing to do in the archive */
     EXIT_RESUME = 75   /* stopped by a signal: the same command goes on */
 };

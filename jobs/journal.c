@@ -79,13 +79,14 @@ static void event_json(const farm_event *e)
 void journal_event(void *context, const farm_event *e)
 {
     journal *j = context;
-    char study[256];
+    char study[256], text[1024];
     if (j->json) { event_json(e); return; }
     if (j->quiet || (e->kind == FARM_STUDY && e->outcome != OUTCOME_FAILED)) return; /* the table and the CSV list the others */
     clear_line(j);
-    str_utf8(study, sizeof study, e->study ? e->study : "");
+    str_shown(study, sizeof study, e->study ? e->study : "");
+    str_shown(text, sizeof text, e->text ? e->text : "");
     fprintf(stderr, "covpipe: %s%s%s%s%s (rank %d on %s)\n", study, *study ? ": " : "", e->kind == FARM_STUDY ? reason_code(e->reason) : "",
-            e->kind == FARM_STUDY ? ": " : "", e->text ? e->text : "", e->rank, e->host ? e->host : "?");
+            e->kind == FARM_STUDY ? ": " : "", text, e->rank, e->host ? e->host : "?");
 }
 
 void journal_note(journal *j, const char *format, ...)

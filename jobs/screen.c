@@ -174,7 +174,7 @@ static void print_plan(const run_state *r)
     for (int64_t k = 0; k < f->study_count; k++) {
         const farm_outcome *s = &f->outcomes[k];
         char size[48] = "", path[49];
-        str_utf8(path, sizeof path, r->plan.studies[k].path_rel);
+        str_shown(path, sizeof path, r->plan.studies[k].path_rel);
         if (s->slices) snprintf(size, sizeof size, "%dx%dx%d", s->cols, s->rows, s->slices);
         printf("%-48s %-16s %8d  %s%s\n", path, size, s->slices, s->kept ? "kept: " : "", s->settled ? *reason_code(s->reason) ? reason_code(s->reason) : "done" : "screen");
         if (!s->settled) { slices += s->slices; readable++; }
@@ -214,8 +214,9 @@ static int exit_code(const run_state *r)
 {
     const farm_progress *t = &r->report.totals;
     if (r->report.stopped) return EXIT_RESUME;
-    if (t->found == 0) return EXIT_NOTHING;
-    return t->failed || (r->o->strict && t->skipped) ? EXIT_STUDIES : EXIT_OK;
+    int unreadable = r->plan.archive && r->plan.archive->unreadable; /* studies may be missing */
+    if (t->found == 0 && !unreadable) return EXIT_NOTHING;
+    return unreadable || t->failed || (r->o->strict && t->skipped) ? EXIT_STUDIES : EXIT_OK;
 }
 
 static status gather(run_state *r)
@@ -236,7 +237,7 @@ static status gather(run_state *r)
     if (first) COV_GO(join_metadata(r, list.studies, list.count, &c));
     COV_GO(gather_run(r->world, &(gather_options){.out = r->o->out, .list = &list, .attribute_count = sizeof attributes / sizeof attributes[0],
                                                   .attributes = attributes, .extra_count = c.count, .extras = c.extras,
-                                                  .complete = r->report.totals.open == 0}, NULL));
+                                                  .complete = r->report.totals.open == 0 && !(p->archive && p->archive->unreadable)}, NULL));
 done:
     free(c.extras);
     free(c.cells);
@@ -300,11 +301,7 @@ static status run(run_state *r, int *code)
     COV_TRY(s);
     *code = (int)told[0];
     if (told[1] > 0) s = gather(r);
-    if (s == COV_COMM) { /* a torn collective write: nothing collective works any more, MPI_Finalize neither */
-        jobs_fail(s);
-        world_abort(r->world, EXIT_FAILED);
-    }
-    COV_TRY(s);
+    if (s != COV_OK) world_abort(r->world, jobs_fail(s)); /* HDF5 may hold a file that it could not close: MPI_Finalize would crash or hang in it */
     if (!first) return COV_OK;
     if (r->o->dry_run) { print_plan(r); return COV_OK; }
     return report(r, started);

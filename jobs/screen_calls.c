@@ -4,6 +4,7 @@
 
 #include "data/reader.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,10 @@ static status find_reader(const char *path, const reader **r, reason *why)
 {
     *r = reader_for(path);
     if (*r && (*r)->header && (*r)->voxels) return COV_OK;
+    if (!*r && errno) {
+        *why = REASON_IO_ERROR;
+        return COV_FAIL(COV_IO, "%s: cannot look at it: %s", path, strerror(errno));
+    }
     *why = REASON_UNSUPPORTED;
     return COV_FAIL(COV_UNSUPPORTED, "%s: %s is a known format that this version cannot read; expected NIfTI", path,
                     *r ? (*r)->format : "this");

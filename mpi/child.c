@@ -73,7 +73,7 @@ static void digest_file(const reading *r, const char *path, protocol_head *h)
     status s = r->calls->digest ? r->calls->digest(r->calls->context, path, h->sha256) : sha256_file(path, h->sha256);
     if (s == COV_OK) return;
     h->sha256[0] = 0;
-    if (h->reason == REASON_NONE) set_failure(h, path, s, REASON_NONE);
+    set_failure(h, path, s, REASON_NONE); /* whatever was found out, it may have been of other bytes */
 }
 
 static void read_headers(reading *r)
