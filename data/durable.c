@@ -53,24 +53,29 @@ done:
     return s;
 }
 
+status durable_put(const char *path, int fd, const void *bytes, size_t n, int64_t at)
+{
+    for (size_t put = 0; put < n;) {
+        ssize_t k = pwrite(fd, (const char *)bytes + put, n - put, (off_t)at + (off_t)put);
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0) return COV_FAIL(COV_IO, "%s: cannot write: %s", path, strerror(errno));
+        put += (size_t)k;
+    }
+    return COV_OK;
+}
+
 status durable_write(const char *path, const void *bytes, size_t n)
 {
     char temporary[PATH_MAX];
     COV_TRY(durable_temporary(path, temporary, sizeof temporary));
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) return COV_FAIL(COV_IO, "%s: cannot create: %s", temporary, strerror(errno));
-    for (size_t put = 0; put < n;) {
-        ssize_t k = write(fd, (const char *)bytes + put, n - put);
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0) {
-            status s = COV_FAIL(COV_IO, "%s: cannot write: %s", temporary, strerror(errno));
-            close(fd);
-            unlink(temporary);
-            return s;
-        }
-        put += (size_t)k;
-    }
+    status s = durable_put(temporary, fd, bytes, n, 0);
     close(fd);
+    if (s != COV_OK) {
+        unlink(temporary);
+        return status_relay(s, __FILE__, __LINE__);
+    }
     COV_TRY(durable_commit(temporary, path));
     return COV_OK;
 }

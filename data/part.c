@@ -440,13 +440,6 @@ done:
     return s;
 }
 
-static status put_bytes(const char *file, int fd, const char *bytes, size_t n, off_t at)
-{
-    ssize_t k = pwrite(fd, bytes, n, at);
-    if (k != (ssize_t)n) return COV_FAIL(COV_IO, "%s: cannot write: %s", file, k < 0 ? strerror(errno) : "no space");
-    return COV_OK;
-}
-
 /* Head first, digest of all of it last. */
 static status write_head(const char *file, const part_head *h)
 {
@@ -455,9 +448,9 @@ static status write_head(const char *file, const part_head *h)
     int fd = open(file, O_RDWR | O_CLOEXEC);
     if (fd < 0) return COV_FAIL(COV_IO, "%s: cannot open: %s", file, strerror(errno));
     COV_GO(print_head(h, text));
-    COV_GO(put_bytes(file, fd, text, PART_HEAD, 0));
+    COV_GO(durable_put(file, fd, text, PART_HEAD, 0));
     COV_GO(digest_rest(file, fd, hex));
-    COV_GO(put_bytes(file, fd, hex, 64, sizeof MAGIC - 1));
+    COV_GO(durable_put(file, fd, hex, 64, sizeof MAGIC - 1));
 done:
     close(fd);
     return s;

@@ -68,8 +68,10 @@ static status take_lock(claim *c)
     gethostname(host, sizeof host - 1);
     if (gmtime_r(&now, &utc)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
     int n = snprintf(text, sizeof text, "host %s, process %d, since %s", host, (int)getpid(), when);
-    if (ftruncate(c->lock, 0) != 0 || pwrite(c->lock, text, (size_t)n, 0) != n)
-        return COV_FAIL(COV_IO, "%s: cannot write: %s", name, strerror(errno));
+    if (ftruncate(c->lock, 0) != 0) return COV_FAIL(COV_IO, "%s: cannot write: %s", name, strerror(errno));
+    for (ssize_t put = 0, k; put < n; put += k > 0 ? k : 0)
+        if ((k = pwrite(c->lock, text + put, (size_t)(n - put), put)) < 0 && errno != EINTR)
+            return COV_FAIL(COV_IO, "%s: cannot write: %s", name, strerror(errno));
     return COV_OK;
 }
 

@@ -98,7 +98,7 @@ static void end_badly(farm *f, status s, farm_report *out)
 {
     struct timespec second = {1, 0};
     if (f->dealer) dealer_fatal(f->dealer, s);
-    else if (!f->told && s != COV_COMM) {
+    else if (!f->told && s != COV_COMM && world_rank(f->world) > 0) {
         message m = {0};
         message_start(&m, PROTOCOL_FATAL);
         message_put_i64(&m, s);
