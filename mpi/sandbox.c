@@ -77,14 +77,12 @@ static const int allowed[] = {
     __NR_rt_sigprocmask,
     __NR_getpid,
     __NR_gettid,
-    __NR_tgkill,
     __NR_clock_gettime,
     __NR_clock_nanosleep,
     __NR_nanosleep,
     __NR_gettimeofday,
     __NR_futex,
     __NR_getrandom,
-    __NR_prlimit64,
     __NR_sysinfo,
     __NR_sched_yield,
     __NR_sched_getaffinity,
@@ -149,9 +147,20 @@ static int put_open(struct sock_filter *f, int n, int number, size_t flags_at)
     return n;
 }
 
+/* A call that may be made of this process alone: its first argument is `own`. */
+static int put_own(struct sock_filter *f, int n, int number, int own)
+{
+    f[n++] = SKIP_UNLESS_EQUAL(number, 4);
+    f[n++] = LOAD(args[0]);
+    f[n++] = SKIP_UNLESS_EQUAL(own, 1);
+    f[n++] = RETURN(SECCOMP_RET_ALLOW);
+    f[n++] = RETURN(SECCOMP_RET_ERRNO | EPERM);
+    return n;
+}
+
 static int enter_seccomp(void)
 {
-    struct sock_filter f[2 * ALLOWED + 24];
+    struct sock_filter f[2 * ALLOWED + 32];
     int n = 0;
     if (ARCH == 0) return 0;
     f[n++] = LOAD(arch);
@@ -164,6 +173,8 @@ static int enter_seccomp(void)
 #endif
     n = put_open(f, n, __NR_openat, offsetof(struct seccomp_data, args[2]));
     f[n++] = LOAD(nr);
+    n = put_own(f, n, __NR_tgkill, getpid()); /* abort; but no other process may be killed, nor its limits set */
+    n = put_own(f, n, __NR_prlimit64, 0);
     for (int k = 0; k < ALLOWED; k++) {
         f[n++] = SKIP_UNLESS_EQUAL(allowed[k], 1);
         f[n++] = RETURN(SECCOMP_RET_ALLOW);
