@@ -15,9 +15,14 @@ def datasets(path):
     return found
 
 
-a, b = datasets(sys.argv[1]), datasets(sys.argv[2])
-bad = sorted(set(a) ^ set(b)) + sorted(n for n in set(a) & set(b) if a[n] != b[n])
-for name in bad:
-    print("differs:", name, a.get(name, "-")[:2], b.get(name, "-")[:2])
-print(f"{len(a)} datasets compared, {len(bad)} differ")
-sys.exit(1 if bad or not a else 0)
+def differing(a, b):
+    return sorted(set(a) ^ set(b)) + sorted(n for n in set(a) & set(b) if a[n] != b[n])
+
+
+if __name__ == "__main__":
+    a, b = datasets(sys.argv[1]), datasets(sys.argv[2])
+    bad = differing(a, b)
+    for name in bad:
+        print("differs:", name, a.get(name, "-")[:2], b.get(name, "-")[:2])
+    print(f"{len(a)} datasets compared, {len(bad)} differ")
+    sys.exit(1 if bad or not a else 0)
