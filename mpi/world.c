@@ -155,12 +155,19 @@ int world_signals(world *w)
     return w->signal_count;
 }
 
-/* N tasks that each believe to be alone would all write one file. launched: by mpirun, whose own count is right. */
-static status check_launch(int size, int launched)
+/* Will MPI find the other ranks? mpirun, PMIx and PMI-2 each leave a mark. */
+static int launched(void)
 {
-    const char *tasks = getenv("SLURM_NTASKS"), *step = getenv("SLURM_STEP_ID");
+    return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || (MPI_TAKES_PMI2 && getenv("PMI_RANK"));
+}
+
+/* N tasks that each believe to be alone would all write one file. Asked before MPI_Init, which would end the process
+ * with a page of text. */
+static status check_launch(int size, int by_mpirun)
+{
+    const char *tasks = getenv("SLURM_STEP_NUM_TASKS"), *step = getenv("SLURM_STEP_ID");
     long n = tasks && step ? strtol(tasks, NULL, 10) : 1;
-    if (size > 1 || n <= 1 || launched) return COV_OK;
+    if (size > 1 || n <= 1 || by_mpirun) return COV_OK;
     return COV_FAIL(COV_USAGE, "Slurm started %ld tasks, but MPI sees one rank: use `srun --mpi=pmix covpipe ...`", n);
 }
 
@@ -176,8 +183,10 @@ static status exchange_hosts(world *w)
 
 static status connect(world *w)
 {
-    int given, launched = getenv("OMPI_COMM_WORLD_SIZE") != NULL; /* asked before MPI_Init, which may set it */
-    if (!launched && !getenv("PMIX_RANK") && !getenv("PMI_RANK")) {
+    int given, by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") != NULL; /* asked before MPI_Init, which may set it */
+    if (!launched()) {
+        COV_TRY(check_launch(1, by_mpirun));
+        unsetenv("SLURM_STEP_ID"); /* in a step of one task Open MPI would look for a PMI server, and end */
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
         /* No shared file pointers are used, and this one's file lies in a session folder that a singleton lacks. */
         setenv("OMPI_MCA_sharedfp", "^sm", 0);
@@ -189,7 +198,7 @@ static status connect(world *w)
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     WORLD_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &w->rank));
     WORLD_MPI(MPI_Comm_size(MPI_COMM_WORLD, &w->size));
-    COV_TRY(check_launch(w->size, launched));
+    COV_TRY(check_launch(w->size, by_mpirun));
     WORLD_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &w->farm));
     WORLD_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &w->collective));
     WORLD_MPI(MPI_Comm_set_errhandler(w->farm, MPI_ERRORS_RETURN));
