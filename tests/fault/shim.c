@@ -3,7 +3,7 @@
  * libraries that read and write for it (HDF5, ROMIO, zlib, libpng); of malloc, HDF5 and MPI covpipe's own alone.
  *
  *   SHIM_KIND  which calls, a name of `kinds`           SHIM_AT   which of them, from 1; 0: none, only count
- *   SHIM_HOW   an errno's number, or "short": half of what was asked for is read or written
+ *   SHIM_HOW   an errno's number, or "short": half of what was asked for is read or written (clock: seconds)
  *   SHIM_EACH  from SHIM_AT on every SHIM_EACH-th call again; 0: that one alone
  *   SHIM_OWN   set: not those of the libraries
  *   SHIM_STATE a file that all processes share: how many calls there were, and what was hit (struct state)
@@ -28,11 +28,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-enum kind { MALLOC, OPEN, READ, WRITE, STDIO, FSYNC, RENAME, SPACE, FOLDER, STAT, MAP, FORK, MESSAGE, HDF5, MPI, KINDS };
+enum kind { MALLOC, OPEN, READ, WRITE, STDIO, FSYNC, RENAME, SPACE, FOLDER, STAT, MAP, FORK, MESSAGE, CLOCK, HDF5, MPI, KINDS };
 static const char *const kinds[KINDS] = {"malloc", "open", "read", "write", "stdio", "fsync", "rename", "space",
-                                         "folder", "stat", "map", "fork", "message", "hdf5", "mpi"};
+                                         "folder", "stat", "map", "fork", "message", "clock", "hdf5", "mpi"};
 
 typedef struct state {
     _Atomic int64_t calls, hits;
@@ -218,6 +219,22 @@ WRAP(FORK, pid_t, fork, -1, (void), )
 WRAP(FORK, int, socketpair, -1, (int domain, int type, int protocol, int ends[2]), domain, type, protocol, ends)
 WRAP(MESSAGE, ssize_t, sendmsg, -1, (int fd, const struct msghdr *m, int flags), fd, m, flags)
 WRAP(MESSAGE, ssize_t, recvmsg, -1, (int fd, struct msghdr *m, int flags), fd, m, flags)
+
+/* The wall clock jumps by the seconds of SHIM_HOW; the monotonic one never does. */
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    long failed = syscall(SYS_clock_gettime, clock, now);
+    if (clock == CLOCK_REALTIME && fails(CLOCK, "clock_gettime", CALLER)) now->tv_sec += shim.how;
+    return (int)failed;
+}
+time_t time(time_t *out)
+{
+    struct timespec now = {0};
+    syscall(SYS_clock_gettime, CLOCK_REALTIME, &now);
+    if (fails(CLOCK, "time", CALLER)) now.tv_sec += shim.how;
+    if (out) *out = now.tv_sec;
+    return now.tv_sec;
+}
 
 WRAP(HDF5, hid_t, H5Fcreate, -1, (const char *name, unsigned flags, hid_t create, hid_t list), name, flags, create, list)
 WRAP(HDF5, hid_t, H5Fopen, -1, (const char *name, unsigned flags, hid_t list), name, flags, list)

@@ -7,25 +7,23 @@ bytes as a run that nothing happened to? What the codes may be:
   3  the job went on; studies may have failed for reasons that pass (IO_ERROR, TOO_LARGE, ...) and have no other difference
 
 Each call site of covpipe (function and place in the code, from a run that only counts) is one try: the first call from
-there; with --deep also the last one and some between. Prints a table; exit code 1 if anything did not hold.
+there; with --deep also the last one and some between. Then come kills and other disasters (disasters.py): with --minutes as many
+as there is time for, else one of each. Prints a table; exit code 1 if anything did not hold.
 """
 import argparse
 import errno
+import itertools
 import os
+import random
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import h5py
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from same_cohort import datasets, differing  # noqa: E402
+import disasters
+from bench import Bench, Try
 
-PASSING = {"IO_ERROR", "CRASHED", "TIMEOUT", "CHANGED", "TOO_LARGE", "INTERNAL"}
 # kind of call, what it fails with, from there on every how-manieth call again
 FAULTS = [("malloc", "ENOMEM", 0), ("open", "EIO", 0), ("read", "EIO", 0), ("write", "ENOSPC", 0), ("stdio", "EIO", 0), ("fsync", "EIO", 0),
           ("rename", "EIO", 0), ("space", "ENOSPC", 0), ("folder", "EDQUOT", 0), ("stat", "EIO", 0), ("map", "ENOMEM", 0),
@@ -34,161 +32,30 @@ DEEP = [("open", "EMFILE", 0), ("open", "EACCES", 0), ("read", "EINTR", 0), ("re
         ("write", "EDQUOT", 0), ("write", "EINTR", 0), ("write", "short", 0), ("write", "ENOSPC", 1), ("read", "EIO", 1),
         ("malloc", "ENOMEM", 1), ("rename", "ENOSPC", 0), ("fsync", "EDQUOT", 0)]
 # Nothing is lost by these at all: the run must end as if undisturbed. (zlib and ROMIO give up where they are interrupted.)
-HARMLESS = [("read", "short", 1), ("write", "short", 1), ("read", "EINTR", 2), ("write", "EINTR", 2)]
+HARMLESS = [("read", "short", 1), ("write", "short", 1), ("read", "EINTR", 2), ("write", "EINTR", 2), ("clock", "86400", 1),
+            ("clock", "-86400", 1)]
 
 
-def session_members(sid):
-    """Processes of a session that are not zombies."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            fields = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[3]) == sid and fields[0] != "Z":
-            found.append(int(entry))
-    return found
-
-
-def kill_session(sid):
-    for pid in session_members(sid):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-
-class Bench:
-    """An archive, an undisturbed run of it, and how to run it again with something in the way."""
-
-    def __init__(self, covpipe, shim, scratch, deadline):
-        self.covpipe, self.shim, self.scratch, self.deadline = covpipe, shim, Path(scratch), deadline
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
-        self.archive = self.scratch / "p" / "archive"
-        self.make_archive()
-        code, self.seconds, text = self.run(self.scratch / "undisturbed.h5")
-        if code != 0:
-            raise SystemExit(f"the undisturbed run ended with {code}:\n{text}")
-        self.reference = datasets(self.scratch / "undisturbed.h5")
-        with h5py.File(self.scratch / "undisturbed.h5") as f:
-            self.outcomes = self.outcomes_of(f)
-
-    def make_archive(self):
-        """One chest, one label map, one folder of pictures: all readers, and little to compute."""
-        subprocess.run([self.covpipe, "phantom", "--out", self.scratch / "p", "--studies", "1", "--seed", "9", "--size", "32",
-                        "--slices", "4", "--odd", "--quiet"], check=True, stdout=subprocess.DEVNULL)
-        for name in ("garbage.nii", "truncated.nii.gz", "head.nii.gz", "copy.nii.gz"):
-            (self.archive / "odd" / name).unlink()
-        pictures = self.archive / "pictures"
-        pictures.mkdir()
-        png = Path(__file__).resolve().parent.parent / "fuzz" / "corpus" / "png" / "gray8.png"
-        for name in ("a.png", "b.png"):
-            shutil.copy(png, pictures / name)
-
-    def command(self, out, ranks=1):
-        words = [str(self.covpipe), "--archive", str(self.archive), "--out", str(out), "--model", "none", "--axial-only",
-                 "--no-crf", "--precision", "fp32", "--threads", "1"]
-        return words if ranks == 1 else ["mpirun", "-n", str(ranks), "--oversubscribe"] + words
-
-    def run(self, out, ranks=1, shim=None):
-        """Exit code (None: it had to be killed), seconds, what it printed."""
-        words = self.command(out, ranks)
-        if shim:
-            settings = ["env", f"LD_PRELOAD={self.shim}"] + [f"SHIM_{k}={v}" for k, v in shim.items()]
-            at = words.index(str(self.covpipe))
-            words = words[:at] + settings + words[at:]
-        start = time.monotonic()
-        with open(str(out) + ".log", "wb") as log:
-            job = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-            try:
-                code = job.wait(self.deadline)
-            except subprocess.TimeoutExpired:
-                code = None
-        end = time.monotonic()
-        while session_members(job.pid) and code is not None and time.monotonic() < end + 5:
-            time.sleep(0.01)
-        if session_members(job.pid):
-            code = None if code is None else f"{code}, processes left behind"
-            kill_session(job.pid)
-            job.wait()
-        return code, end - start, Path(str(out) + ".log").read_text(errors="replace")
-
-    @staticmethod
-    def outcomes_of(f):
-        codes = {}
-        meaning = f["study/reason"].attrs
-        words = meaning["flag_meanings"].decode() if isinstance(meaning["flag_meanings"], bytes) else meaning["flag_meanings"]
-        for value, word in zip(meaning["flag_values"], words.split()):
-            codes[int(value)] = word
-        return {bytes(p): (int(s), codes[int(r)])
-                for p, s, r in zip(f["study/path"][()], f["study/status"][()], f["study/reason"][()])}
-
-    def judge(self, code, out, text):
-        """What is wrong with the end of a disturbed run; None if nothing."""
-        if code not in (0, 1, 3):
-            return "no end in time" if code is None else f"exit code {code}"
-        if code == 1 and "(COV_" not in text:
-            return "exit code 1 without a word"
-        if not out.exists():
-            return None if code == 1 else f"exit code {code} without a cohort"
-        try:
-            bad = differing(self.reference, datasets(out))
-            with h5py.File(out) as f:
-                now = self.outcomes_of(f)
-        except (OSError, KeyError) as e:
-            return f"exit code {code}, and the cohort does not open: {e}"
-        if not bad:
-            return None
-        if code != 3:
-            return f"exit code {code}, but the cohort differs: {', '.join(bad[:3])}"
-        if set(now) - set(self.outcomes):
-            return "studies that are not in the archive"
-        wrong = [p for p, o in now.items() if o != self.outcomes[p] and o[1] not in PASSING]
-        return f"{wrong[0].decode()}: {now[wrong[0]][1]} is for ever, the fault is not" if wrong else None
-
-    def recover(self, out):
-        """The same command, undisturbed: (what is wrong, seconds)."""
-        code, seconds, text = self.run(out)
-        if code != 0:
-            return f"after it exit code {code}: {text[-600:]}", seconds
-        bad = differing(self.reference, datasets(out))
-        if bad:
-            return f"after it the cohort differs: {', '.join(bad[:3])}", seconds
-        left = [p for p in out.parent.rglob("*") if ".tmp" in p.name]
-        return (f"left behind: {left[0]}" if left else None), seconds
-
-    def try_fault(self, work, kind, how, each, at, ranks=1):
-        out = work / "c.h5"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        shim = {"KIND": kind, "AT": at, "EACH": each, "STATE": work / "state",
-                "HOW": how if how == "short" else getattr(errno, how)}
-        if (kind, how, each) in HARMLESS and how == "EINTR":
-            shim["OWN"] = 1
-        code, _, text = self.run(out, ranks, shim)
-        state = (work / "state").read_bytes()
-        calls, hits = (int.from_bytes(state[k:k + 8], "little") for k in (0, 8))
-        what = state[16:].split(b"\n")[0].decode(errors="replace")
-        wrong = self.judge(code, out, text)
-        if not wrong and (kind, how, each) in HARMLESS and code != 0:
-            wrong = f"exit code {code}, though nothing was lost: {text[-600:]}"
-        if wrong:
-            wrong += "\n" + text[-1500:]
-        after, seconds = self.recover(out) if not wrong else (None, 0)
-        return Try(kind, how, each, at, ranks, code, hits, what, wrong or after, seconds)
-
-
-class Try:
-    def __init__(self, kind, how, each, at, ranks, code, hits, what, wrong, seconds):
-        self.kind, self.how, self.each, self.at, self.ranks = kind, how, each, at, ranks
-        self.code, self.hits, self.what, self.wrong, self.seconds = code, hits, what, wrong, seconds
-
-    def name(self):
-        return f"{self.kind} {self.how}{' and on' if self.each == 1 else ', every 2nd' if self.each else ''}" + \
-            (f", {self.ranks} ranks" if self.ranks > 1 else "")
+def try_fault(bench, work, kind, how, each, at, ranks=1):
+    out = work / "c.h5"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    shim = {"KIND": kind, "AT": at, "EACH": each, "STATE": work / "state",
+            "HOW": getattr(errno, how, how)}
+    if (kind, how, each) in HARMLESS and how == "EINTR":
+        shim["OWN"] = 1
+    code, _, text = bench.run(out, ranks, shim)
+    state = (work / "state").read_bytes()
+    calls, hits = (int.from_bytes(state[k:k + 8], "little") for k in (0, 8))
+    what = state[16:].split(b"\n")[0].decode(errors="replace")
+    wrong = bench.judge(code, out, text)
+    if not wrong and (kind, how, each) in HARMLESS and code != 0:
+        wrong = f"exit code {code}, though nothing was lost: {text[-600:]}"
+    if wrong:
+        wrong += "\n" + text[-1500:]
+    after, seconds = bench.recover(out) if not wrong else (None, 0)
+    name = f"{kind} {how}{' and on' if each == 1 else ', every 2nd' if each else ''}{f', {ranks} ranks' if ranks > 1 else ''}"
+    return Try(name, f"call {at}: {what}", code, hits, wrong or after, seconds)
 
 
 def sites(bench, kind, ranks, deep):
@@ -225,7 +92,7 @@ def plan(bench, args):
 def table(done):
     rows = {}
     for t in done:
-        rows.setdefault(t.name(), []).append(t)
+        rows.setdefault(t.name, []).append(t)
     print(f"{'fault':32} {'tried':>6} {'hit':>6} {'same bytes':>11} {'recovery, s':>16}   exit codes")
     for name, tries in rows.items():
         good = [t for t in tries if not t.wrong]
@@ -241,33 +108,64 @@ def main():
     p.add_argument("--covpipe", required=True)
     p.add_argument("--shim", required=True)
     p.add_argument("--scratch", required=True)
-    p.add_argument("--kinds", nargs="*", default=[], help="only these kinds of calls")
+    p.add_argument("--kinds", nargs="*", default=[], help="only these kinds of calls, and no disasters unless 'disasters' is among them")
     p.add_argument("--ranks", nargs="*", type=int, default=[1])
     p.add_argument("--deep", action="store_true", help="more calls of each site, more errors")
     p.add_argument("--stride", type=int, default=1, help="of kinds with many sites only every so-manieth")
+    p.add_argument("--minutes", type=float, default=0, help="so long in all, the last two thirds of it for random disasters")
+    p.add_argument("--seed", type=int, default=1, help="of the disasters")
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--verbose", action="store_true")
     p.add_argument("--deadline", type=float, default=120, help="seconds that a run may take")
     args = p.parse_args()
+    end = time.monotonic() + 60 * args.minutes
+    for name, value in (("ALLOW_RUN_AS_ROOT", "1"), ("ALLOW_RUN_AS_ROOT_CONFIRM", "1"), ("MCA_hwloc_base_binding_policy", "none")):
+        os.environ.setdefault("OMPI_" + name, value)
     bench = Bench(args.covpipe, args.shim, args.scratch, args.deadline)
     tries, done, lock = plan(bench, args), [], threading.Lock()
 
-    def one(number):
-        t = bench.try_fault(bench.scratch / f"try-{number}", *tries[number])
+    def note(t, work):
         with lock:
             done.append(t)
             if t.wrong:
-                print(f"NOT SURVIVED: {t.name()} at call {t.at} ({t.what}): {t.wrong}", flush=True)
-        if args.verbose:
-            print(f"{t.name()} at call {t.at} ({t.what}): exit code {t.code}", flush=True)
+                print(f"NOT SURVIVED: {t.name} ({t.what}): {t.wrong}", flush=True)
+            elif args.verbose:
+                print(f"{t.name} ({t.what}): exit code {t.code}", flush=True)
         if not t.wrong:
-            shutil.rmtree(bench.scratch / f"try-{number}", ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
 
+    def fault(number):
+        if not args.minutes or time.monotonic() < end - 40 * args.minutes:
+            work = bench.scratch / f"try-{number}"
+            note(try_fault(bench, work, *tries[number]), work)
+
+    def disaster(number):
+        rng = random.Random(args.seed * 1000003 + number)
+        choice = one_of_each[number] if not args.minutes else rng.choices([d for _, d in disasters.TABLE],
+                                                                          [w for w, _ in disasters.TABLE])[0]
+        if args.minutes and number in (50, 200):
+            choice = disasters.SLOW[0]
+        if not args.minutes or time.monotonic() < end:
+            work = bench.scratch / f"disaster-{number}"
+            t = choice(bench, work, rng)
+            if t:
+                note(t, work)
+
+    one_of_each = [d for _, d in disasters.TABLE]
+    if args.minutes:
+        random.Random(args.seed).shuffle(tries)
     with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(one, range(len(tries))))
+        list(pool.map(fault, range(len(tries))))
+        if not args.kinds or "disasters" in args.kinds:
+            number = itertools.count()
+            while args.minutes and time.monotonic() < end:
+                list(pool.map(disaster, itertools.islice(number, 4 * args.jobs)))
+            list(pool.map(disaster, range(0 if args.minutes else len(one_of_each))))
     table(done)
     bad = [t for t in done if t.wrong]
-    print(f"{len(done)} faults, {len(bad)} not survived")
+    kills = [t for t in done if t.name.startswith("kill")]
+    print(f"{len(done)} faults, {len(bad)} not survived; {sum(t.hits > 0 for t in kills)} runs in which something was killed, "
+          f"{sum(t.hits for t in kills)} processes; {sum(t.strikes for t in kills)} strikes reported")
     return 1 if bad or not done or not any(t.hits for t in done) else 0
 
 
