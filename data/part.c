@@ -155,9 +155,9 @@ static int unescape(const char *at, const char *end, char *dst, size_t room)
             continue;
         }
         if (end - at < 3) return 0;
-        int value = hex_digit(at[1]) << 4 | hex_digit(at[2]);
-        if (hex_digit(at[1]) < 0 || hex_digit(at[2]) < 0 || value == 0) return 0;
-        dst[n++] = (char)value;
+        int high = hex_digit(at[1]), low = hex_digit(at[2]);
+        if (high < 0 || low < 0 || high + low == 0) return 0;
+        dst[n++] = (char)(16 * high + low);
         at += 2;
     }
     dst[n] = 0;
