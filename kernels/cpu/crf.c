@@ -8,7 +8,7 @@
  * The order of every sum depends on the sizes only, so the number of threads changes no byte. */
 #include "base/size.h"
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/crf_grid.h"
+#include "kernels/crf_grid.h"
 #include "kernels/cpu/crf_rows.h"
 #include <math.h>
 #include <omp.h>

@@ -4,7 +4,7 @@
  * every sum is fixed by the sizes alone. */
 #ifndef COV_KERNELS_CPU_CRF_ROWS_H
 #define COV_KERNELS_CPU_CRF_ROWS_H
-#include "kernels/cpu/crf_grid.h"
+#include "kernels/crf_grid.h"
 #include "kernels/crf.h"
 
 enum {

@@ -1,7 +1,8 @@
 /* conv: plans of CONV, CONVT and LINEAR. Each pass is one or two results of a dnn_pair. cuDNN is asked first, with bias
  * and ReLU in the same pass over memory where it can; what it has no engine for runs in own.cu, and the plan's `way`
  * says so. In bf16 the weights are rounded once a version. The gradient of bf16 weights must come out in F32: where
- * cuDNN only has it in the images' type, both images are widened first and multiplied as TF32, which loses nothing.
+ * cuDNN has no engine for that (channels that are no multiple of 8), both images are widened first and multiplied as
+ * TF32, which loses nothing.
  *
  * Scratch, one after the other: dy cut by the ReLU, cuDNN's workspace, the bias gradient's sums, dw, widened images. */
 #include "kernels/cuda/own.h"

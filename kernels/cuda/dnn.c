@@ -22,7 +22,8 @@ struct dnn_conv {
 };
 
 struct cuda_dnn {
-    cudnnHandle_t handle;
+    cudnnHandle_t handle;            /* NULL: plans are only made, for the device described by: */
+    cudnnBackendDescriptor_t properties;
     dnn_conv *first; /* owned list */
 };
 
@@ -53,6 +54,17 @@ status dnn_open(device *d, cuda_dnn **out)
     return COV_OK;
 }
 
+status dnn_open_for(const char *json, cuda_dnn **out)
+{
+    *out = calloc(1, sizeof **out);
+    if (!*out) return COV_FAIL(COV_NOMEM, "no memory for cuDNN's handle");
+    cudnnBackendDescriptor_t *d = &(*out)->properties;
+    DNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, d));
+    DNN_TRY(cudnnBackendSetAttribute(*d, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(json), json));
+    DNN_TRY(cudnnBackendFinalize(*d));
+    return COV_OK;
+}
+
 static void conv_drop(dnn_conv *c)
 {
     if (c->plan) cudnnBackendDestroyDescriptor(c->plan);
@@ -67,6 +79,7 @@ void dnn_close(cuda_dnn **c)
         next = at->next;
         conv_drop(at);
     }
+    if ((*c)->properties) cudnnBackendDestroyDescriptor((*c)->properties);
     if ((*c)->handle) cudnnDestroy((*c)->handle);
     free(*c);
     *c = NULL;
@@ -163,10 +176,9 @@ static status make_convolution(dnn_conv *c, descriptor small, descriptor large, 
     return COV_OK;
 }
 
-/* y = x + b, or y = ReLU(x) where b is NULL. */
-static status make_pointwise(dnn_conv *c, descriptor x, descriptor b, descriptor y, descriptor *out)
+/* y = x + b (b NULL where the mode has one input). */
+static status make_pointwise(dnn_conv *c, cudnnPointwiseMode_t mode, descriptor x, descriptor b, descriptor y, descriptor *out)
 {
-    const cudnnPointwiseMode_t mode = b ? CUDNN_POINTWISE_ADD : CUDNN_POINTWISE_RELU_FWD;
     const cudnnDataType_t type = CUDNN_DATA_FLOAT;
     descriptor how;
     COV_TRY(make(c, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, &how));
@@ -182,32 +194,39 @@ static status make_pointwise(dnn_conv *c, descriptor x, descriptor b, descriptor
     return COV_OK;
 }
 
-/* All operations of a want; step: room for three. */
+/* All operations of a want; step: room for three. Weights from bf16 images leave as F32 by way of a second operation that
+ * does nothing: engines that add in F32 round at the end of the first. */
 static status make_operations(dnn_conv *c, descriptor step[3], int *count)
 {
     const dnn_want *w = &c->want;
     const dnn_pair *g = &w->pair;
     const int64_t filter[4] = {g->small.c, g->large.c, g->kernel, g->kernel};
-    const int behind = w->bias + w->relu, is_weights = w->result == DNN_WEIGHTS;
+    const int is_weights = w->result == DNN_WEIGHTS, turns = is_weights && g->small.type == TENSOR_BF16;
+    const int behind = w->bias + w->relu;
     tensor_shape image = w->result == DNN_SMALL ? g->small : g->large;
     const int64_t channels[4] = {1, image.c, 1, 1};
     descriptor small, large, weights, from, to, bias;
     COV_TRY(make_image(c, w->result == DNN_SMALL ? (behind ? ID_SUM : ID_OUT) : ID_A, g->small, w->result == DNN_SMALL && behind, &small));
     COV_TRY(make_image(c, w->result == DNN_LARGE ? (behind ? ID_SUM : ID_OUT) : is_weights ? ID_B : ID_A, g->large,
                        w->result == DNN_LARGE && behind, &large));
-    COV_TRY(make_tensor(c, is_weights ? ID_OUT : ID_B, is_weights ? CUDNN_DATA_FLOAT : type_of(g->small.type), filter, false, &weights));
+    COV_TRY(make_tensor(c, turns ? ID_SUM : is_weights ? ID_OUT : ID_B, is_weights ? CUDNN_DATA_FLOAT : type_of(g->small.type), filter,
+                        turns, &weights));
     COV_TRY(make_convolution(c, small, large, weights, &step[0]));
     *count = 1;
+    if (turns) {
+        COV_TRY(make_tensor(c, ID_OUT, CUDNN_DATA_FLOAT, filter, false, &to));
+        COV_TRY(make_pointwise(c, CUDNN_POINTWISE_IDENTITY, weights, NULL, to, &step[(*count)++]));
+    }
     from = w->result == DNN_SMALL ? small : large;
     if (w->bias) {
         COV_TRY(make_tensor(c, ID_BIAS, CUDNN_DATA_FLOAT, channels, false, &bias));
         COV_TRY(make_image(c, w->relu ? ID_BIASED : ID_OUT, image, w->relu, &to));
-        COV_TRY(make_pointwise(c, from, bias, to, &step[(*count)++]));
+        COV_TRY(make_pointwise(c, CUDNN_POINTWISE_ADD, from, bias, to, &step[(*count)++]));
         from = to;
     }
     if (w->relu) {
         COV_TRY(make_image(c, ID_OUT, image, false, &to));
-        COV_TRY(make_pointwise(c, from, NULL, to, &step[(*count)++]));
+        COV_TRY(make_pointwise(c, CUDNN_POINTWISE_RELU_FWD, from, NULL, to, &step[(*count)++]));
     }
     return COV_OK;
 }
@@ -241,7 +260,10 @@ static status try_config(cuda_dnn *n, dnn_conv *c, descriptor config)
     descriptor made;
     int64_t count, workspace = 0;
     DNN_TRY(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &made));
-    int built = cudnnBackendSetAttribute(made, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &n->handle) == CUDNN_STATUS_SUCCESS &&
+    cudnnStatus_t on = n->handle ? cudnnBackendSetAttribute(made, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &n->handle)
+                                 : cudnnBackendSetAttribute(made, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                                            &n->properties);
+    int built = on == CUDNN_STATUS_SUCCESS &&
                 cudnnBackendSetAttribute(made, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config) ==
                     CUDNN_STATUS_SUCCESS &&
                 cudnnBackendFinalize(made) == CUDNN_STATUS_SUCCESS &&
@@ -265,6 +287,7 @@ static status try_mode(cuda_dnn *n, dnn_conv *c, cudnnBackendHeurMode_t mode)
     COV_TRY(make(c, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristic));
     SET(heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &c->graph);
     SET(heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    if (n->properties) SET(heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n->properties);
     if (cudnnBackendFinalize(heuristic) != CUDNN_STATUS_SUCCESS) return COV_OK; /* it knows nothing of such graphs */
     for (int k = 0; k < CANDIDATES; k++) COV_TRY(make(c, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config[k]));
     if (cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, CANDIDATES, &count, config) !=
@@ -284,7 +307,7 @@ static status build(cuda_dnn *n, dnn_conv *c)
     int count = 0;
     COV_TRY(make_operations(c, step, &count));
     COV_TRY(make(c, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &c->graph));
-    SET(c->graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &n->handle);
+    if (n->handle) SET(c->graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &n->handle);
     SET(c->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, step);
     /* A graph that no engine has is refused here, or finds no plan below. */
     if (cudnnBackendFinalize(c->graph) != CUDNN_STATUS_SUCCESS) return COV_OK;

@@ -28,6 +28,8 @@ typedef struct dnn_want {
 } dnn_want;
 
 status dnn_open(device *d, cuda_dnn **out);
+/* For a device that is not here, as cuDNN describes one in JSON: plans can be made, to see that there are any, not run. */
+status dnn_open_for(const char *json, cuda_dnn **out);
 void dnn_close(cuda_dnn **c);
 /* The plan for this want, made once a device and kept until dnn_close; *out is borrowed. Weights have the images' type
  * where they are read, and are F32 where they are the result. COV_UNSUPPORTED where no engine does it exactly enough:

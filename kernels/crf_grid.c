@@ -1,5 +1,5 @@
 /* crf_grid: geometry of the bilateral grid. */
-#include "kernels/cpu/crf_grid.h"
+#include "kernels/crf_grid.h"
 #include <math.h>
 
 int crf_grid_taps(double variance, float taps[CRF_RADIUS + 1])

@@ -1,4 +1,4 @@
-/* crf_grid: the bilateral grid that the appearance kernel is summed on, and its geometry. Internal to kernels/cpu.
+/* crf_grid: the bilateral grid that backends sum the appearance kernel on: its geometry, the same for all of them.
  *
  * A grid has a node every `cell` pixels along y and x (theta/3 or, rounded for speed, theta/2.5 and less) and every
  * theta_beta/3 of intensity. A filter pass is: splat
@@ -6,8 +6,8 @@
  * linearly). Splat and slice blur by themselves, by (1 - 1/cell^2)/6 cells^2 each where positions are whole pixels and
  * 1/6 where they are not; the Gaussian has that much less variance. Without an intensity axis (per_gray 0) the same
  * grid serves a wide smoothness kernel. */
-#ifndef COV_KERNELS_CPU_CRF_GRID_H
-#define COV_KERNELS_CPU_CRF_GRID_H
+#ifndef COV_KERNELS_CRF_GRID_H
+#define COV_KERNELS_CRF_GRID_H
 #include "base/status.h"
 #include <stdint.h>
 
