@@ -22,7 +22,7 @@ typedef struct conv_plan {
     way image, weights; /* image: y, or dx */
     void *packed;       /* bf16 weights, owned; NULL: read as they are */
     uint64_t packed_version;
-    size_t cut, workspace, part, dw, wide; /* offsets in scratch */
+    size_t cut, workspace, part, dw, wide[2]; /* offsets in scratch; wide: the small image, the large one */
     size_t weight_count, small_count, large_count;
 } conv_plan;
 
@@ -47,7 +47,7 @@ static dnn_pair pair_of(const op *o, const op_shapes *s)
 static status ask(device *d, way *w)
 {
     w->dnn = NULL;
-    status s = d->dnn ? dnn_conv_find(d, &w->want, &w->dnn) : COV_UNSUPPORTED;
+    status s = dnn_conv_find(d, &w->want, &w->dnn);
     return s == COV_UNSUPPORTED ? COV_OK : s;
 }
 
@@ -99,7 +99,8 @@ static status lay_out(conv_plan *p)
     COV_TRY(take(&end, work, &p->workspace));
     COV_TRY(take(&end, backward && b->o.bias ? cuda_own_bias_bytes(b->s.y) : 0, &p->part));
     COV_TRY(take(&end, p->weights.dnn ? p->weight_count * sizeof(float) : 0, &p->dw));
-    COV_TRY(take(&end, p->weights.widen ? (p->small_count + p->large_count) * sizeof(float) : 0, &p->wide));
+    COV_TRY(take(&end, p->weights.widen ? p->small_count * sizeof(float) : 0, &p->wide[0]));
+    COV_TRY(take(&end, p->weights.widen ? p->large_count * sizeof(float) : 0, &p->wide[1]));
     return cuda_reserve(b->d, end);
 }
 
@@ -138,11 +139,10 @@ static status run_weights(conv_plan *p, const void *small, const void *large, fl
     device *d = p->base.d;
     if (!w->dnn) return cuda_own_weights(d, &p->pair, small, large, dw);
     if (w->widen) {
-        float *wide = (float *)scratch(p, p->wide);
-        COV_TRY(cuda_convert(d, p->small_count, TENSOR_BF16, small, TENSOR_F32, wide));
-        COV_TRY(cuda_convert(d, p->large_count, TENSOR_BF16, large, TENSOR_F32, wide + p->small_count));
-        small = wide;
-        large = wide + p->small_count;
+        COV_TRY(cuda_convert(d, p->small_count, TENSOR_BF16, small, TENSOR_F32, scratch(p, p->wide[0])));
+        COV_TRY(cuda_convert(d, p->large_count, TENSOR_BF16, large, TENSOR_F32, scratch(p, p->wide[1])));
+        small = scratch(p, p->wide[0]);
+        large = scratch(p, p->wide[1]);
     }
     COV_TRY(dnn_conv_run(d, w->dnn, small, large, NULL, scratch(p, p->dw), scratch(p, p->workspace)));
     return cuda_accumulate(d, TENSOR_F32, p->weight_count, scratch(p, p->dw), dw);

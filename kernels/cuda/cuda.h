@@ -20,7 +20,7 @@ struct device {
     int ordinal, threads, bf16, processors;
     char name[128];
     cudaStream_t stream;
-    struct cuda_dnn *dnn; /* owned; NULL: there is no cuDNN here (tests/emulate) */
+    struct cuda_dnn *dnn; /* owned */
     void *scratch;        /* shared by all plans; see cuda_reserve */
     size_t scratch_bytes;
 };

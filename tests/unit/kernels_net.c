@@ -480,7 +480,12 @@ static void changed_parameters(const backend *b, device *d, net_precision precis
             ok(net_param_set(n, k, w));
         }
         if (run == 0 && way == 1) {
-            for (size_t i = 0; i < count; i++) values[i] *= 1.25f;
+            float *host = malloc(count * sizeof *host);
+            assert_non_null(host);
+            ok(b->download(d, host, values, count * sizeof *host));
+            for (size_t i = 0; i < count; i++) host[i] *= 1.25f;
+            ok(b->upload(d, values, host, count * sizeof *host));
+            free(host);
             net_touch(n);
         }
     }
