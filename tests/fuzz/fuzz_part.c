@@ -16,6 +16,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned
 {
     char hex[SHA256_HEX];
     if (size <= PART_HEAD || seed % 8 == 0) return LLVMFuzzerMutate(data, size, most); /* damage */
+    FUZZ_CHECK(sha256_bytes(data + FIRST, size - FIRST, hex) == COV_OK);
+    if (memcmp(data + DIGEST_AT, hex, 64) != 0) return LLVMFuzzerMutate(data, size, most); /* was damaged before */
     size_t text = strnlen((const char *)data, PART_HEAD);
     text = LLVMFuzzerMutate(data, text, PART_HEAD);
     memset(data + text, 0, PART_HEAD - text);
