@@ -2,17 +2,17 @@
 # Everything that check.sh has no time for; hours on two cores. Prints a line a step and ends with 1 if one failed.
 #   scripts/full-check.sh [clang|asan|tsan|valgrind|fuzz|afl|torture ...]    (all of them, without words)
 #   clang     builds without a warning, and passes the unit tests
-#   asan      ASan and UBSan: all unit, fuzz and MPI tests and, without the torture, the end-to-end ones
+#   asan      ASan and UBSan: all unit, fuzz, MPI and command line tests, and end to end phantoms, ranks and the hostile archive
 #   tsan      ThreadSanitizer: the unit tests that start threads of ours
 #   valgrind  memcheck over the unit tests of base, data and mpi
-#   fuzz      libFuzzer, MINUTES (10) a target, from the committed corpora; afl: AFL++ likewise
+#   fuzz      libFuzzer, MINUTES (10) a target (TARGETS), from the committed corpora; afl: AFL++ likewise, for cases, nifti and png
 #   torture   scripts/torture.sh for MINUTES * 6
 set -uo pipefail
 cd "$(dirname "$0")/.."
 minutes=${MINUTES:-10} out=${OUT:-build/full} bad=0
 mkdir -p "$out"
 bash scripts/packages.sh full
-targets=(cases cohort nifti part png weights)
+read -ra targets <<<"${TARGETS:-cases cohort nifti part png weights}"
 export OMP_NUM_THREADS=2
 
 step() { # step NAME COMMAND...: its output goes to a file
