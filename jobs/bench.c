@@ -189,38 +189,82 @@ done:
     return s;
 }
 
-/* A slice of a phantom and noisy unaries, as peers' CRFs are timed: theta 80/13/3, weights 10/3, ten iterations, no early stop. */
-static status time_crf(bench *b)
+enum { CRF_DEVICE_BATCH = 64 };
+
+/* A slice of a phantom and noisy unaries, n times: image[0] logits, image[1] intensities, image[2] room for Q. */
+static status fill_crf(int64_t size, int64_t n, float *const image[3])
 {
-    int64_t size = b->o->size ? b->o->size : 512, count = size * size;
-    int threads = b->setup.backend->threads(b->setup.device), repeat = (int)(b->o->repeat > 100 ? 100 : b->o->repeat);
-    double seconds[101];
+    int64_t count = size * size;
     phantom *p = NULL;
-    float *logit = malloc(sizeof *logit * (size_t)(count * threads)), *intensity = malloc(sizeof *intensity * (size_t)(count * threads));
-    float *q = malloc(sizeof *q * (size_t)(count * threads));
-    crf_options o = {.w_appearance = 10, .w_smooth = 3, .theta_alpha = 80, .theta_beta = 13, .theta_gamma = 3, .iterations = 10, .tolerance = 0};
-    crf_batch batch = {.n = threads, .h = size, .w = size, .logit = logit, .intensity = intensity, .probability = q};
-    status s;
-    if (!logit || !intensity || !q) { s = COV_FAIL(COV_NOMEM, "no memory for slices of %lld pixels", (long long)size); goto done; }
-    COV_GO(phantom_new(&(phantom_options){.seed = 7, .nx = size, .ny = size, .nz = 1, .spacing_mm = {360.0 / (double)size, 360.0 / (double)size, 250}, .lesions = 3}, &p));
-    for (int64_t i = 0; i < count * threads; i++) {
+    COV_TRY(phantom_new(&(phantom_options){.seed = 7, .nx = size, .ny = size, .nz = 1, .spacing_mm = {360.0 / (double)size, 360.0 / (double)size, 250}, .lesions = 3}, &p));
+    for (int64_t i = 0; i < count * n; i++) {
         float hu = p->hu[i % count], noise = (float)(phantom_uniform(3, (uint64_t)i) + phantom_uniform(4, (uint64_t)i) - 1) * 0.37f;
         float probability = fminf(0.98f, fmaxf(0.02f, (hu < -550 ? 0.75f : 0.25f) + noise));
-        intensity[i] = floorf(fminf(255, fmaxf(0, (hu + 1024) / 1424 * 255)));
-        logit[i] = logf(probability / (1 - probability));
+        image[1][i] = floorf(fminf(255, fmaxf(0, (hu + 1024) / 1424 * 255)));
+        image[0][i] = logf(probability / (1 - probability));
     }
-    for (int k = -1; k < repeat; k++) {
-        double start = now();
-        COV_GO(backend_crf(b->setup.backend, b->setup.device, &o, &batch));
-        if (k >= 0) seconds[k] = now() - start;
-    }
-    print_row(b, "crf", "10 iter", NET_FP32, threads, seconds, repeat, 0); /* a batch of one slice a thread */
-done:
     phantom_free(&p);
-    free(logit);
-    free(intensity);
-    free(q);
-    return s;
+    return COV_OK;
+}
+
+/* As peers' CRFs are timed: theta 80/13/3, weights 10/3, ten iterations, no early stop; arrays lie where the backend computes. A batch is
+ * one slice a thread, or on a GPU so many that they fill it. */
+static status time_crf(bench *b)
+{
+    const backend *k = b->setup.backend;
+    device *d = b->setup.device;
+    int64_t size = b->o->size ? b->o->size : 512, n = b->o->batch ? b->o->batch : k->host_memory ? k->threads(d) : CRF_DEVICE_BATCH;
+    size_t bytes = sizeof(float) * (size_t)(size * size * n);
+    int repeat = (int)(b->o->repeat > 100 ? 100 : b->o->repeat);
+    double seconds[101];
+    float *host[3] = {malloc(bytes), malloc(bytes), malloc(bytes)};
+    void *there[3] = {NULL, NULL, NULL};
+    crf_options o = {.w_appearance = 10, .w_smooth = 3, .theta_alpha = 80, .theta_beta = 13, .theta_gamma = 3, .iterations = 10, .tolerance = 0};
+    status s = host[0] && host[1] && host[2] ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for slices of %lld pixels", (long long)size);
+    if (s == COV_OK) s = fill_crf(size, n, host);
+    for (int j = 0; s == COV_OK && j < 3; j++) s = k->alloc(d, bytes, &there[j]);
+    for (int j = 0; s == COV_OK && j < 2; j++) s = k->upload(d, there[j], host[j], bytes);
+    crf_batch batch = {.n = n, .h = size, .w = size, .logit = there[0], .intensity = there[1], .probability = there[2]};
+    for (int i = -1; s == COV_OK && i < repeat; i++) {
+        double start = now();
+        s = k->crf(d, &o, &batch);
+        if (s == COV_OK) s = k->sync(d);
+        if (i >= 0) seconds[i] = now() - start;
+    }
+    if (s == COV_OK) print_row(b, "crf", "10 iter", NET_FP32, n, seconds, repeat, 0);
+    for (int j = 0; j < 3; j++) {
+        k->release(d, there[j]);
+        free(host[j]);
+    }
+    return s == COV_OK ? COV_OK : status_relay(s, __FILE__, __LINE__);
+}
+
+/* What a copy of 256 MiB takes to the device, back, and within it: what ops that only move data are a share of. */
+static status time_copies(bench *b)
+{
+    static const char *const names[] = {"to", "from", "within"};
+    const size_t bytes = (size_t)256 << 20;
+    const backend *k = b->setup.backend;
+    device *d = b->setup.device;
+    void *there[2] = {NULL, NULL}, *host = calloc(1, bytes);
+    status s = host ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for a copy of %zu bytes", bytes);
+    for (int j = 0; s == COV_OK && j < 2; j++) s = k->alloc(d, bytes, &there[j]);
+    for (int way = 0; s == COV_OK && way < 3; way++) {
+        double best = 1e30;
+        for (int i = 0; s == COV_OK && i < 6; i++) {
+            double start = now();
+            s = way == 0   ? k->upload(d, there[0], host, bytes)
+                : way == 1 ? k->download(d, host, there[0], bytes)
+                           : k->convert(d, bytes / sizeof(float), TENSOR_F32, there[0], TENSOR_F32, there[1]);
+            if (s == COV_OK) s = k->sync(d);
+            if (i > 0) best = fmin(best, now() - start);
+        }
+        if (s == COV_OK) printf("%-16s %-8s %58.4f %9.1f GB/s (read%s)\n", "copy", names[way], best, 1e-9 * (double)bytes / best * (way == 2 ? 2 : 1), way == 2 ? " and written" : "");
+    }
+    k->release(d, there[0]);
+    k->release(d, there[1]);
+    free(host);
+    return s == COV_OK ? COV_OK : status_relay(s, __FILE__, __LINE__);
 }
 
 /* Case k, those of bench_lesion after our own, in the precisions asked for. */
@@ -241,16 +285,18 @@ static status time_case(bench *b, int k)
 static status run(bench *b)
 {
     const char *what = b->o->word_count ? b->o->words[0] : "";
-    int known = !*what || strcmp(what, "crf") == 0 || strcmp(what, "nets") == 0;
+    int known = !*what || strcmp(what, "crf") == 0 || strcmp(what, "nets") == 0 || strcmp(what, "copy") == 0;
+    if (b->setup.backend->device_name) printf("on %s: %s\n", b->setup.backend->name, b->setup.backend->device_name(b->setup.device));
     printf("%-16s %-8s %-5s %7s %6s %10s %10s %10s %9s %9s %9s\n", "case", "what", "type", "threads", "batch", "median_s", "min_s", "max_s", "GFLOP", "GFLOP/s", "product's");
     for (int k = 0; k < CASES || bench_lesion_name(k - CASES); k++) {
         int named = strcmp(what, k < CASES ? cases[k].name : bench_lesion_name(k - CASES)) == 0;
         known |= named;
-        if (*what && !named && strcmp(what, "nets") != 0 && (k > 0 || strcmp(what, "crf") == 0)) continue;
+        if (*what && !named && strcmp(what, "nets") != 0 && (k > 0 || strcmp(what, "crf") == 0 || strcmp(what, "copy") == 0)) continue;
         COV_TRY(time_case(b, k)); /* the product, number 0, before any network */
     }
     if (!*what || strcmp(what, "crf") == 0) COV_TRY(time_crf(b));
-    if (!known) return COV_FAIL(COV_USAGE, "%s: nothing of that name to time; there are nets, crf, product, gnunet, unet-resnet50, trunk-resnet50, lung-compact, lung-paper, and st, sp, maskrcnn, unet, spatial, temporal with -compact or -paper (st-compact, ...)", what);
+    if (!*what || strcmp(what, "copy") == 0) COV_TRY(time_copies(b));
+    if (!known) return COV_FAIL(COV_USAGE, "%s: nothing of that name to time; there are nets, crf, copy, product, gnunet, unet-resnet50, trunk-resnet50, lung-compact, lung-paper, and st, sp, maskrcnn, unet, spatial, temporal with -compact or -paper (st-compact, ...)", what);
     return COV_OK;
 }
 

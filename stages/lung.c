@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (lungplane_put). */
-enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8 };
+enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8, DEVICE_BATCHES = 8 /* times as many on a GPU, which they must fill */ };
 
 typedef struct view_net {
     net *net; /* NULL: not loaded */
@@ -51,7 +51,7 @@ static void lane_close(lung *l, lane *of)
 static status build_view(lung *l, lane *to, lungnet_view v, const weights_file *w)
 {
     view_net *n = &to->view[v];
-    n->batch = v == LUNGNET_AXIAL ? AXIAL_BATCH : SAGITTAL_BATCH;
+    n->batch = (v == LUNGNET_AXIAL ? AXIAL_BATCH : SAGITTAL_BATCH) * (l->backend->host_memory ? 1 : DEVICE_BATCHES);
     n->rows = n->cols = v == LUNGNET_AXIAL ? 512 : 256;
     COV_TRY(net_new(l->backend, to->device, 0, &n->net));
     COV_TRY(lungnet_build(n->net, w->preset, n->batch, n->rows, n->cols, false, &n->graph));

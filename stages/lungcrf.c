@@ -15,6 +15,8 @@ crf_options lungcrf_defaults(void)
     return o;
 }
 
+enum { DEVICE_SLICES = 64 }; /* at once on a GPU */
+
 typedef struct room {
     int64_t slices; /* at most this many at once */
     int64_t *z;     /* which ones */
@@ -78,7 +80,7 @@ status lungcrf_run(const backend *b, device *d, const crf_options *o, const volu
     crf_options scaled = *o;
     scaled.theta_alpha = scaled_theta(o->theta_alpha, v->head.nx);
     scaled.theta_gamma = scaled_theta(o->theta_gamma, v->head.nx);
-    COV_GO(room_new(&r, 2 * (int64_t)b->threads(d), area));
+    COV_GO(room_new(&r, b->host_memory ? 2 * (int64_t)b->threads(d) : DEVICE_SLICES, area));
     for (int64_t z = 0; z < v->head.nz; z++) {
         if (has_lung(logit + z * area, area))
             r.z[n++] = z;

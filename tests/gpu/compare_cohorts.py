@@ -31,8 +31,10 @@ def main(a, b, least, share):
                 print(f"FAIL {path}: {name} {row[name]}, and {other.get(name)}")
                 bad += 1
         for name in ("lung_ml", "lung_left_ml", "lung_right_ml", "lesion_ml"):
-            x, y = float(row[name]), float(other[name])
-            far = abs(x - y) > share * max(abs(x), abs(y), 1)
+            x, y = float(row[name] or "nan"), float(other[name] or "nan")
+            if x != x and y != y:
+                continue
+            far = not abs(x - y) <= share * max(abs(x), abs(y), 1)
             print(f"{'FAIL ' if far else ''}{path}: {name} {x:.2f} and {y:.2f}")
             bad += far
     for one in sorted(pathlib.Path(a).iterdir()):
