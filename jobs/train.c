@@ -55,6 +55,7 @@ typedef struct training {
     world *w;
     setup machine;
     reduce *sums;
+    int on_devices; /* gradients are summed there */
     train_show show;
     str record;
 } training;
@@ -75,6 +76,7 @@ static train_options options_of(training *t, const char *out)
     to.ranks = (train_ranks){.rank = world_rank(t->w),
                              .size = world_size(t->w),
                              .sum = reduce_sum,
+                             .sum_device = t->on_devices ? reduce_sum_device : NULL,
                              .broadcast = reduce_broadcast,
                              .ctx = t->sums};
     to.out = out;
@@ -301,6 +303,7 @@ static status train_open_and_run(const options *o, world *w)
     COV_GO(setup_open(o, &t.machine));
     COV_GO(record_of(o, &t.record));
     COV_GO(reduce_new(w, 0, &t.sums));
+    COV_GO(reduce_use_device(t.sums, t.machine.backend, t.machine.device, &t.on_devices));
     if (lungnet_view_named(o->words[0], &view) == COV_OK) COV_GO(train_lung(&t, view));
     else COV_GO(train_lesions(&t, o->words[0]));
 done:

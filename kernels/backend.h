@@ -11,6 +11,9 @@
 typedef struct device device; /* a backend's own: threads or GPU, streams, handles */
 typedef struct plan plan;     /* a backend's own: one op at one size; primitives, packed weights, workspace */
 
+typedef struct comm comm;     /* a backend's own: this device's place among those of other ranks */
+enum { COMM_ID_BYTES = 128, DEVICE_KEY_BYTES = 32 };
+
 typedef enum op_pass { OP_FORWARD, OP_BACKWARD } op_pass;
 
 typedef struct device_options {
@@ -57,6 +60,15 @@ typedef struct backend {
     status (*optim)(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v);
 
     status (*crf)(device *d, const crf_options *o, const crf_batch *b);
+
+    /* Sums over the devices of several ranks, all NULL in tables without. Each rank needs a device of its own: device_key
+     * (a string) tells those of one node apart. Rank 0 makes an id that all get. Collective: comm_open, comm_sum (in place,
+     * device memory, the same bits on every rank). What does not answer within the deadline is COV_COMM, never a hang. */
+    void (*device_key)(device *d, char key[DEVICE_KEY_BYTES]);
+    status (*comm_id)(device *d, void *id);
+    status (*comm_open)(device *d, const void *id, int rank, int ranks, double deadline_seconds, comm **out);
+    void (*comm_close)(comm **c);
+    status (*comm_sum)(comm *c, float *v, size_t n);
 } backend;
 
 /* The compiled-in backends, one list; and those that are plugins, covpipe-NAME.so, loaded when they are asked for. */

@@ -14,11 +14,14 @@ struct reduce {
     double deadline;
     float *room; /* (ranks, share): what the others have for my share */
     int *counts, *starts, *in_counts, *in_starts;
+    const backend *backend; /* of comm; borrowed */
+    comm *comm;             /* owned; NULL: sums go through host memory */
 };
 
 void reduce_free(reduce **r)
 {
     if (!r || !*r) return;
+    if ((*r)->comm) (*r)->backend->comm_close(&(*r)->comm);
     free((*r)->room);
     free((*r)->counts);
     free(*r);
@@ -79,6 +82,60 @@ status reduce_sum(void *ctx, float *v, size_t n)
         s = sum_block(r, v + at, (int)(n - at < BLOCK ? n - at : BLOCK));
     world_guard_off(r->world);
     return s;
+}
+
+/* ---- sums on the devices */
+
+enum { HOST_BYTES = 96 };
+
+/* 1 where no two ranks have one device of one node. Collective. */
+static status devices_differ(reduce *r, device *d, int *differ)
+{
+    enum { ROW = HOST_BYTES + DEVICE_KEY_BYTES };
+    int ranks = world_size(r->world), me = world_rank(r->world);
+    char *all = calloc((size_t)ranks, ROW);
+    *differ = 0;
+    if (!all) return COV_FAIL(COV_NOMEM, "no memory for the devices of %d ranks", ranks);
+    strncpy(all + me * ROW, world_host(r->world, me), HOST_BYTES - 1);
+    r->backend->device_key(d, all + me * ROW + HOST_BYTES);
+    world_guard(r->world, "the exchange of device names", r->deadline);
+    int e = MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, ROW, MPI_CHAR, world_comm(r->world));
+    world_guard_off(r->world);
+    *differ = 1;
+    for (int a = 0; a < ranks; a++)
+        for (int b = 0; b < a; b++)
+            if (!memcmp(all + a * ROW, all + b * ROW, ROW)) *differ = 0;
+    free(all);
+    return e == MPI_SUCCESS ? COV_OK : world_mpi_fail(e, "MPI_Allgather", __FILE__, __LINE__);
+}
+
+status reduce_use_device(reduce *r, const backend *b, device *d, int *used)
+{
+    int ranks = world_size(r->world), me = world_rank(r->world), differ;
+    struct {
+        char id[COMM_ID_BYTES];
+        int made;
+    } told = {.made = 0};
+    *used = 0;
+    if (ranks == 1 || !b->comm_open) return COV_OK;
+    r->backend = b;
+    COV_TRY(devices_differ(r, d, &differ));
+    if (!differ) return COV_OK;
+    if (me == 0) told.made = b->comm_id(d, told.id) == COV_OK;
+    COV_TRY(reduce_broadcast(r, &told, sizeof told));
+    if (!told.made) return COV_OK;
+    float joined = b->comm_open(d, told.id, me, ranks, r->deadline, &r->comm) == COV_OK;
+    COV_TRY(reduce_sum(r, &joined, 1));
+    if ((int)joined < ranks && r->comm) b->comm_close(&r->comm);
+    *used = r->comm != NULL;
+    return COV_OK;
+}
+
+status reduce_sum_device(void *ctx, float *v, size_t n)
+{
+    reduce *r = ctx;
+    if (!r->comm) return COV_FAIL(COV_BROKEN, "a sum over devices that have not joined");
+    return r->backend->comm_sum(r->comm, v, n);
 }
 
 status reduce_broadcast(void *ctx, void *bytes, size_t n)

@@ -497,11 +497,13 @@ static status sum_over_ranks(training *t, float sums[SUMS])
     const train_ranks *r = &t->o.ranks;
     float *statistics = t->host + t->count + SUMS;
     if (r->size == 1) return COV_OK;
-    COV_TRY(b->download(t->o.device, t->host, t->grads, t->count * sizeof(float)));
+    size_t there = r->sum_device ? t->count : 0; /* gradients that stay on the device */
+    if (there) COV_TRY(r->sum_device(r->ctx, t->grads, t->count));
+    else COV_TRY(b->download(t->o.device, t->host, t->grads, t->count * sizeof(float)));
     memcpy(t->host + t->count, sums, SUMS * sizeof *sums);
     if (t->statistics) memcpy(statistics, t->drift, t->statistics * sizeof *statistics);
-    COV_TRY(r->sum(r->ctx, t->host, t->count + SUMS + t->statistics));
-    COV_TRY(b->upload(t->o.device, t->grads, t->host, t->count * sizeof(float)));
+    COV_TRY(r->sum(r->ctx, t->host + there, t->count - there + SUMS + t->statistics));
+    if (!there) COV_TRY(b->upload(t->o.device, t->grads, t->host, t->count * sizeof(float)));
     memcpy(sums, t->host + t->count, SUMS * sizeof *sums);
     if (t->statistics) memcpy(t->drift, statistics, t->statistics * sizeof *statistics);
     return COV_OK;

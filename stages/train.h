@@ -63,6 +63,7 @@ typedef struct train_model {
 typedef struct train_ranks {
     int rank, size;
     status (*sum)(void *ctx, float *v, size_t n);           /* in place; host memory; the same result on every rank */
+    status (*sum_device)(void *ctx, float *v, size_t n);    /* the same of the device's memory; NULL: gradients go through the host's */
     status (*broadcast)(void *ctx, void *bytes, size_t n);  /* from rank 0 */
     void *ctx;
 } train_ranks;

@@ -59,6 +59,7 @@ static status open_on(device *d, int ordinal)
     d->ordinal = ordinal % count;
     CUDA_TRY(cudaSetDevice(d->ordinal));
     CUDA_TRY(cudaGetDeviceProperties(&of, d->ordinal));
+    CUDA_TRY(cudaDeviceGetPCIBusId(d->key, DEVICE_KEY_BYTES, d->ordinal));
     snprintf(d->name, sizeof d->name, "%.*s", (int)sizeof d->name - 1, of.name);
     if (10 * of.major + of.minor < LEAST_CAPABILITY)
         return COV_FAIL(COV_UNSUPPORTED, "cuda: %s has compute capability %d.%d, expected %d.%d or more", of.name, of.major, of.minor,
@@ -87,6 +88,7 @@ static status cuda_open(const device_options *o, device **out)
 static int cuda_bf16(device *d) { return d->bf16; }
 static int cuda_threads(device *d) { return d->threads; }
 static const char *cuda_name(device *d) { return d->name; }
+static void cuda_key(device *d, char key[DEVICE_KEY_BYTES]) { memcpy(key, d->key, DEVICE_KEY_BYTES); }
 
 status cuda_reserve(device *d, size_t bytes)
 {
@@ -230,6 +232,11 @@ static const backend backend_cuda = {
     .sum_squares = cuda_sum_squares,
     .optim = cuda_optim,
     .crf = cuda_crf,
+    .device_key = cuda_key,
+    .comm_id = cuda_comm_id,
+    .comm_open = cuda_comm_open,
+    .comm_close = cuda_comm_close,
+    .comm_sum = cuda_comm_sum,
 };
 
 const backend *covpipe_backend(const plugin_abi *program)

@@ -18,7 +18,7 @@ struct cuda_dnn;
 
 struct device {
     int ordinal, threads, bf16, processors;
-    char name[128];
+    char name[128], key[DEVICE_KEY_BYTES];
     cudaStream_t stream;
     struct cuda_dnn *dnn; /* owned */
     void *scratch;        /* shared by all plans; see cuda_reserve */
@@ -65,6 +65,12 @@ status cuda_convert(device *d, size_t n, tensor_type from, const void *x, tensor
 status cuda_sum_squares(device *d, size_t n, const float *x, double *out);
 status cuda_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v);
 status cuda_crf(device *d, const crf_options *o, const crf_batch *b);
+
+/* comm.c: NCCL. */
+status cuda_comm_id(device *d, void *id);
+status cuda_comm_open(device *d, const void *id, int rank, int ranks, double deadline_seconds, comm **out);
+void cuda_comm_close(comm **c);
+status cuda_comm_sum(comm *c, float *v, size_t n);
 
 /* to = dy where y passed a ReLU, else 0: what the backward pass of a fused ReLU begins with. */
 status cuda_relu_cut(device *d, int bf16, size_t n, const void *y, const void *dy, void *to);

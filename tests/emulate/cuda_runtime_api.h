@@ -30,6 +30,7 @@ struct cudaDeviceProp {
 
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int ordinal);
+cudaError_t cudaDeviceGetPCIBusId(char *key, int room, int ordinal);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *of, int ordinal);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);

@@ -136,6 +136,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *of, int)
     of->multiProcessorCount = 1;
     return cudaSuccess;
 }
+cudaError_t cudaDeviceGetPCIBusId(char *key, int room, int) { return snprintf(key, (size_t)room, "emulated"), cudaSuccess; }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) { return *stream = nullptr, cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }

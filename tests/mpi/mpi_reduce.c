@@ -37,6 +37,54 @@ static int sums_are_right_and_the_same_bits_on_every_rank(world *w, reduce *r, s
     return failures;
 }
 
+/* A backend that sums by MPI, whose devices are told apart by a name: what NCCL does on GPUs. */
+struct comm {
+    int rank;
+};
+static int shared; /* ranks of this test's node share one device */
+static world *of_devices;
+static struct comm here;
+
+static void key(device *d, char to[DEVICE_KEY_BYTES])
+{
+    (void)d;
+    snprintf(to, DEVICE_KEY_BYTES, "device %d", shared ? 0 : world_rank(of_devices));
+}
+static status make_id(device *d, void *id) { return (void)d, memset(id, 7, COMM_ID_BYTES), COV_OK; }
+static status join(device *d, const void *id, int rank, int ranks, double deadline_seconds, comm **out)
+{
+    (void)d;
+    here.rank = rank;
+    *out = &here;
+    return ranks == world_size(of_devices) && deadline_seconds > 0 && ((const char *)id)[COMM_ID_BYTES - 1] == 7 ? COV_OK : COV_BROKEN;
+}
+static void leave(comm **c) { *c = NULL; }
+static status add(comm *c, float *v, size_t n)
+{
+    (void)c;
+    return MPI_Allreduce(MPI_IN_PLACE, v, (int)n, MPI_FLOAT, MPI_SUM, world_comm(of_devices)) == MPI_SUCCESS ? COV_OK : COV_COMM;
+}
+
+static int devices_sum_where_each_rank_has_its_own(world *w)
+{
+    const backend b = {.name = "fake", .device_key = key, .comm_id = make_id, .comm_open = join, .comm_close = leave, .comm_sum = add};
+    const backend plain = {.name = "plain"};
+    int failures = 0, used;
+    of_devices = w;
+    for (shared = 0; shared < 2; shared++) {
+        reduce *r = NULL;
+        float v[3] = {1, 2, (float)world_rank(w)};
+        CHECK(reduce_new(w, 0, &r) == COV_OK);
+        CHECK(reduce_sum_device(r, v, 3) == COV_BROKEN);
+        CHECK(reduce_use_device(r, &plain, NULL, &used) == COV_OK && !used);
+        CHECK(reduce_use_device(r, &b, NULL, &used) == COV_OK);
+        CHECK(used == (!shared && world_size(w) > 1));
+        if (used) CHECK(reduce_sum_device(r, v, 3) == COV_OK && v[1] == 2.0f * (float)world_size(w));
+        reduce_free(&r);
+    }
+    return failures;
+}
+
 static int a_broadcast_gives_rank_0s_bytes(world *w, reduce *r)
 {
     int failures = 0;
@@ -60,6 +108,7 @@ int main(void)
     for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
         failures += sums_are_right_and_the_same_bits_on_every_rank(w, r, sizes[k]);
     failures += a_broadcast_gives_rank_0s_bytes(w, r);
+    failures += devices_sum_where_each_rank_has_its_own(w);
     MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, world_comm(w));
     if (world_rank(w) == 0) printf("%d ranks: %d failures\n", world_size(w), all);
     reduce_free(&r);
