@@ -52,7 +52,7 @@ status reduce_new(world *w, double deadline_seconds, reduce **out)
 static status sum_block(reduce *r, float *v, int n)
 {
     int ranks = world_size(r->world), me = world_rank(r->world);
-    MPI_Comm comm = world_comm(r->world);
+    MPI_Comm everybody = world_comm(r->world);
     for (int k = 0, at = 0; k < ranks; k++) {
         r->counts[k] = n / ranks + (k < n % ranks);
         r->starts[k] = at;
@@ -63,12 +63,13 @@ static status sum_block(reduce *r, float *v, int n)
         r->in_counts[k] = share;
         r->in_starts[k] = k * share;
     }
-    WORLD_MPI(MPI_Alltoallv(v, r->counts, r->starts, MPI_FLOAT, r->room, r->in_counts, r->in_starts, MPI_FLOAT, comm));
+    WORLD_MPI(MPI_Alltoallv(v, r->counts, r->starts, MPI_FLOAT, r->room, r->in_counts, r->in_starts, MPI_FLOAT,
+                            everybody));
     float *mine = v + r->starts[me];
     memcpy(mine, r->room, (size_t)share * sizeof *mine);
     for (int k = 1; k < ranks; k++)
         for (int i = 0; i < share; i++) mine[i] += r->room[(size_t)k * (size_t)share + (size_t)i];
-    WORLD_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, v, r->counts, r->starts, MPI_FLOAT, comm));
+    WORLD_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, v, r->counts, r->starts, MPI_FLOAT, everybody));
     return COV_OK;
 }
 
