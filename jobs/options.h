@@ -59,6 +59,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(list, "list", TEXT, "", "FILE", ON_SCREEN, RUN, "only these paths: one a line, or a CSV with a column `path`")             \
     X(include, "include", LIST, "", "GLOB", ON_SCREEN, RUN, "only paths that match; may be repeated")                           \
     X(exclude, "exclude", LIST, "", "GLOB", ON_SCREEN, RUN, "no paths that match; may be repeated")                             \
+    X(shard, "shard", TEXT, "", "I/N", ON_SCREEN, RUN, "only the I-th of N shares of the archive, and no cohort file: for arrays of jobs") \
     X(metadata, "metadata", TEXT, "", "CSV", ON_SCREEN, RUN, "columns to join to /study, by `path` or `id`")                    \
     X(id_key, "id-key", TEXT, "", "FILE", ON_SCREEN, KEY, "identifiers are keyed hashes of the path; the key is this file's bytes") \
     X(dry_run, "dry-run", FLAG, "0", "", ON_SCREEN, RUN, "print the plan from the headers alone, and stop")                     \

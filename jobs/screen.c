@@ -22,6 +22,7 @@ typedef struct plan {
     archive *archive;
     char *paths;         /* owned; absolute paths of all studies, one after the other */
     farm_study *studies; /* owned */
+    int64_t count;       /* of studies: the archive's, or a shard's */
     claim *claim;
     metadata *metadata;
     char root[PATH_ROOM], failures[PATH_ROOM];
@@ -35,6 +36,8 @@ typedef struct run_state {
     spawner *spawner;
     plan plan;
     char parts[PATH_ROOM], settled[32];
+    int shard, shards;   /* 1..shards; 0 of 0: the whole archive */
+    char shard_name[32]; /* "3-of-8" */
     part_key key;
     farm_report report;
 } run_state;
@@ -117,6 +120,18 @@ static status make_key(run_state *r)
     return weights_digest(&r->context, r->key.weights_sha256);
 }
 
+/* A study stays in its shard whatever else comes and goes. */
+static status in_shard(const run_state *r, const char *path, int *in)
+{
+    char hex[SHA256_HEX];
+    *in = 1;
+    if (!r->shards) return COV_OK;
+    COV_TRY(sha256_bytes(path, strlen(path), hex));
+    hex[8] = 0;
+    *in = (int)(strtoul(hex, NULL, 16) % (unsigned long)r->shards) + 1 == r->shard;
+    return COV_OK;
+}
+
 static status walk(run_state *r)
 {
     const options *o = r->o;
@@ -132,14 +147,18 @@ static status walk(run_state *r)
     if (!p->paths || !p->studies) return COV_FAIL(COV_NOMEM, "no memory for %lld studies", (long long)a->count);
     for (int64_t k = 0; k < a->count; k++) {
         const archive_entry *e = &a->entries[k];
+        int mine;
+        COV_TRY(in_shard(r, e->path, &mine));
+        if (!mine) continue;
         COV_TRY(archive_full_path(a, e, p->paths + used, bytes - used));
-        p->studies[k] = (farm_study){.path_abs = p->paths + used, .path_rel = e->path, .id = e->id, .format = e->format,
+        p->studies[p->count++] = (farm_study){.path_abs = p->paths + used, .path_rel = e->path, .id = e->id, .format = e->format,
                                      .bytes = e->bytes, .mtime_ns = e->mtime_ns};
         used += strlen(p->paths + used) + 1;
     }
     if (!realpath(a->root, p->root)) snprintf(p->root, sizeof p->root, "%s", a->root);
     if (a->errors) journal_note(&r->journal, "%lld places could not be read:\n%s", (long long)a->errors, a->error_text);
     journal_note(&r->journal, "%s: %lld studies, %lld other files ignored", a->root, (long long)a->count, (long long)(a->ignored + a->special));
+    if (r->shards) journal_note(&r->journal, "shard %d of %d: %lld of them", r->shard, r->shards, (long long)p->count);
     return COV_OK;
 }
 
@@ -152,14 +171,14 @@ static status prepare(run_state *r)
     if (!r->context.pipeline.lesion_path && strcmp(o->model, "none") != 0)
         journal_note(&r->journal, "no lesion weights of preset %s are installed: lungs only (covpipe doctor shows where they are looked for)", o->preset);
     if (*o->metadata) COV_TRY(metadata_read(o->metadata, &r->plan.metadata));
-    if (!o->dry_run && r->plan.archive->count) COV_TRY(claim_open(r->parts, r->plan.root, &r->plan.claim));
+    if (!o->dry_run && r->plan.count) COV_TRY(claim_open(r->parts, r->plan.root, r->shards ? r->shard_name : NULL, &r->plan.claim));
     return COV_OK;
 }
 
 static farm_options farm_options_of(run_state *r)
 {
     const options *o = r->o;
-    return (farm_options){.parts_dir = r->parts, .studies = r->plan.studies, .study_count = r->plan.archive ? r->plan.archive->count : 0,
+    return (farm_options){.parts_dir = r->parts, .studies = r->plan.studies, .study_count = r->plan.count,
                           .key = &r->key, .settled = r->settled, .claim = r->plan.claim, .dry_run = o->dry_run, .verify = o->verify,
                           .unit_slices = (int)o->unit_slices, .split_slices = r->context.pipeline.lesion_path ? (int)o->split : -1, .progress = journal_progress, .event = journal_event, .context = &r->journal,
                           .read_ahead = (int)o->read_ahead, .volume_bytes = r->context.volume_bytes, .timeout_seconds = o->timeout,
@@ -215,7 +234,7 @@ static int exit_code(const run_state *r)
     const farm_progress *t = &r->report.totals;
     if (r->report.stopped) return EXIT_RESUME;
     int unreadable = r->plan.archive && r->plan.archive->unreadable; /* studies may be missing */
-    if (t->found == 0 && !unreadable) return EXIT_NOTHING;
+    if (t->found == 0 && !unreadable) return r->shards && r->plan.archive->count ? EXIT_OK : EXIT_NOTHING;
     return unreadable || t->failed || (r->o->strict && t->skipped) ? EXIT_STUDIES : EXIT_OK;
 }
 
@@ -257,9 +276,10 @@ static status report(run_state *r, double started)
 {
     plan *p = &r->plan;
     journal_summary(&r->journal, &r->report, world_now() - started);
-    COV_TRY(journal_failures(p->failures, p->studies, &r->report));
     const farm_progress *t = &r->report.totals;
-    if (t->skipped + t->failed) journal_note(&r->journal, "what was skipped or failed, and why: %s (--list takes it back)", p->failures);
+    if (!r->shards) COV_TRY(journal_failures(p->failures, p->studies, &r->report));
+    else journal_note(&r->journal, "when all shards have run, the same command without --shard gathers them into %s", r->o->out);
+    if (!r->shards && t->skipped + t->failed) journal_note(&r->journal, "what was skipped or failed, and why: %s (--list takes it back)", p->failures);
     if (r->report.stopped) journal_note(&r->journal, "stopped by a signal; the same command goes on where it was");
     if (t->found && !t->open) claim_settle(p->claim);
     return COV_OK;
@@ -294,7 +314,7 @@ static status run(run_state *r, int *code)
     /* Everybody needs to know what only rank 0 counted: is there anything to gather, and what is the exit code? */
     reduce *sum = NULL;
     float told[2] = {0, 0};
-    if (first) told[0] = (float)exit_code(r), told[1] = !r->o->dry_run && r->report.totals.found > r->report.totals.open && time_to_gather(r);
+    if (first) told[0] = (float)exit_code(r), told[1] = !r->o->dry_run && !r->shards && r->report.totals.found > r->report.totals.open && time_to_gather(r);
     COV_TRY(reduce_new(r->world, 0, &sum));
     s = reduce_broadcast(sum, told, sizeof told);
     reduce_free(&sum);
@@ -305,6 +325,17 @@ static status run(run_state *r, int *code)
     if (!first) return COV_OK;
     if (r->o->dry_run) { print_plan(r); return COV_OK; }
     return report(r, started);
+}
+
+/* "3/8" */
+static status parse_shard(run_state *r, const char *text)
+{
+    char rest;
+    if (!*text) return COV_OK;
+    if (sscanf(text, "%d/%d%c", &r->shard, &r->shards, &rest) != 2 || r->shard < 1 || r->shard > r->shards || r->shards > 1000000)
+        return COV_FAIL(COV_USAGE, "--shard %s: expected I/N, such as 3/8 for the third of eight", text);
+    snprintf(r->shard_name, sizeof r->shard_name, "%d-of-%d", r->shard, r->shards);
+    return COV_OK;
 }
 
 /* "cohort.h5" -> "cohort.h5.parts", "cohort-failures.csv" */
@@ -337,6 +368,7 @@ int screen_job(const options *given)
     r->journal = journal_of(&o);
     farm_calls calls = screen_calls(&r->context);
     COV_GO(names(r, &o));
+    COV_GO(parse_shard(r, o.shard));
     COV_GO(setup_pipeline(&o, &r->context.paths, &r->context.pipeline));
     COV_GO(setup_probe(&o, &r->context.pipeline.backend, &r->context.pipeline.precision));
     COV_GO(spawn_start(&calls, &(spawn_options){0}, &r->spawner));

@@ -1,12 +1,15 @@
 /* claim: OUT.parts/lock (an open-file-description lock, which ends with its process however that dies),
- * OUT.parts/manifest (the archive's root) and OUT.parts/open ("+digest" and "-digest" lines of paths). The trap: fcntl
- * locks of the classic kind are lost when any descriptor of the file is closed; F_OFD_SETLK ones are not. */
+ * OUT.parts/manifest (the archive's root) and OUT.parts/open ("+digest" and "-digest" lines of paths). A shard locks
+ * OUT.parts/lock for reading, as other shards do, and has a lock and an `open` of its own in OUT.parts/shards/3-of-8.
+ * The trap: fcntl locks of the classic kind are lost when any descriptor of the file is closed; F_OFD_SETLK ones are
+ * not. */
 #include "mpi/claim.h"
 #include "base/sha256.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +20,14 @@
 enum { LINE = SHA256_HEX + 1 }; /* sign, 64 digits, newline */
 
 struct claim {
-    int lock, journal;
-    char folder[4096];
+    int lock, shard_lock, journal;
+    char parts[4096], folder[4160]; /* the run's own: parts, or a shard's */
+    const char *shard;              /* borrowed; NULL: all */
     char (*open)[SHA256_HEX]; /* sorted */
     size_t open_count;
 };
 
-static void name_in(const claim *c, const char *name, char out[4200]) { snprintf(out, 4200, "%s/%s", c->folder, name); }
+static void name_in(const char *folder, const char *name, char out[4200]) { snprintf(out, 4200, "%s/%s", folder, name); }
 
 static status make_folder(const char *path)
 {
@@ -47,17 +51,17 @@ static void read_text(int fd, char *out, size_t room)
     out[n > 0 ? n : 0] = 0;
 }
 
-static status take_lock(claim *c)
+static status take_lock(const claim *c, const char *folder, int alone, int *lock)
 {
     char name[4200], holder[512], text[512], host[64] = "", when[32] = "";
-    name_in(c, "lock", name);
-    c->lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (c->lock < 0) return COV_FAIL(COV_IO, "%s: cannot open: %s", name, strerror(errno));
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(c->lock, F_OFD_SETLK, &whole) != 0) {
+    name_in(folder, "lock", name);
+    *lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*lock < 0) return COV_FAIL(COV_IO, "%s: cannot open: %s", name, strerror(errno));
+    struct flock whole = {.l_type = alone ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+    if (fcntl(*lock, F_OFD_SETLK, &whole) != 0) {
         if (errno == EAGAIN || errno == EACCES) {
-            read_text(c->lock, holder, sizeof holder);
-            return COV_FAIL(COV_USAGE, "%s is in use by another run (%s); wait for it or stop it", c->folder,
+            read_text(*lock, holder, sizeof holder);
+            return COV_FAIL(COV_USAGE, "%s is in use by another run (%s); wait for it or stop it", folder,
                             *holder ? holder : "it has not said which");
         }
         if (errno != ENOLCK && errno != ENOSYS && errno != EOPNOTSUPP && errno != EINVAL)
@@ -67,20 +71,21 @@ static status take_lock(claim *c)
     struct tm utc;
     gethostname(host, sizeof host - 1);
     if (gmtime_r(&now, &utc)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    int n = snprintf(text, sizeof text, "host %s, process %d, since %s", host, (int)getpid(), when);
-    if (ftruncate(c->lock, 0) != 0) return COV_FAIL(COV_IO, "%s: cannot write: %s", name, strerror(errno));
+    int n = snprintf(text, sizeof text, "%s%s%shost %s, process %d, since %s", c->shard ? "shard " : "",
+                     c->shard ? c->shard : "", c->shard ? ", " : "", host, (int)getpid(), when);
+    if (ftruncate(*lock, 0) != 0) return COV_FAIL(COV_IO, "%s: cannot write: %s", name, strerror(errno));
     for (ssize_t put = 0, k; put < n; put += k > 0 ? k : 0)
-        if ((k = pwrite(c->lock, text + put, (size_t)(n - put), put)) < 0 && errno != EINTR)
+        if ((k = pwrite(*lock, text + put, (size_t)(n - put), put)) < 0 && errno != EINTR)
             return COV_FAIL(COV_IO, "%s: cannot write: %s", name, strerror(errno));
     return COV_OK;
 }
 
 static status check_archive(claim *c, const char *archive)
 {
-    char name[4200], temporary[4210], have[4200];
+    char name[4200], temporary[4300], have[4200];
     status s = COV_OK;
-    name_in(c, "manifest", name);
-    snprintf(temporary, sizeof temporary, "%s.tmp", name);
+    name_in(c->parts, "manifest", name);
+    snprintf(temporary, sizeof temporary, "%s.%s.tmp", name, c->shard ? c->shard : "all");
     int fd = open(name, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
         read_text(fd, have, sizeof have);
@@ -90,7 +95,7 @@ static status check_archive(claim *c, const char *archive)
         return COV_FAIL(
             COV_USAGE,
             "%s belongs to the archive %s, not to %s: choose another --out, or remove it with `covpipe clean`",
-            c->folder, strncmp(have, "archive ", 8) == 0 ? have + 8 : "(unreadable manifest)", archive);
+            c->parts, strncmp(have, "archive ", 8) == 0 ? have + 8 : "(unreadable manifest)", archive);
     }
     FILE *f = fopen(temporary, "we");
     if (!f || fprintf(f, "archive %s\n", archive) < 0 || fflush(f) != 0 || fsync(fileno(f)) != 0)
@@ -131,19 +136,43 @@ static status read_journal(claim *c, const char *name)
     return COV_OK;
 }
 
-status claim_open(const char *parts_dir, const char *archive, claim **out)
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st; (void)type; (void)at;
+    return remove(path);
+}
+
+/* The folders and locks. A run of all has its turn when no shard is left, and what they noted is past. */
+static status take_folders(claim *c, const char *parts_dir)
+{
+    COV_TRY(make_folder(parts_dir));
+    snprintf(c->parts, sizeof c->parts, "%s", parts_dir);
+    snprintf(c->folder, sizeof c->folder, "%s", parts_dir);
+    COV_TRY(take_lock(c, c->parts, !c->shard, &c->lock));
+    if (c->shard) {
+        if ((size_t)snprintf(c->folder, sizeof c->folder, "%s/shards/%s", parts_dir, c->shard) >= sizeof c->parts)
+            return COV_FAIL(COV_USAGE, "%s: the path is too long", parts_dir);
+        COV_TRY(make_folder(c->folder));
+        return take_lock(c, c->folder, 1, &c->shard_lock);
+    }
+    char shards[4200];
+    name_in(c->parts, "shards", shards);
+    nftw(shards, remove_one, 8, FTW_DEPTH | FTW_PHYS); /* what stays does no harm */
+    return COV_OK;
+}
+
+status claim_open(const char *parts_dir, const char *archive, const char *shard, claim **out)
 {
     status s = COV_OK;
     char name[4200];
     *out = NULL;
     claim *c = calloc(1, sizeof *c);
     if (!c) return COV_FAIL(COV_NOMEM, "no memory for a claim on %s", parts_dir);
-    c->lock = c->journal = -1;
-    COV_GO(make_folder(parts_dir));
-    snprintf(c->folder, sizeof c->folder, "%s", parts_dir);
-    COV_GO(take_lock(c));
+    c->lock = c->shard_lock = c->journal = -1;
+    c->shard = shard;
+    COV_GO(take_folders(c, parts_dir));
     COV_GO(check_archive(c, archive));
-    name_in(c, "open", name);
+    name_in(c->folder, "open", name);
     COV_GO(read_journal(c, name));
     /* What was open stays noted until it is finished. */
     c->journal = open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -159,11 +188,15 @@ void claim_close(claim **c)
 {
     if (!c || !*c) return;
     if ((*c)->journal >= 0) close((*c)->journal);
+    if ((*c)->shard_lock >= 0) close((*c)->shard_lock);
     if ((*c)->lock >= 0) close((*c)->lock);
     free((*c)->open);
     free(*c);
     *c = NULL;
 }
+
+const char *claim_folder(const claim *c) { return c->folder; }
+int claim_shared(const claim *c) { return c && c->shard != NULL; }
 
 int claim_was_open(const claim *c, const char *path)
 {

@@ -185,7 +185,7 @@ static status look_at_parts(dealer *d)
 {
     part_list parts = {0};
     status s = COV_OK;
-    if (!d->o->dry_run) {
+    if (!d->o->dry_run && !claim_shared(d->o->claim)) {
         COV_TRY(part_sweep(d->o->parts_dir));
         part_piece_remove(d->o->parts_dir, NULL); /* a study's steps are not resumed, only studies */
     }
@@ -643,7 +643,7 @@ static void show(dealer *d, double now, int at_once)
     }
     if (!d->o->dry_run && (at_once || now - d->last_written >= STATUS_SECONDS)) {
         d->last_written = now;
-        if (progress_write(d->o->parts_dir, p, world_size(d->world)) != COV_OK) status_clear(); /* a courtesy */
+        if (progress_write(d->o->claim ? claim_folder(d->o->claim) : d->o->parts_dir, p, world_size(d->world)) != COV_OK) status_clear(); /* a courtesy */
     }
 }
 
@@ -693,7 +693,7 @@ status dealer_report(dealer *d, farm_report *out)
             COV_BROKEN, "%lld studies were found, but %lld done, %lld skipped, %lld failed and %lld open are counted",
             (long long)p->found, (long long)p->done, (long long)p->skipped, (long long)p->failed, (long long)p->open);
     claim_settle(d->o->claim);
-    if (d->piece_count) part_piece_remove(d->o->parts_dir, NULL);
+    if (d->piece_count && !claim_shared(d->o->claim)) part_piece_remove(d->o->parts_dir, NULL);
     show(d, world_now(), 1);
     out->grace_left = d->draining ? d->drain_end - world_now() : 0;
     out->totals = d->p;

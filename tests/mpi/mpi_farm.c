@@ -78,7 +78,7 @@ static status play(world *w, spawner *sp, stage *st, farm_options *o, farm_repor
     o->context = seen_here;
     if (!o->timeout_seconds) o->timeout_seconds = 30;
     o->beat_seconds = 20;
-    if (world_rank(w) == 0) s = claim_open(st->parts, st->folder, &o->claim);
+    if (world_rank(w) == 0) s = claim_open(st->parts, st->folder, NULL, &o->claim);
     if (s == COV_OK) s = farm_run(w, sp, o, report);
     if (s != COV_OK) {
         fprintf(stderr, "rank %d: %s (%s)\n", world_rank(w), status_message(), status_trace());

@@ -11,7 +11,7 @@ expect 3 srun -N4 -n8 "${screen[@]}" --out eight.h5
 says "10 studies: 7 done, 1 skipped, 2 failed"
 same_cohort mpirun.h5 eight.h5
 [ "$(/usr/bin/python3 -c 'import h5py; print(int(h5py.File("eight.h5").attrs["ranks"]))')" = 8 ] || fail "the cohort was not written by eight ranks"
-none_left
+none_left 10
 
 for mpi in none pmi2; do
     expect 2 srun -N2 -n4 --mpi=$mpi "${screen[@]}" --out none.h5

@@ -50,7 +50,7 @@ static int rank_main(char *folder, double grace, double beat)
                                           .bytes = st.st_size,
                                           .mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000};
         }
-        s = claim_open(parts, getenv("OTHER_ARCHIVE") ? "/another/archive" : archive, &c);
+        s = claim_open(parts, getenv("OTHER_ARCHIVE") ? "/another/archive" : archive, NULL, &c);
     }
     farm_options o = {.parts_dir = parts,
                       .studies = studies,
@@ -393,6 +393,34 @@ static void a_second_run_is_refused_and_so_is_another_archive(void **state)
     clean_up(&r);
 }
 
+static void shards_share_a_folder_and_exclude_a_run_of_all(void **state)
+{
+    claim *one = NULL, *two = NULL, *other = NULL;
+    char folder[] = "/tmp/covpipe_claim_XXXXXX", parts[100], command[200];
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(parts, sizeof parts, "%s/b.parts", folder);
+    assert_int_equal(claim_open(parts, "/x", "1-of-2", &one), COV_OK);
+    assert_int_equal(claim_open(parts, "/x", "2-of-2", &two), COV_OK);
+    assert_true(claim_shared(one) && strcmp(claim_folder(one), claim_folder(two)) != 0);
+    claim_begin(one, "study");
+    assert_int_equal(claim_open(parts, "/x", "2-of-2", &other), COV_USAGE);
+    assert_non_null(strstr(status_message(), "shard 2-of-2"));
+    assert_int_equal(claim_open(parts, "/x", NULL, &other), COV_USAGE);
+    claim_close(&one);
+    assert_int_equal(claim_open(parts, "/x", NULL, &other), COV_USAGE);
+    claim_close(&two);
+    assert_int_equal(claim_open(parts, "/x", "1-of-2", &one), COV_OK);
+    assert_true(claim_was_open(one, "study"));
+    claim_close(&one);
+    assert_int_equal(claim_open(parts, "/x", NULL, &other), COV_OK);
+    assert_true(!claim_shared(other) && strcmp(claim_folder(other), parts) == 0);
+    assert_int_equal(claim_open(parts, "/x", "1-of-2", &one), COV_USAGE);
+    claim_close(&other);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void what_was_open_when_a_job_died_runs_last(void **state)
 {
     claim *c = NULL;
@@ -400,25 +428,25 @@ static void what_was_open_when_a_job_died_runs_last(void **state)
     (void)state;
     assert_non_null(mkdtemp(folder));
     snprintf(parts, sizeof parts, "%s/a/b.parts", folder);
-    assert_int_equal(claim_open(parts, "/x", &c), COV_OK);
+    assert_int_equal(claim_open(parts, "/x", NULL, &c), COV_OK);
     assert_false(claim_was_open(c, "one"));
     claim_begin(c, "one");
     claim_begin(c, "two");
     claim_begin(c, "three");
     claim_end(c, "two");
     claim_close(&c);
-    assert_int_equal(claim_open(parts, "/x", &c), COV_OK);
+    assert_int_equal(claim_open(parts, "/x", NULL, &c), COV_OK);
     assert_true(claim_was_open(c, "one") && !claim_was_open(c, "two") && claim_was_open(c, "three"));
     claim_end(c, "one");
     claim_close(&c);
-    assert_int_equal(claim_open(parts, "/x", &c), COV_OK);
+    assert_int_equal(claim_open(parts, "/x", NULL, &c), COV_OK);
     assert_true(!claim_was_open(c, "one") && claim_was_open(c, "three"));
     claim_settle(c);
     claim_close(&c);
-    assert_int_equal(claim_open(parts, "/x", &c), COV_OK);
+    assert_int_equal(claim_open(parts, "/x", NULL, &c), COV_OK);
     assert_false(claim_was_open(c, "three"));
     claim_close(&c);
-    assert_int_equal(claim_open(parts, "/y", &c), COV_USAGE);
+    assert_int_equal(claim_open(parts, "/y", NULL, &c), COV_USAGE);
     assert_null(c);
     snprintf(command, sizeof command, "rm -rf %s", folder);
     assert_int_equal(system(command), 0);
@@ -427,6 +455,7 @@ static void what_was_open_when_a_job_died_runs_last(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shards_share_a_folder_and_exclude_a_run_of_all),
         cmocka_unit_test(what_was_open_when_a_job_died_runs_last),
         cmocka_unit_test(sigterm_drains_and_the_next_run_completes),
         cmocka_unit_test(sigusr1_through_mpirun_drains_all_ranks),
