@@ -23,7 +23,7 @@ int jobs_run(const options *o)
     case JOB_BENCH: return bench_job(o);
     case JOB_DOCTOR: return doctor_job(o);
     case JOB_CLEAN: return clean_job(o);
-    case JOB_MAN: case JOB_COUNT: break; /* main prints the manual */
+    case JOB_MAN: case JOB_COMPLETION: case JOB_COUNT: break; /* main prints these */
     }
     return EXIT_USAGE;
 }

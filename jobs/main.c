@@ -17,6 +17,7 @@ int main(int argc, char **argv)
     if (o.version) str_put(&text, "covpipe " COVPIPE_VERSION "\n");
     else if (o.help) options_help(&text, o.job, o.job != JOB_SCREEN || argc > 2);
     else if (o.job == JOB_MAN) options_man(&text);
+    else if (o.job == JOB_COMPLETION) options_completion(&text);
     if (text.length) fputs(str_text(&text), stdout);
     else code = jobs_run(&o);
     str_free(&text);

@@ -249,6 +249,28 @@ void options_man(str *to)
                 "\\-\\-strict: or were skipped); 4 nothing to do in the archive; 75 stopped by a signal, run again to resume.\n");
 }
 
+/* Options by job; after an option that takes a folder, folders; otherwise files. */
+void options_completion(str *to)
+{
+    str_put(to, "# bash completion of covpipe " COVPIPE_VERSION "; printed by `covpipe completion`\n_covpipe()\n{\n"
+                "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} jobs=' ");
+    for (int j = 1; j < JOB_COUNT; j++) str_putf(to, "%s ", job_table[j].name);
+    str_put(to, "' options=\n    COMPREPLY=()\n    case $before in\n    ");
+    for (int i = 0, any = 0; i < OPTION_COUNT; i++)
+        if (strcmp(option_table[i].value, "DIR") == 0) str_putf(to, "%s--%s", any++ ? " | " : "", option_table[i].name);
+    str_put(to, ") COMPREPLY=($(compgen -d -- \"$word\")); return ;;\n    esac\n    case ${COMP_WORDS[1]} in\n");
+    for (int k = 1; k <= JOB_COUNT; k++) {
+        int j = k % JOB_COUNT; /* the main job has no name: last */
+        str_putf(to, "    %s) options='", j ? job_table[j].name : "*");
+        for (int i = 0; i < OPTION_COUNT; i++)
+            if (option_table[i].jobs & (1 << j)) str_putf(to, " --%s", option_table[i].name);
+        str_put(to, "' ;;\n");
+    }
+    str_put(to, "    esac\n    [[ $word == -* ]] && COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n"
+                "    [[ $COMP_CWORD == 1 && $word != -* ]] && COMPREPLY=($(compgen -W \"$jobs\" -- \"$word\"))\n"
+                "}\ncomplete -o bashdefault -o default -F _covpipe covpipe\n");
+}
+
 /* The value as text, or NULL if it is the default. */
 static const char *value_text(const options *o, const option_entry *e, char *room, size_t bytes)
 {

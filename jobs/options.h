@@ -21,7 +21,8 @@
     X(BENCH, "bench", "[WHAT]", 0, 1, "time networks, CRF and whole studies on this machine")                          \
     X(DOCTOR, "doctor", "", 0, 0, "what is compiled in, what the machine has, is the launch sane")                     \
     X(CLEAN, "clean", "COHORT", 1, 1, "remove a finished cohort's parts")                                              \
-    X(MAN, "man", "", 0, 0, "print the manual page")
+    X(MAN, "man", "", 0, 0, "print the manual page")                                                                   \
+    X(COMPLETION, "completion", "", 0, 0, "print the completion for bash")
 typedef enum job {
 #define X(NAME, ...) JOB_##NAME,
     JOBS(X)
@@ -139,6 +140,7 @@ status options_parse(int argc, char **argv, options *out);
 void options_free(options *o);
 /* The general help (fits a screen), or that of one job. */
 void options_help(str *to, job which, bool all_of_job);
+void options_completion(str *to); /* for bash */
 void options_man(str *to);
 /* "--fusion 0.4 --no-crf": what was not left at its default, quoted for a shell. */
 void options_command(const options *o, str *to);

@@ -155,3 +155,12 @@ status reduce_broadcast(void *ctx, void *bytes, size_t n)
     world_guard_off(r->world);
     return COV_OK;
 }
+
+status reduce_collect(reduce *r, const void *mine, size_t n, void *all)
+{
+    if (n > 1 << 20) return COV_FAIL(COV_BROKEN, "%zu bytes a rank to collect", n);
+    world_guard(r->world, "an exchange", r->deadline);
+    int e = MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, world_comm(r->world));
+    world_guard_off(r->world);
+    return e == MPI_SUCCESS ? COV_OK : world_mpi_fail(e, "MPI_Allgather", __FILE__, __LINE__);
+}

@@ -20,4 +20,6 @@ status reduce_use_device(reduce *r, const backend *b, device *d, int *used);
 status reduce_sum_device(void *ctx, float *v, size_t n);
 /* Collective: rank 0's bytes to all. */
 status reduce_broadcast(void *ctx, void *bytes, size_t n);
+/* Collective: n bytes of every rank, in rank order, to all: all has room for n x ranks. */
+status reduce_collect(reduce *r, const void *mine, size_t n, void *all);
 #endif

@@ -6,7 +6,7 @@ expect 0 "$COVPIPE" --help
 [ "$(grep -c '^  .*covpipe' out)" -ge 12 ] || fail "--help does not list the jobs"
 expect 0 "$COVPIPE" man
 cp out manual
-for job in inspect export montage phantom train eval bench doctor; do
+for job in completion inspect export montage phantom train eval bench doctor; do
     expect 0 "$COVPIPE" $job --help
     says "^covpipe $job"
 done

@@ -1,6 +1,6 @@
 # Claims, on a Slurm of four nodes: `srun` screens an archive over all of them, and the cohort has the bytes of a run without Slurm;
 # without PMIx the tasks stop at once, say what to type and leave nothing behind; a single task needs no PMIx, neither in a step
-# nor in a batch script, where mpirun works too.
+# nor in a batch script, where mpirun works too. The smoke test of a site passes.
 source "$COVPIPE_SOURCE/tests/cluster.sh"
 expect 0 "$COVPIPE" phantom --out p --studies 5 --odd --seed 9 --size 64 --slices 8
 screen=("$COVPIPE" --archive p/archive --model none --axial-only --threads 1)
@@ -27,3 +27,10 @@ ${screen[*]} --out batch.h5 --dry-run && mpirun -n 2 --oversubscribe ${screen[*]
 SCRIPT
 expect 0 sbatch --wait --nodes=2 --ntasks=4 --output=batch.out batch.sh
 grep -q 'on 1 rank' batch.out && grep -q 'on 2 rank' batch.out || { cat batch.out; fail "in a batch script, alone and by mpirun"; }
+
+export COVPIPE
+expect 0 sbatch --wait --mem-per-cpu=100 --output=smoke.out "$COVPIPE_SOURCE/slurm/smoke.sbatch"
+cp smoke.out out
+says "ok *launch *4 ranks on 2 node(s), started by Slurm"
+says "ok *locks"
+says "smoke test: all is well"
