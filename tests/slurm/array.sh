@@ -9,7 +9,7 @@ export COVPIPE
 small=(--parsable --nodes=1 --ntasks-per-node=1 --cpus-per-task=1 --mem-per-cpu=100)
 array=$(sbatch "${small[@]}" --array=1-4 "$COVPIPE_SOURCE/slurm/array.sbatch" "${screen[@]}" --out c.h5) || fail "sbatch"
 gather=$(sbatch "${small[@]}" --dependency=afterany:"$array" "$COVPIPE_SOURCE/slurm/run.sbatch" "${screen[@]}" --out c.h5) || fail "sbatch"
-wait_until 240 "[ \"\$(job_state $gather)\" = FAILED ]" # 3: some studies of --odd cannot be read
+wait_until 600 "[ \"\$(job_state $gather)\" = FAILED ]" # 3: some studies of --odd cannot be read
 cat covpipe-*.out > out
 scontrol show job "$gather" | grep -q 'ExitCode=3:0' || { cat out; fail "the gathering job: $(scontrol show job "$gather" | grep -o 'ExitCode=[0-9:]*')"; }
 says "11 studies: 8 done, 1 skipped, 2 failed (11 of them by an earlier run)"

@@ -14,12 +14,12 @@ submit() { # NAME SBATCH-OPTIONS...: four ranks on two nodes
 }
 # under_way NAME JOB: some studies are done, and the workers are stopped, so that the others wait for what comes, on any machine.
 under_way() {
-    wait_until 240 "[ \$(parts $1.h5) -ge 2 ]" || { cat "$1"-*.out; fail "no study was done"; }
+    wait_until 600 "[ \$(parts $1.h5) -ge 2 ]" || { cat "$1"-*.out; fail "no study was done"; }
     kill -STOP $(pids "$2" covpipe-worker)
     [ ! -e "$1.h5" ] || fail "$1 was done before it could be disturbed"
 }
 finished() { # NAME JOB: completed, with all the bytes, after a restart
-    ends "$2" 300 COMPLETED 0:0
+    ends "$2" 600 COMPLETED 0:0
     same_cohort undisturbed.h5 "$1.h5"
 }
 parent() { awk '/^PPid/ { print $2 }' "/proc/$1/status" 2>/dev/null; }
