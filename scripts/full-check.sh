@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that check.sh has no time for; hours on two cores. Prints a line a step and ends with 1 if one failed.
-#   scripts/full-check.sh [clang|asan|tsan|valgrind|fuzz|afl|torture ...]    (all of them, without words)
+#   scripts/full-check.sh [clang|static|asan|tsan|valgrind|fuzz|afl|torture ...]    (all of them, without words)
 #   clang     builds without a warning, and passes the unit tests
+#   static    scripts/static-check.sh: cppcheck, clang-tidy, gcc -fanalyzer
 #   asan      ASan and UBSan: all unit, fuzz, MPI and command line tests, and end to end phantoms, ranks and the hostile archive
 #   tsan      ThreadSanitizer: the unit tests that start threads of ours
 #   valgrind  memcheck over the unit tests of base, data and mpi
@@ -63,16 +64,17 @@ afl_one() {
     [ -z "$(find "$out/found/afl-$t" -path '*crashes*' -name 'id:*' | head -1)" ]
 }
 
-for what in "${@:-clang asan tsan valgrind fuzz afl torture}"; do
+for what in "${@:-clang static asan tsan valgrind fuzz afl torture}"; do
     for one in $what; do
         case $one in
         clang) step clang clang_build ;;
+        static) step static bash scripts/static-check.sh ;;
         asan | tsan) step "$one" "$one" ;;
         valgrind) step valgrind valgrind_units ;;
         fuzz) step fuzz-build fuzz_build fuzz clang; for t in "${targets[@]}"; do step "fuzz-$t" fuzz_one "$t"; done ;;
         afl) step afl-build fuzz_build afl afl-clang-fast; for t in cases nifti png; do step "afl-$t" afl_one "$t"; done ;;
         torture) step torture bash scripts/torture.sh --minutes $((6 * minutes)) ;;
-        *) echo "$one: expected clang, asan, tsan, valgrind, fuzz, afl or torture"; exit 2 ;;
+        *) echo "$one: expected clang, static, asan, tsan, valgrind, fuzz, afl or torture"; exit 2 ;;
         esac
     done
 done

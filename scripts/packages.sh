@@ -16,8 +16,8 @@ need() {
 }
 need gcc g++ cmake ninja-build openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libnifti2-dev libznz-dev zlib1g-dev \
      libpng-dev libdnnl-dev libssl-dev libcmocka-dev python3 python3-h5py
-# `packages.sh full` installs what scripts/full-check.sh uses beyond that: clang with its sanitizers and libFuzzer, AFL++, valgrind.
-if [ "${1:-}" = full ]; then need clang libclang-rt-14-dev afl++ valgrind; fi
+# `packages.sh full` installs what scripts/full-check.sh uses beyond that: clang with its sanitizers and libFuzzer, AFL++, valgrind, clang-tidy, cppcheck.
+if [ "${1:-}" = full ]; then need clang libclang-rt-14-dev clang-tidy cppcheck afl++ valgrind; fi
 if [ "${1:-}" = tests ]; then
     need slurm-wlm slurm-wlm-basic-plugins munge || echo "no Slurm packages: its tests will say skipped"
 fi

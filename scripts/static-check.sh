@@ -5,9 +5,9 @@
 #   scripts/static-check.sh [BUILD=build] [FOLDER...]
 set -uo pipefail
 cd "$(dirname "$0")/.."
-build=${1:-build}; shift
-folders=("${@:-base data mpi stages kernels jobs}")
-[ $# -gt 0 ] || folders=(base data mpi stages kernels jobs)
+build=${1:-build}; [ $# -eq 0 ] || shift
+
+folders=("$@"); [ $# -gt 0 ] || folders=(base data mpi stages kernels jobs)
 out=$build/static; mkdir -p "$out"
 for tool in cppcheck clang-tidy gcc; do command -v $tool >/dev/null || { echo "no $tool"; exit 77; }; done
 mapfile -t sources < <(find "${folders[@]}" -name '*.c' ! -path '*/cuda/*' | sort)
@@ -25,6 +25,7 @@ done | grep -E 'warning:.*-Wanalyzer' | sort -u >"$out/analyzer"
 explained=(
     'data/part.c:.*expected.*legacyUninitvar'         # filled by part_name where it succeeds; the other side is not reached
     'data/read_nifti.c:.*raw.*uninitdata'             # memory that the reader fills before it looks at it
+    'kernels/cpu/.*invalidPointerCast'                # workspaces carved out of floats, and vectors over them: meant so
 )
 cat "$out"/cppcheck "$out"/clang-tidy "$out"/analyzer | grep -vE "$(IFS='|'; echo "${explained[*]}")"
 [ $? -eq 1 ]
