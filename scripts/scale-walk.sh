@@ -39,5 +39,6 @@ while kill -0 $pid 2>/dev/null; do # VmHWM of every covpipe of ours: rank 0 is t
     sleep 0.2
 done
 wait $pid
+times >"$work/times" # of the shell, then of all it waited for
 printf '%s; walk and plan %.1f s on %d rank(s), largest process %d MiB; load %s; user and system time of all: %s\n' "$(tail -n 1 "$work/plan")" \
-       "$(echo "$(date +%s.%N) - $start" | bc)" "$ranks" $((most / 1024)) "$(cut -d' ' -f1 /proc/loadavg)" "$(times | tail -n 1)"
+       "$(echo "$(date +%s.%N) - $start" | bc)" "$ranks" $((most / 1024)) "$(cut -d' ' -f1 /proc/loadavg)" "$(tail -n 1 "$work/times")"
