@@ -1,6 +1,6 @@
 /* eval: `covpipe eval lesion` is jobs/eval_lesion; `covpipe eval lung`: the lung networks against annotated volumes,
- * each way that they can be used, as a Markdown table, JSON and pictures; with --grid, fusion weights and CRF options
- * over the cases given. */
+ * each way that they can be used, as a Markdown table, JSON and pictures; with --grid, fusion weights times CRF
+ * options over the cases given. */
 #include "data/durable.h"
 #include "data/image.h"
 #include "jobs/eval.h"
@@ -215,7 +215,7 @@ static status score_variants(eval_state *e, const cases_row *row, const trainset
     return COV_OK;
 }
 
-/* ---- grid search: two one-dimensional families, fusion without the CRF, then the CRF at the fusion weight in use */
+/* ---- grid search: fusion weights times CRF options; scripts/lung-choice.py chooses for each patient on the others */
 
 static status grid_point(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, float weight,
                          const crf_options *crf, uint8_t *mask)
@@ -238,17 +238,22 @@ static status grid_point(eval_state *e, const cases_row *row, const trainset_vol
 
 static status grid_case(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
 {
-    static const float fusions[] = {0.0f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.8f, 1.0f};
-    static const float appearances[] = {0.5f, 1.5f, 4.0f}, alphas[] = {4.0f, 10.0f, 25.0f},
-                       betas[] = {6.0f, 15.0f, 40.0f};
-    for (size_t k = 0; e->p.use_sagittal && k < sizeof fusions / sizeof *fusions; k++)
-        COV_TRY(grid_point(e, row, v, logits, fusions[k], NULL, mask));
-    for (int k = 0; e->p.use_crf && k < 27; k++) {
-        crf_options c = e->p.crf;
-        c.w_appearance = appearances[k / 9];
-        c.theta_alpha = alphas[k / 3 % 3];
-        c.theta_beta = betas[k % 3];
-        COV_TRY(grid_point(e, row, v, logits, e->fusion, &c, mask));
+    static const float fusions[] = {0.2f, 0.35f, 0.5f};
+    static const struct {
+        float appearance, smooth, alpha, beta, gamma;
+    } crfs[] = {{0.5f, 1, 40, 15, 3}, {0.5f, 1, 20, 15, 3}, {1.5f, 1, 20, 6, 3}, {10.0f / 3, 3, 80, 13, 3}};
+    for (size_t k = 0; k < (e->p.use_sagittal ? sizeof fusions / sizeof *fusions : 1); k++) {
+        float weight = e->p.use_sagittal ? fusions[k] : 0.0f;
+        COV_TRY(grid_point(e, row, v, logits, weight, NULL, mask));
+        for (size_t i = 0; e->p.use_crf && i < sizeof crfs / sizeof *crfs; i++) {
+            crf_options c = e->p.crf;
+            c.w_appearance = crfs[i].appearance;
+            c.w_smooth = crfs[i].smooth;
+            c.theta_alpha = crfs[i].alpha;
+            c.theta_beta = crfs[i].beta;
+            c.theta_gamma = crfs[i].gamma;
+            COV_TRY(grid_point(e, row, v, logits, weight, &c, mask));
+        }
     }
     return COV_OK;
 }

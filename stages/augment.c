@@ -8,14 +8,15 @@
 
 augment_options augment_none(void)
 {
-    return (augment_options){.scale_low = 1.0f, .scale_high = 1.0f, .dense = 0.16f, .lesion_weight = 1.0f};
+    return (augment_options){.scale_low = 1.0f, .scale_high = 1.0f, .dense = 0.16f, .pleura_from = -0.5f, .pleura_to = 1.8f,
+                             .pleura_mirror = 1, .lesion_weight = 1.0f};
 }
 
 augment_options augment_defaults(void)
 {
     return (augment_options){.shift = 0.08f, .scale_low = 0.75f, .scale_high = 1.25f, .stretch = 0.12f, .rotate = 0.14f,
-                             .opacity = 0.5f, .dense = 0.16f, .gas = 0.3f, .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f,
-                             .lesion_weight = 3.0f};
+                             .opacity = 0.5f, .dense = 0.16f, .pleura_from = -0.5f, .pleura_to = 1.8f, .pleura_mirror = 1, .gas = 0.3f,
+                             .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f, .lesion_weight = 3.0f};
 }
 
 /* ---- geometry */
@@ -113,9 +114,10 @@ typedef struct patch {
 } patch;
 
 /* From a pixel of the lung straight on to its edge. */
-static void walk_to_edge(rng *r, const augment_canvas *to, int64_t *row, int64_t *col)
+static void walk_to_edge(const augment_options *o, rng *r, const augment_canvas *to, int64_t *row, int64_t *col)
 {
-    float angle = rng_range(r, 0.0f, 6.2831853f), dy = sinf(angle), dx = cosf(angle), y = (float)*row, x = (float)*col;
+    float angle = rng_range(r, o->pleura_from, o->pleura_to), y = (float)*row, x = (float)*col;
+    float dy = sinf(angle), dx = o->pleura_mirror && 2 * *col < to->cols ? -cosf(angle) : cosf(angle);
     for (;;) {
         int64_t at_r = (int64_t)(y += dy), at_c = (int64_t)(x += dx);
         if (at_r < 0 || at_c < 0 || at_r >= to->rows || at_c >= to->cols || to->target[at_r * to->cols + at_c] < 0.5f) return;
@@ -134,7 +136,7 @@ static patch draw_patch(const augment_options *o, rng *r, const augment_canvas *
     int kind = u < 0.45f ? PATCH_PLEURAL : u < 0.65f ? PATCH_DENSE : PATCH_GLASS;
     float radius = size * expf(rng_range(r, logf(kind == PATCH_PLEURAL ? 0.04f : 0.02f), logf(kind == PATCH_GLASS ? 0.28f : o->dense)));
     float shape = expf(rng_range(r, -0.6f, 0.6f));
-    if (kind == PATCH_PLEURAL) walk_to_edge(r, to, &row, &col);
+    if (kind == PATCH_PLEURAL) walk_to_edge(o, r, to, &row, &col);
     return (patch){.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape,
                    .edge = kind == PATCH_GLASS ? rng_range(r, 0.1f, 0.8f) : rng_range(r, 0.1f, 0.5f),
                    .hu = kind == PATCH_GLASS ? rng_range(r, -700.0f, -200.0f) : rng_range(r, -120.0f, 100.0f),

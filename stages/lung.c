@@ -9,6 +9,7 @@
 #include "stages/lungplane.h"
 #include "stages/netio.h"
 
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,12 +188,51 @@ static status run_view(lung *l, lungnet_view view, const volume *v, float weight
     return COV_OK;
 }
 
+/* The mean of the `reach` samples on each side and the one between, fewer at the ends, of rows of n. */
+static void mean_along(const float *from, int64_t n, int64_t reach, float *to)
+{
+    float sum = 0.0f;
+    for (int64_t x = 0; x < reach && x < n; x++) sum += from[x];
+    for (int64_t x = 0; x < n; x++) {
+        int64_t low = x - reach > 0 ? x - reach : 0, high = x + reach < n - 1 ? x + reach : n - 1;
+        if (x + reach < n) sum += from[x + reach];
+        to[x] = sum / (float)(high - low + 1);
+        if (x - reach >= 0) sum -= from[x - reach];
+    }
+}
+
+/* Sagittal planes are segmented each by itself and neighbours disagree: stripes in the axial slice. Their logits are smoothed across
+ * the planes by two means over a plane's own reach, about a Gaussian of that sigma. */
+static status smooth_across(const lung *l, const volume *v, float *logit)
+{
+    int64_t n = v->head.nx, rows = v->head.ny * v->head.nz;
+    lungplane p;
+    COV_TRY(lungplane_of(LUNGNET_SAGITTAL, &v->head, &p));
+    int64_t reach = (n + p.planes - 1) / p.planes;
+    float *room = malloc((size_t)l->backend->threads(l->device) * (size_t)n * sizeof *room);
+    if (!room) return COV_FAIL(COV_NOMEM, "no memory for rows of %lld logits", (long long)n);
+#pragma omp parallel num_threads(l->backend->threads(l->device))
+    {
+        float *row = room + omp_get_thread_num() * n;
+#pragma omp for
+        for (int64_t k = 0; k < rows; k++) {
+            mean_along(logit + k * n, n, reach, row);
+            mean_along(row, n, reach, logit + k * n);
+        }
+    }
+    free(room);
+    return COV_OK;
+}
+
 status lung_logits(lung *l, const volume *v, float sagittal_weight, float *logit)
 {
     if (sagittal_weight > 0 && !l->lanes[0].view[LUNGNET_SAGITTAL].net)
         return COV_FAIL(COV_USAGE, "a fusion weight of %g needs sagittal weights, and none are loaded", (double)sagittal_weight);
     memset(logit, 0, sizeof *logit * (size_t)(v->head.nx * v->head.ny * v->head.nz));
+    if (sagittal_weight > 0) {
+        COV_TRY(run_view(l, LUNGNET_SAGITTAL, v, sagittal_weight, logit));
+        COV_TRY(smooth_across(l, v, logit));
+    }
     if (sagittal_weight < 1) COV_TRY(run_view(l, LUNGNET_AXIAL, v, 1 - sagittal_weight, logit));
-    if (sagittal_weight > 0) COV_TRY(run_view(l, LUNGNET_SAGITTAL, v, sagittal_weight, logit));
     return COV_OK;
 }

@@ -194,6 +194,40 @@ static void opacities_lie_inside_the_lung_and_only_add_density(void **state)
     assert_true(changed > 1000);
 }
 
+/* Density that opacities add to the lung's lower half less that in its upper one, over many samples. */
+static double added_below(float from, float to_angle)
+{
+    augment_options o = augment_none();
+    augment_plane p = plane();
+    augment_canvas plain = canvas(0), with = canvas(1);
+    double below = 0.0, mean = 0.0, lungs = 0.0;
+    for (int i = 0; i < N * N; i++) {
+        mean += lung[i] ? i / N : 0;
+        lungs += lung[i];
+    }
+    mean /= lungs;
+    o.pleura_from = from;
+    o.pleura_to = to_angle;
+    o.pleura_mirror = 0;
+    for (uint64_t k = 0; k < 100; k++) {
+        rng r1 = rng_start(6, k), r2 = rng_start(6, k);
+        o.opacity = 0.0f;
+        augment_run(&o, &r1, &p, &plain);
+        o.opacity = 1.0f;
+        augment_run(&o, &r2, &p, &with);
+        for (int i = 0; i < N * N; i++) below += (i / N > mean ? 1 : -1) * (double)(with.image[i] - plain.image[i]);
+    }
+    return below;
+}
+
+static void dense_opacities_lie_at_the_pleura_that_was_asked_for(void **state)
+{
+    (void)state;
+    const float down = 1.5707963f;
+    double below = added_below(down - 0.3f, down + 0.3f), above = added_below(-down - 0.3f, -down + 0.3f);
+    assert_true(below - above > 100.0); /* pixels turned from air to soft tissue */
+}
+
 static void the_random_numbers_are_uniform_and_streams_differ(void **state)
 {
     (void)state;
@@ -222,6 +256,7 @@ int main(void)
         cmocka_unit_test(masks_move_with_the_image),
         cmocka_unit_test(scale_makes_the_lung_larger_and_nothing_is_mirrored),
         cmocka_unit_test(opacities_lie_inside_the_lung_and_only_add_density),
+        cmocka_unit_test(dense_opacities_lie_at_the_pleura_that_was_asked_for),
         cmocka_unit_test(the_random_numbers_are_uniform_and_streams_differ),
     };
     return cmocka_run_group_tests(tests, make_plane, NULL);
