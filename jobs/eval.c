@@ -238,7 +238,7 @@ static status grid_point(eval_state *e, const cases_row *row, const trainset_vol
 
 static status grid_case(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
 {
-    static const float fusions[] = {0.2f, 0.35f, 0.5f};
+    static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.8f};
     static const struct {
         float appearance, smooth, alpha, beta, gamma;
     } crfs[] = {{0.5f, 1, 40, 15, 3}, {0.5f, 1, 20, 15, 3}, {1.5f, 1, 20, 6, 3}, {10.0f / 3, 3, 80, 13, 3}};

@@ -8,14 +8,13 @@
 
 augment_options augment_none(void)
 {
-    return (augment_options){.scale_low = 1.0f, .scale_high = 1.0f, .dense = 0.16f, .pleura_from = -0.5f, .pleura_to = 1.8f,
-                             .pleura_mirror = 1, .lesion_weight = 1.0f};
+    return (augment_options){.scale_low = 1.0f, .scale_high = 1.0f, .dense = 0.16f, .pleura_to = 6.2831853f, .lesion_weight = 1.0f};
 }
 
 augment_options augment_defaults(void)
 {
     return (augment_options){.shift = 0.08f, .scale_low = 0.75f, .scale_high = 1.25f, .stretch = 0.12f, .rotate = 0.14f,
-                             .opacity = 0.5f, .dense = 0.16f, .pleura_from = -0.5f, .pleura_to = 1.8f, .pleura_mirror = 1, .gas = 0.3f,
+                             .opacity = 0.5f, .dense = 0.16f, .pleura_to = 6.2831853f, .gas = 0.3f,
                              .level = 90.0f, .width = 0.15f, .tone = 0.5f, .blur = 0.2f, .noise = 0.35f, .lesion_weight = 3.0f};
 }
 
@@ -117,7 +116,7 @@ typedef struct patch {
 static void walk_to_edge(const augment_options *o, rng *r, const augment_canvas *to, int64_t *row, int64_t *col)
 {
     float angle = rng_range(r, o->pleura_from, o->pleura_to), y = (float)*row, x = (float)*col;
-    float dy = sinf(angle), dx = o->pleura_mirror && 2 * *col < to->cols ? -cosf(angle) : cosf(angle);
+    float dy = sinf(angle), dx = cosf(angle);
     for (;;) {
         int64_t at_r = (int64_t)(y += dy), at_c = (int64_t)(x += dx);
         if (at_r < 0 || at_c < 0 || at_r >= to->rows || at_c >= to->cols || to->target[at_r * to->cols + at_c] < 0.5f) return;

@@ -23,9 +23,7 @@ typedef struct augment_options {
     float dense;                 /* largest dense opacity's radius, share of the canvas: where the plane shows little else of the chest,
                                     larger ones teach to see lung in any soft tissue */
     float pleura_from, pleura_to; /* radians: where from inside the lung a dense opacity looks for the pleura it lies at. 0: along the
-                                    columns, pi/2: down the rows. COVID's consolidation lies behind and at the ribs; next to the heart, the
-                                    hila and the dome of the diaphragm soft tissue is not lung */
-    int pleura_mirror;           /* left of the middle column 0 is against the columns: away from the middle on both sides */
+                                    columns, pi/2: down the rows */
     float gas;                   /* probability that pockets of air are added outside the lung, as in bowel and stomach */
     float level, width;          /* window level +- HU, width by exp(+- width) */
     float tone;                  /* probability of gamma, gain and bias */

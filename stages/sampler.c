@@ -41,9 +41,8 @@ sampler_options sampler_defaults(lungnet_view view)
         o.augment.opacity = 0.7f; /* no isolated slices with consolidation to learn from here */
         o.augment.dense = 0.28f;
         o.augment.rotate = 0.2f;
-        o.augment.pleura_from = -1.2f; /* behind: the columns run that way */
-        o.augment.pleura_to = 1.2f;
-        o.augment.pleura_mirror = 0;
+        o.augment.pleura_from = -1.2f; /* behind, where COVID consolidates (the columns run that way): taught in front and at the */
+        o.augment.pleura_to = 1.2f;    /* dome as well, the network calls heart, liver and spleen lung */
     }
     return o;
 }

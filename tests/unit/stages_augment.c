@@ -208,7 +208,6 @@ static double added_below(float from, float to_angle)
     mean /= lungs;
     o.pleura_from = from;
     o.pleura_to = to_angle;
-    o.pleura_mirror = 0;
     for (uint64_t k = 0; k < 100; k++) {
         rng r1 = rng_start(6, k), r2 = rng_start(6, k);
         o.opacity = 0.0f;
