@@ -179,13 +179,12 @@ static status run_batch(void *ctx, int lane_number, int64_t item)
     return COV_OK;
 }
 
-static status run_view(lung *l, lungnet_view view, const volume *v, float weight, float *logit)
+/* Planes of the view into logit (nz,ny,plane.width), which must be 0. */
+static status run_view(lung *l, const lungplane *plane, const volume *v, float weight, float *logit)
 {
-    view_run r = {.l = l, .view = view, .v = v, .weight = weight, .logit = logit};
-    int64_t batch = l->lanes[0].view[view].batch;
-    COV_TRY(lungplane_of(view, &v->head, &r.plane));
-    COV_TRY(lanes_run(l->lane_count, (r.plane.planes + batch - 1) / batch, run_batch, &r));
-    return COV_OK;
+    view_run r = {.l = l, .view = plane->view, .plane = *plane, .v = v, .weight = weight, .logit = logit};
+    int64_t batch = l->lanes[0].view[plane->view].batch;
+    return lanes_run(l->lane_count, (plane->planes + batch - 1) / batch, run_batch, &r);
 }
 
 /* The mean of the `reach` samples on each side and the one between, fewer at the ends, of rows of n. */
@@ -201,38 +200,70 @@ static void mean_along(const float *from, int64_t n, int64_t reach, float *to)
     }
 }
 
-/* Sagittal planes are segmented each by itself and neighbours disagree: stripes in the axial slice. Their logits are smoothed across
- * the planes by two means over a plane's own reach, about a Gaussian of that sigma. */
-static status smooth_across(const lung *l, const volume *v, float *logit)
+/* Sagittal planes are segmented each by itself and neighbours disagree: stripes in the axial slice. Their logits `side`
+ * (nz,ny,width) are smoothed across the planes by two means over a plane's own reach, about a Gaussian of that sigma, and added. */
+static status add_smoothed(const lung *l, const lungplane *p, float *side, float *logit)
 {
-    int64_t n = v->head.nx, rows = v->head.ny * v->head.nz;
-    lungplane p;
-    COV_TRY(lungplane_of(LUNGNET_SAGITTAL, &v->head, &p));
-    int64_t reach = (n + p.planes - 1) / p.planes;
-    float *room = malloc((size_t)l->backend->threads(l->device) * (size_t)n * sizeof *room);
+    int64_t n = p->width, rows = p->ny * p->nz, reach = (p->nx + p->all - 1) / p->all;
+    int threads = l->backend->threads(l->device);
+    float *room = malloc((size_t)threads * (size_t)n * sizeof *room);
     if (!room) return COV_FAIL(COV_NOMEM, "no memory for rows of %lld logits", (long long)n);
-#pragma omp parallel num_threads(l->backend->threads(l->device))
+#pragma omp parallel num_threads(threads)
     {
         float *row = room + omp_get_thread_num() * n;
 #pragma omp for
         for (int64_t k = 0; k < rows; k++) {
-            mean_along(logit + k * n, n, reach, row);
-            mean_along(row, n, reach, logit + k * n);
+            float *from = side + k * n, *to = logit + k * p->nx + p->x0;
+            mean_along(from, n, reach, row);
+            mean_along(row, n, reach, from);
+            for (int64_t x = 0; x < n; x++) to[x] += from[x];
         }
     }
     free(room);
     return COV_OK;
 }
 
+static status add_sagittal(lung *l, const volume *v, float weight, int64_t x0, int64_t x1, float *logit)
+{
+    lungplane p;
+    COV_TRY(lungplane_of(LUNGNET_SAGITTAL, &v->head, &p));
+    lungplane_between(&p, x0, x1);
+    if (p.planes == 0) return COV_OK;
+    float *side = calloc((size_t)(v->head.nz * v->head.ny * p.width), sizeof *side); /* no more than `logit` has */
+    if (!side) return COV_FAIL(COV_NOMEM, "no memory for sagittal logits of %lld columns", (long long)p.width);
+    status s = run_view(l, &p, v, weight, side);
+    if (s == COV_OK) s = add_smoothed(l, &p, side, logit);
+    free(side);
+    return s;
+}
+
+void lung_span(const volume_header *h, const float *axial, int64_t *x0, int64_t *x1)
+{
+    int64_t low = h->nx, high = 0, spare = h->nx / 16;
+    for (int64_t k = 0; k < h->nz * h->ny; k++) {
+        const float *row = axial + k * h->nx;
+        for (int64_t x = 0; x < low; x++)
+            if (row[x] > 0) low = x;
+        for (int64_t x = h->nx - 1; x >= high; x--)
+            if (row[x] > 0) high = x + 1;
+    }
+    *x0 = low - spare > 0 ? low - spare : 0;
+    *x1 = high + spare < h->nx ? high + spare : h->nx;
+    if (high == 0) *x0 = *x1 = 0;
+}
+
 status lung_logits(lung *l, const volume *v, float sagittal_weight, float *logit)
 {
+    int64_t x0 = 0, x1 = v->head.nx;
     if (sagittal_weight > 0 && !l->lanes[0].view[LUNGNET_SAGITTAL].net)
         return COV_FAIL(COV_USAGE, "a fusion weight of %g needs sagittal weights, and none are loaded", (double)sagittal_weight);
     memset(logit, 0, sizeof *logit * (size_t)(v->head.nx * v->head.ny * v->head.nz));
-    if (sagittal_weight > 0) {
-        COV_TRY(run_view(l, LUNGNET_SAGITTAL, v, sagittal_weight, logit));
-        COV_TRY(smooth_across(l, v, logit));
+    if (sagittal_weight < 1) {
+        lungplane axial;
+        COV_TRY(lungplane_of(LUNGNET_AXIAL, &v->head, &axial));
+        COV_TRY(run_view(l, &axial, v, 1 - sagittal_weight, logit));
+        lung_span(&v->head, logit, &x0, &x1);
     }
-    if (sagittal_weight < 1) COV_TRY(run_view(l, LUNGNET_AXIAL, v, 1 - sagittal_weight, logit));
+    if (sagittal_weight > 0) COV_TRY(add_sagittal(l, v, sagittal_weight, x0, x1, logit));
     return COV_OK;
 }

@@ -13,8 +13,12 @@ status lung_open(const backend *b, device *d, net_precision precision, const cha
 void lung_close(lung **l);
 /* The fusion weight of the sagittal logit: the one stored with the sagittal weights, 0 without them. */
 float lung_fusion(const lung *l);
-/* logit (nz,ny,nx) = (1-weight) * axial + weight * sagittal; weight 0 or 1 runs one network only. */
+/* logit (nz,ny,nx) = (1-weight) * axial + weight * sagittal; weight 0 or 1 runs one network only. With both, sagittal
+ * planes outside lung_span are not looked at, and their logit is (1-weight) * axial. */
 status lung_logits(lung *l, const volume *v, float sagittal_weight, float *logit);
+/* The columns x0 .. x1-1 that hold a positive one of these axial logits (nz,ny,nx), with a 16th of the width to spare on
+ * each side; x0 = x1 where there is none. */
+void lung_span(const volume_header *h, const float *axial, int64_t *x0, int64_t *x1);
 /* Identity of what was loaded: SHA-256 of both files' contents, joined; borrowed. */
 const char *lung_digest(const lung *l);
 #endif

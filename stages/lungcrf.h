@@ -9,6 +9,7 @@
 crf_options lungcrf_defaults(void);
 
 /* Bandwidths are pixels of a 512-pixel slice; on another grid they keep their share of the image. logit and mask (nz, ny, nx); mask
- * 0/1. A slice without one pixel that the networks call lung stays empty: a Potts CRF has nothing to spread there. */
+ * 0/1. A slice without one pixel that the networks call lung stays empty: a Potts CRF has nothing to spread there. Each
+ * slice is seen in the rectangle around the whole volume's lungs, wider by twice theta_alpha [ours]. */
 status lungcrf_run(const backend *b, device *d, const crf_options *o, const volume *v, const float *logit, uint8_t *mask);
 #endif

@@ -62,8 +62,12 @@ status lungeval_mask(lungeval *e, float sagittal_weight, const crf_options *crf,
     const volume *v = &e->volume->ct;
     const float *axial = e->view[0], *sagittal = e->view[1] ? e->view[1] : e->view[0];
     lungpost_report report;
-    for (size_t i = 0; i < e->count; i++)
-        e->fused[i] = (1.0f - sagittal_weight) * axial[i] + sagittal_weight * sagittal[i];
+    int64_t x0 = 0, x1 = v->head.nx;
+    if (sagittal_weight < 1) lung_span(&v->head, axial, &x0, &x1);
+    for (size_t i = 0; i < e->count; i++) {
+        int64_t x = (int64_t)i % v->head.nx;
+        e->fused[i] = (1.0f - sagittal_weight) * axial[i] + (x >= x0 && x < x1 ? sagittal_weight * sagittal[i] : 0.0f);
+    }
     if (crf)
         COV_TRY(lungcrf_run(e->backend, e->device, crf, v, e->fused, mask));
     else

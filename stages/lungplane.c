@@ -37,6 +37,8 @@ status lungplane_of(lungnet_view view, const volume_header *h, lungplane *out)
     }
     p.rows = padded(p.used_rows);
     p.cols = padded(p.used_cols);
+    p.all = p.planes;
+    p.width = p.nx;
     *out = p;
     return COV_OK;
 }
@@ -44,12 +46,22 @@ status lungplane_of(lungnet_view view, const volume_header *h, lungplane *out)
 /* The x whose plane stands for sagittal plane k, and the voxels first_x(k) .. first_x(k+1)-1 that take its logits. */
 static int64_t first_x(const lungplane *p, int64_t k)
 {
-    return k * p->nx / p->planes;
+    return (p->first + k) * p->nx / p->all;
 }
 
 static int64_t middle_x(const lungplane *p, int64_t k)
 {
     return (first_x(p, k) + first_x(p, k + 1)) / 2;
+}
+
+void lungplane_between(lungplane *p, int64_t x0, int64_t x1)
+{
+    int64_t last = p->all;
+    while (p->first < last && first_x(p, 1) <= x0) p->first++;
+    while (last > p->first && first_x(p, last - p->first - 1) >= x1) last--;
+    p->planes = last - p->first;
+    p->x0 = first_x(p, 0);
+    p->width = first_x(p, p->planes) - p->x0;
 }
 
 /* One input row: two source rows blended along the row and across. at(r, c) = row_base[c * step]. */
@@ -123,7 +135,7 @@ static void put_sagittal(const lungplane *p, float weight, const float *logits, 
 #pragma omp parallel for collapse(2) num_threads(threads)
     for (int64_t z = 0; z < p->nz; z++)
         for (int64_t y = 0; y < p->ny; y++) {
-            float *row = to + (z * p->ny + y) * p->nx;
+            float *row = to + (z * p->ny + y) * p->width - p->x0;
             tap r = tap_at(z, p->nz, p->used_rows), c = tap_at(y, p->ny, p->used_cols);
             for (int64_t k = 0; k < count; k++) {
                 float v = weight * blend(logits + k * plane, p, r, c);

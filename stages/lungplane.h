@@ -14,7 +14,8 @@
 typedef struct lungplane {
     lungnet_view view;
     int64_t nx, ny, nz;               /* of the volume */
-    int64_t planes;                   /* how many there are */
+    int64_t planes, first, all;       /* how many are in use, from which on, and how many the view has */
+    int64_t x0, width;                /* the x that the sagittal planes in use stand for; axial: 0, nx */
     int64_t rows, cols;               /* the network's input: multiples of LUNGNET_STRIDE */
     int64_t used_rows, used_cols;     /* the part that shows the volume; the rest is padding */
     int64_t source_rows, source_cols; /* samples of one plane in the volume: (ny, nx), or (nz, ny) */
@@ -23,9 +24,12 @@ typedef struct lungplane {
 /* COV_UNSUPPORTED if a dimension is below 1 or the spacing is not positive. */
 status lungplane_of(lungnet_view view, const volume_header *h, lungplane *out);
 
-/* Planes first .. first+count-1 to out (count, rows, cols), windowed to [0, 1]. hu: the whole volume, canonical. threads >= 1. */
+/* Keeps the sagittal planes that stand for an x in x0 .. x1-1; none if that is empty. */
+void lungplane_between(lungplane *p, int64_t x0, int64_t x1);
+
+/* Planes first .. first+count-1, of those in use, to out (count, rows, cols), windowed to [0, 1]. hu: the whole volume, canonical. threads >= 1. */
 void lungplane_get(const lungplane *p, window w, const int16_t *hu, int64_t first, int64_t count, int threads, float *out);
-/* Adds weight * logit, resampled back, to the voxels that these planes stand for: to (nz, ny, nx). Every voxel belongs to exactly one
+/* Adds weight * logit, resampled back, to the voxels that these planes stand for: to (nz, ny, width). Every voxel belongs to exactly one
  * axial and one sagittal plane, so putting all planes of a view adds weight * logit once everywhere. Sagittal: take planes
  * in runs of 8 or more, as x is the fastest axis of `to`. logits (count, rows, cols). */
 void lungplane_put(const lungplane *p, float weight, const float *logits, int64_t first, int64_t count, int threads, float *to);

@@ -1,6 +1,7 @@
 /* The lung network's shapes and names, and the way of its planes from a volume and back. */
 #include "stages/lungio.h"
 #include "stages/lungnet.h"
+#include "stages/lung.h"
 #include "stages/lungplane.h"
 #include "stages/netio.h"
 #include <math.h>
@@ -167,6 +168,47 @@ static void a_sagittal_plane_has_square_pixels_and_at_most_1024_rows(void **stat
     assert_int_equal(p.used_rows, 1024);
 }
 
+/* hu changes along x alone, by the plane: each column must come back where lungplane_between says that it lies. */
+static void planes_between_two_columns_cover_them_and_hardly_more(void **state)
+{
+    (void)state;
+    const volume_header sizes[] = {head(600, 20, 9, 0.7, 2.0), head(64, 48, 9, 3.0, 5.0)};
+    for (int k = 0; k < 2; k++) {
+        const volume_header *h = &sizes[k];
+        lungplane p;
+        int64_t x0 = h->nx / 5 + 1, x1 = h->nx / 2 + 1, rows = h->ny * h->nz, most = 1 + h->nx / 256;
+        int16_t *hu = malloc((size_t)(rows * h->nx) * sizeof *hu);
+        for (int64_t i = 0; i < rows * h->nx; i++) hu[i] = (int16_t)(i % h->nx - 800);
+        assert_int_equal(lungplane_of(LUNGNET_SAGITTAL, h, &p), COV_OK);
+        lungplane_between(&p, x0, x1);
+        assert_true(p.x0 <= x0 && p.x0 + most > x0 && p.x0 + p.width >= x1 && p.x0 + p.width < x1 + most);
+        float *planes = malloc((size_t)(p.planes * p.rows * p.cols) * sizeof *planes), *back = calloc((size_t)(rows * p.width), sizeof *back);
+        lungplane_get(&p, window_lung(), hu, 0, p.planes, 1, planes);
+        lungplane_put(&p, 1.0f, planes, 0, p.planes, 2, back);
+        for (int64_t i = 0; i < rows * p.width; i++)
+            assert_true(fabsf(back[i] - window_one(window_lung(), (float)(p.x0 + i % p.width - 800))) < 2.0f / 1600.0f * (float)most);
+        lungplane_between(&p, x1, x1);
+        assert_true(p.planes <= 1);
+        free(hu);
+        free(planes);
+        free(back);
+    }
+}
+
+static void the_span_of_lungs_is_their_columns_and_a_sixteenth(void **state)
+{
+    (void)state;
+    float logit[2 * 3 * 64];
+    volume_header h = head(64, 3, 2, 1.0, 1.0);
+    int64_t x0, x1;
+    for (size_t i = 0; i < sizeof logit / sizeof *logit; i++) logit[i] = -1.0f;
+    lung_span(&h, logit, &x0, &x1);
+    assert_true(x0 == x1);
+    logit[64 + 20] = logit[4 * 64 + 62] = 0.5f;
+    lung_span(&h, logit, &x0, &x1);
+    assert_true(x0 == 16 && x1 == 64);
+}
+
 static void what_lies_outside_the_volume_is_air(void **state)
 {
     (void)state;
@@ -193,6 +235,8 @@ int main(void)
         cmocka_unit_test(weights_of_another_preset_or_model_are_refused_by_name),
         cmocka_unit_test(planes_put_back_lie_where_they_came_from),
         cmocka_unit_test(a_sagittal_plane_has_square_pixels_and_at_most_1024_rows),
+        cmocka_unit_test(planes_between_two_columns_cover_them_and_hardly_more),
+        cmocka_unit_test(the_span_of_lungs_is_their_columns_and_a_sixteenth),
         cmocka_unit_test(what_lies_outside_the_volume_is_air),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
