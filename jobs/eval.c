@@ -241,7 +241,7 @@ static status grid_case(eval_state *e, const cases_row *row, const trainset_volu
     static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.8f};
     static const struct {
         float appearance, smooth, alpha, beta, gamma;
-    } crfs[] = {{0.5f, 1, 40, 15, 3}, {0.5f, 1, 20, 15, 3}, {1.5f, 1, 20, 6, 3}, {10.0f / 3, 3, 80, 13, 3}};
+    } crfs[] = {{0.5f, 1, 40, 15, 3}, {1.5f, 1, 40, 6, 3}, {1.5f, 1, 20, 6, 3}};
     for (size_t k = 0; k < (e->p.use_sagittal ? sizeof fusions / sizeof *fusions : 1); k++) {
         float weight = e->p.use_sagittal ? fusions[k] : 0.0f;
         COV_TRY(grid_point(e, row, v, logits, weight, NULL, mask));
