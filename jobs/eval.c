@@ -238,10 +238,11 @@ static status grid_point(eval_state *e, const cases_row *row, const trainset_vol
 
 static status grid_case(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
 {
-    static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.8f};
+    static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.85f};
     static const struct {
         float appearance, smooth, alpha, beta, gamma;
-    } crfs[] = {{0.5f, 1, 40, 15, 3}, {1.5f, 1, 40, 6, 3}, {1.5f, 1, 20, 6, 3}};
+        int iterations;
+    } crfs[] = {{0.5f, 1, 40, 15, 3, 10}, {1.5f, 1, 20, 10, 3, 3}, {4, 0.5f, 12, 15, 3, 3}};
     for (size_t k = 0; k < (e->p.use_sagittal ? sizeof fusions / sizeof *fusions : 1); k++) {
         float weight = e->p.use_sagittal ? fusions[k] : 0.0f;
         COV_TRY(grid_point(e, row, v, logits, weight, NULL, mask));
@@ -252,6 +253,7 @@ static status grid_case(eval_state *e, const cases_row *row, const trainset_volu
             c.theta_alpha = crfs[i].alpha;
             c.theta_beta = crfs[i].beta;
             c.theta_gamma = crfs[i].gamma;
+            c.iterations = crfs[i].iterations;
             COV_TRY(grid_point(e, row, v, logits, weight, &c, mask));
         }
     }

@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of the sagittal logit, where its weights say nothing else: it sees consolidated lung that an axial slice does not tell from the
+ * chest's wall (docs/MODELS.md). */
+static const float FUSION = 0.85f;
 /* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (lungplane_put). */
 enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8, DEVICE_BATCHES = 8 /* times as many on a GPU, which they must fill */ };
 
@@ -109,7 +112,7 @@ status lung_open(const backend *b, device *d, net_precision precision, const cha
     COV_GO(lungio_open(axial_path, LUNGNET_AXIAL, NULL, &w[LUNGNET_AXIAL]));
     if (sagittal_path) {
         COV_GO(lungio_open(sagittal_path, LUNGNET_SAGITTAL, NULL, &w[LUNGNET_SAGITTAL]));
-        l->fusion = lungio_fusion(w[LUNGNET_SAGITTAL], 0.5f);
+        l->fusion = lungio_fusion(w[LUNGNET_SAGITTAL], FUSION);
     }
     snprintf(l->digest, sizeof l->digest, "%s%s%s", w[LUNGNET_AXIAL]->sha256, sagittal_path ? "+" : "", sagittal_path ? w[LUNGNET_SAGITTAL]->sha256 : "");
     COV_GO(build_lanes(l, w));
