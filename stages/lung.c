@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of the sagittal logit, where its weights say nothing else: it sees consolidated lung that an axial slice does not tell from the
- * chest's wall (docs/MODELS.md). */
+/* lung_weight, where the sagittal weights say nothing else: docs/MODELS.md. */
 static const float FUSION = 0.85f;
 /* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (lungplane_put). */
 enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8, DEVICE_BATCHES = 8 /* times as many on a GPU, which they must fill */ };
@@ -163,7 +162,7 @@ typedef struct view_run {
     lungnet_view view;
     lungplane plane;
     const volume *v;
-    float weight, *logit;
+    float *logit;
 } view_run;
 
 /* Batch number `item`: batches write voxels of their own alone. */
@@ -178,14 +177,14 @@ static status run_batch(void *ctx, int lane_number, int64_t item)
     COV_TRY(net_set_input(n->net, n->graph.image, of->planes));
     COV_TRY(net_forward(n->net));
     COV_TRY(net_get(n->net, n->graph.logit, of->logits));
-    lungplane_put(&r->plane, r->weight, of->logits, first, count, r->l->threads, r->logit);
+    lungplane_put(&r->plane, of->logits, first, count, r->l->threads, r->logit);
     return COV_OK;
 }
 
 /* Planes of the view into logit (nz,ny,plane.width), which must be 0. */
-static status run_view(lung *l, const lungplane *plane, const volume *v, float weight, float *logit)
+static status run_view(lung *l, const lungplane *plane, const volume *v, float *logit)
 {
-    view_run r = {.l = l, .view = plane->view, .plane = *plane, .v = v, .weight = weight, .logit = logit};
+    view_run r = {.l = l, .view = plane->view, .plane = *plane, .v = v, .logit = logit};
     int64_t batch = l->lanes[0].view[plane->view].batch;
     return lanes_run(l->lane_count, (plane->planes + batch - 1) / batch, run_batch, &r);
 }
@@ -204,8 +203,9 @@ static void mean_along(const float *from, int64_t n, int64_t reach, float *to)
 }
 
 /* Sagittal planes are segmented each by itself and neighbours disagree: stripes in the axial slice. Their logits `side`
- * (nz,ny,width) are smoothed across the planes by two means over a plane's own reach, about a Gaussian of that sigma, and added. */
-static status add_smoothed(const lung *l, const lungplane *p, float *side, float *logit)
+ * (nz,ny,width) are smoothed across the planes by two means over a plane's own reach, about a Gaussian of that sigma, and fused
+ * into the axial ones. */
+static status fuse_smoothed(const lung *l, const lungplane *p, const int16_t *hu, float weight, float *side, float *logit)
 {
     int64_t n = p->width, rows = p->ny * p->nz, reach = (p->nx + p->all - 1) / p->all;
     int threads = l->backend->threads(l->device);
@@ -217,16 +217,17 @@ static status add_smoothed(const lung *l, const lungplane *p, float *side, float
 #pragma omp for
         for (int64_t k = 0; k < rows; k++) {
             float *from = side + k * n, *to = logit + k * p->nx + p->x0;
+            const int16_t *density = hu + k * p->nx + p->x0;
             mean_along(from, n, reach, row);
             mean_along(row, n, reach, from);
-            for (int64_t x = 0; x < n; x++) to[x] += from[x];
+            for (int64_t x = 0; x < n; x++) to[x] += (weight < 1 ? lung_weight(weight, density[x]) : 1) * (from[x] - to[x]);
         }
     }
     free(room);
     return COV_OK;
 }
 
-static status add_sagittal(lung *l, const volume *v, float weight, int64_t x0, int64_t x1, float *logit)
+static status fuse_sagittal(lung *l, const volume *v, float weight, int64_t x0, int64_t x1, float *logit)
 {
     lungplane p;
     COV_TRY(lungplane_of(LUNGNET_SAGITTAL, &v->head, &p));
@@ -234,8 +235,8 @@ static status add_sagittal(lung *l, const volume *v, float weight, int64_t x0, i
     if (p.planes == 0) return COV_OK;
     float *side = calloc((size_t)(v->head.nz * v->head.ny * p.width), sizeof *side); /* no more than `logit` has */
     if (!side) return COV_FAIL(COV_NOMEM, "no memory for sagittal logits of %lld columns", (long long)p.width);
-    status s = run_view(l, &p, v, weight, side);
-    if (s == COV_OK) s = add_smoothed(l, &p, side, logit);
+    status s = run_view(l, &p, v, side);
+    if (s == COV_OK) s = fuse_smoothed(l, &p, v->hu, weight, side, logit);
     free(side);
     return s;
 }
@@ -264,9 +265,9 @@ status lung_logits(lung *l, const volume *v, float sagittal_weight, float *logit
     if (sagittal_weight < 1) {
         lungplane axial;
         COV_TRY(lungplane_of(LUNGNET_AXIAL, &v->head, &axial));
-        COV_TRY(run_view(l, &axial, v, 1 - sagittal_weight, logit));
+        COV_TRY(run_view(l, &axial, v, logit));
         lung_span(&v->head, logit, &x0, &x1);
     }
-    if (sagittal_weight > 0) COV_TRY(add_sagittal(l, v, sagittal_weight, x0, x1, logit));
+    if (sagittal_weight > 0) COV_TRY(fuse_sagittal(l, v, sagittal_weight, x0, x1, logit));
     return COV_OK;
 }

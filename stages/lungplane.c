@@ -110,7 +110,7 @@ static float blend(const float *logits, const lungplane *p, tap r, tap c)
     return a + r.fraction * (b - a);
 }
 
-static void put_axial(const lungplane *p, float weight, const float *logits, int64_t first, int64_t count, int threads,
+static void put_axial(const lungplane *p, const float *logits, int64_t first, int64_t count, int threads,
                       float *to)
 {
 #pragma omp parallel for collapse(2) num_threads(threads)
@@ -120,15 +120,15 @@ static void put_axial(const lungplane *p, float weight, const float *logits, int
             float *row = to + ((first + k) * p->ny + y) * p->nx;
             tap r = tap_at(y, p->ny, p->used_rows);
             if (p->nx == p->used_cols && p->ny == p->used_rows) {
-                for (int64_t x = 0; x < p->nx; x++) row[x] += weight * plane[y * p->cols + x];
+                for (int64_t x = 0; x < p->nx; x++) row[x] += plane[y * p->cols + x];
                 continue;
             }
-            for (int64_t x = 0; x < p->nx; x++) row[x] += weight * blend(plane, p, r, tap_at(x, p->nx, p->used_cols));
+            for (int64_t x = 0; x < p->nx; x++) row[x] += blend(plane, p, r, tap_at(x, p->nx, p->used_cols));
         }
 }
 
 /* (z, y) outside and planes inside: the run's voxels of one (z, y) are neighbours in memory. */
-static void put_sagittal(const lungplane *p, float weight, const float *logits, int64_t first, int64_t count, int threads,
+static void put_sagittal(const lungplane *p, const float *logits, int64_t first, int64_t count, int threads,
                          float *to)
 {
     int64_t plane = p->rows * p->cols;
@@ -138,16 +138,16 @@ static void put_sagittal(const lungplane *p, float weight, const float *logits, 
             float *row = to + (z * p->ny + y) * p->width - p->x0;
             tap r = tap_at(z, p->nz, p->used_rows), c = tap_at(y, p->ny, p->used_cols);
             for (int64_t k = 0; k < count; k++) {
-                float v = weight * blend(logits + k * plane, p, r, c);
+                float v = blend(logits + k * plane, p, r, c);
                 for (int64_t x = first_x(p, first + k); x < first_x(p, first + k + 1); x++) row[x] += v;
             }
         }
 }
 
-void lungplane_put(const lungplane *p, float weight, const float *logits, int64_t first, int64_t count, int threads, float *to)
+void lungplane_put(const lungplane *p, const float *logits, int64_t first, int64_t count, int threads, float *to)
 {
     if (p->view == LUNGNET_AXIAL)
-        put_axial(p, weight, logits, first, count, threads, to);
+        put_axial(p, logits, first, count, threads, to);
     else
-        put_sagittal(p, weight, logits, first, count, threads, to);
+        put_sagittal(p, logits, first, count, threads, to);
 }

@@ -29,8 +29,8 @@ void lungplane_between(lungplane *p, int64_t x0, int64_t x1);
 
 /* Planes first .. first+count-1, of those in use, to out (count, rows, cols), windowed to [0, 1]. hu: the whole volume, canonical. threads >= 1. */
 void lungplane_get(const lungplane *p, window w, const int16_t *hu, int64_t first, int64_t count, int threads, float *out);
-/* Adds weight * logit, resampled back, to the voxels that these planes stand for: to (nz, ny, width). Every voxel belongs to exactly one
- * axial and one sagittal plane, so putting all planes of a view adds weight * logit once everywhere. Sagittal: take planes
+/* Adds the logits, resampled back, to the voxels that these planes stand for: to (nz, ny, width). Every voxel belongs to exactly one
+ * axial and one sagittal plane, so putting all planes of a view adds its logit once everywhere. Sagittal: take planes
  * in runs of 8 or more, as x is the fastest axis of `to`. logits (count, rows, cols). */
-void lungplane_put(const lungplane *p, float weight, const float *logits, int64_t first, int64_t count, int threads, float *to);
+void lungplane_put(const lungplane *p, const float *logits, int64_t first, int64_t count, int threads, float *to);
 #endif

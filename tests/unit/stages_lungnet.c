@@ -145,7 +145,7 @@ static void planes_put_back_lie_where_they_came_from(void **state)
             }
             lungplane_get(&p, window_lung(), hu, 0, p.planes, 2, planes);
             for (int64_t f = 0; f < p.planes; f += 8)
-                lungplane_put(&p, 1.0f, planes + (size_t)f * plane, f, p.planes - f < 8 ? p.planes - f : 8, 2, back);
+                lungplane_put(&p, planes + (size_t)f * plane, f, p.planes - f < 8 ? p.planes - f : 8, 2, back);
             for (size_t i = 0; i < n; i++) {
                 float e = fabsf(back[i] - window_one(window_lung(), hu[i]));
                 worst = e > worst ? e : worst;
@@ -184,7 +184,7 @@ static void planes_between_two_columns_cover_them_and_hardly_more(void **state)
         assert_true(p.x0 <= x0 && p.x0 + most > x0 && p.x0 + p.width >= x1 && p.x0 + p.width < x1 + most);
         float *planes = malloc((size_t)(p.planes * p.rows * p.cols) * sizeof *planes), *back = calloc((size_t)(rows * p.width), sizeof *back);
         lungplane_get(&p, window_lung(), hu, 0, p.planes, 1, planes);
-        lungplane_put(&p, 1.0f, planes, 0, p.planes, 2, back);
+        lungplane_put(&p, planes, 0, p.planes, 2, back);
         for (int64_t i = 0; i < rows * p.width; i++)
             assert_true(fabsf(back[i] - window_one(window_lung(), (float)(p.x0 + i % p.width - 800))) < 2.0f / 1600.0f * (float)most);
         lungplane_between(&p, x1, x1);
@@ -207,6 +207,13 @@ static void the_span_of_lungs_is_their_columns_and_a_sixteenth(void **state)
     logit[64 + 20] = logit[4 * 64 + 62] = 0.5f;
     lung_span(&h, logit, &x0, &x1);
     assert_true(x0 == 16 && x1 == 64);
+}
+
+static void the_sagittal_weight_above_one_half_is_for_dense_tissue(void **state)
+{
+    (void)state;
+    assert_true(lung_weight(0.85f, 0) == 0.85f && lung_weight(0.85f, -900) == 0.5f);
+    assert_true(lung_weight(0.3f, 0) == 0.3f && lung_weight(0.3f, -900) == 0.3f);
 }
 
 static void what_lies_outside_the_volume_is_air(void **state)
@@ -237,6 +244,7 @@ int main(void)
         cmocka_unit_test(a_sagittal_plane_has_square_pixels_and_at_most_1024_rows),
         cmocka_unit_test(planes_between_two_columns_cover_them_and_hardly_more),
         cmocka_unit_test(the_span_of_lungs_is_their_columns_and_a_sixteenth),
+        cmocka_unit_test(the_sagittal_weight_above_one_half_is_for_dense_tissue),
         cmocka_unit_test(what_lies_outside_the_volume_is_air),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
