@@ -82,7 +82,12 @@ static void probe_child(const options *o, int to)
     else snprintf(a.message, sizeof a.message, "%s", status_message());
     a.precision = here.precision;
     setup_close(&here);
-    _exit(write(to, &a, sizeof a) == (ssize_t)sizeof a ? 0 : 1);
+    for (size_t done = 0; done < sizeof a;) {
+        ssize_t n = write(to, (const char *)&a + done, sizeof a - done);
+        if (n > 0) done += (size_t)n;
+        else if (n == 0 || errno != EINTR) _exit(1);
+    }
+    _exit(0);
 }
 
 status setup_probe(const options *o, const backend **b, net_precision *precision)
@@ -102,11 +107,12 @@ status setup_probe(const options *o, const backend **b, net_precision *precision
         close(ends[0]);
         return COV_FAIL(COV_IO, "no process to ask for the device: %s", strerror(errno));
     }
-    do n = read(ends[0], &a, sizeof a); /* at once: far below PIPE_BUF */
-    while (n < 0 && errno == EINTR);
+    size_t got = 0;
+    while (got < sizeof a && ((n = read(ends[0], (char *)&a + got, sizeof a - got)) > 0 || (n < 0 && errno == EINTR)))
+        if (n > 0) got += (size_t)n;
     close(ends[0]);
     while (waitpid(child, &state, 0) < 0 && errno == EINTR) continue;
-    if (n != (ssize_t)sizeof a) return COV_FAIL(COV_DEVICE, "--device %s: the process that tried it died", o->device);
+    if (got != sizeof a) return COV_FAIL(COV_DEVICE, "--device %s: the process that tried it died", o->device);
     if (a.s != COV_OK) return COV_FAIL(a.s, "%s", a.message);
     *precision = a.precision;
     return backend_find(a.backend, b);
