@@ -86,6 +86,17 @@ static status read_some(gzFile in, const char *path, void *to, size_t want, size
     return COV_OK;
 }
 
+/* Whether the file is stored as it is, not as gzip. zlib looks at its first bytes for that, and a file that cannot be read seems plain. */
+static status is_plain(gzFile in, const char *path, bool *plain, reason *why)
+{
+    int code;
+    *plain = gzdirect(in);
+    gzerror(in, &code);
+    if (code == Z_ERRNO) return REFUSE(COV_IO, IO_ERROR, "%s: read error: %s", path, strerror(errno));
+    if (code == Z_MEM_ERROR) return REFUSE(COV_NOMEM, TOO_LARGE, "%s: no memory to inflate it", path);
+    return COV_OK;
+}
+
 static bool exists(const char *path)
 {
     struct stat st;
@@ -367,8 +378,10 @@ static status open_checked(nifti_file *f, reason *why)
         return COV_FAIL(COV_FORMAT, "%s: %s", path, status_message());
     COV_TRY(find_image(f, n.single, why));
     COV_TRY(open_stream(f->image_path, &in, &file_bytes, why));
-    bool plain = gzdirect(in);
+    bool plain;
+    status s = is_plain(in, f->image_path, &plain, why);
     gzclose_r(in);
+    COV_TRY(s);
     return check_image_size(f, file_bytes, plain, why);
 }
 
@@ -389,8 +402,10 @@ status nifti_file_open(const char *path, nifti_file *f, reason *why)
 status nifti_file_start(nifti_file *f, reason *why)
 {
     int64_t file_bytes;
+    bool plain;
     COV_TRY(open_stream(f->image_path, &f->in, &file_bytes, why));
-    COV_TRY(check_image_size(f, file_bytes, gzdirect(f->in), why));
+    COV_TRY(is_plain(f->in, f->image_path, &plain, why));
+    COV_TRY(check_image_size(f, file_bytes, plain, why));
     char skipped[4096];
     for (int64_t left = f->offset; left > 0;) {
         size_t step = left < (int64_t)sizeof skipped ? (size_t)left : sizeof skipped;

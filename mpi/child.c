@@ -60,6 +60,12 @@ static void set_failure(protocol_head *h, const char *path, status s, reason why
     str_utf8(h->detail, sizeof h->detail, text);
 }
 
+/* What was not told would be waited for in vain: a child that is gone is seen, and replaced. */
+static void tell(int socket, const message *m, int fd)
+{
+    if (channel_send(socket, m, fd) != COV_OK) _exit(1);
+}
+
 /* ---- reader */
 
 typedef struct reading {
@@ -97,7 +103,7 @@ static void read_headers(reading *r)
         /* While the shell is busy its buffer may be full. */
         for (int tries = 0; channel_send(r->socket, &r->out, -1) != COV_OK; tries++) {
             struct timespec pause = {0, 2000000};
-            if (tries > 5000) return;
+            if (tries > 5000) _exit(1);
             nanosleep(&pause, NULL);
         }
     }
@@ -190,7 +196,7 @@ static void read_voxels(reading *r)
     h.seconds = now() - start;
     message_start(&r->out, PROTOCOL_READ_VOLUME);
     protocol_put_head(&r->out, &h);
-    channel_send(r->socket, &r->out, h.reason == REASON_NONE ? fd : -1);
+    tell(r->socket, &r->out, h.reason == REASON_NONE ? fd : -1);
 }
 
 static void reader_main(const farm_calls *calls, int64_t reader_bytes, int no_sandbox, int socket)
@@ -230,7 +236,7 @@ static void answer(working *w, const protocol_done *d)
 {
     message_start(&w->out, PROTOCOL_WORK_RESULT);
     protocol_put_done(&w->out, d);
-    channel_send(w->socket, &w->out, -1);
+    tell(w->socket, &w->out, -1);
 }
 
 static void answer_failure(working *w, int64_t index, status s)

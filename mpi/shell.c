@@ -222,10 +222,13 @@ static status start_child(shell *sh, spawn_kind kind, child **out)
     return COV_OK;
 }
 
-/* Sends m to a child. One that is dead already will be reported as such: that is no failure here. */
+/* Sends m to a child. One that is dead already will be reported as such: that is no failure here. One that lives and was not told
+ * is sent away, or it would be waited for. */
 static void say(child *c, const message *m, int fd)
 {
-    if (channel_send(c->socket, m, fd) != COV_OK) status_clear();
+    if (channel_send(c->socket, m, fd) == COV_OK) return;
+    status_clear();
+    shutdown(c->socket, SHUT_RDWR);
 }
 
 static status retire(shell *sh, child *c)

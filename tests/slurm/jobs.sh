@@ -2,7 +2,7 @@
 # queue by itself and ends in the cohort of an undisturbed run; likewise when it is preempted, when a node is lost in the middle and
 # when a rank is killed; after scancel no process is left, and the next job computes only what was open.
 source "$COVPIPE_SOURCE/tests/cluster.sh"
-expect 0 "$COVPIPE" phantom --out p --studies 12 --seed 9 --size 64 --slices 8
+expect 0 "$COVPIPE" phantom --out p --studies 32 --seed 9 --size 64 --slices 8
 screen=(--archive p/archive --model none --axial-only --no-crf --threads 1)
 expect 0 "$COVPIPE" "${screen[@]}" --out undisturbed.h5
 cluster_up
@@ -31,6 +31,7 @@ job=$(submit limit --time=1 --signal=USR1@57)
 under_way limit "$job"
 wait_until 120 "[ \"\$(job_restarts $job)\" -ge 1 ]" || { cat limit-*.out; fail "the job was not put back"; }
 grep -q "stopped in time; back into the queue" limit-*.out || { cat limit-*.out; fail "the job did not drain"; }
+[ ! -e limit.h5 ] || fail "the job was done before the signal"
 scontrol update job "$job" timelimit=30
 finished limit "$job"
 
