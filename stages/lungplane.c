@@ -14,29 +14,51 @@ static int64_t padded(int64_t n)
     return (n + LUNGNET_STRIDE - 1) / LUNGNET_STRIDE * LUNGNET_STRIDE;
 }
 
+/* The spacing of pictures, and of a header that was never filled in, means nothing. */
+static int cuts_chest(const volume_header *h)
+{
+    int nominal = h->spacing_mm[0] == 1.0 && h->spacing_mm[1] == 1.0 && h->spacing_mm[2] == 1.0;
+    return !h->isolated && !nominal && (double)h->nx * h->spacing_mm[0] < LUNGPLANE_FIELD_MM;
+}
+
+/* Whole pixels, 1 to `most`. */
+static int64_t pixels(double n, int64_t most)
+{
+    return n < 1.0 ? 1 : n > (double)most ? most : (int64_t)lround(n);
+}
+
 status lungplane_of(lungnet_view view, const volume_header *h, lungplane *out)
 {
-    if (h->nx < 1 || h->ny < 1 || h->nz < 1 || !(h->spacing_mm[1] > 0.0) || !(h->spacing_mm[2] > 0.0))
+    if (h->nx < 1 || h->ny < 1 || h->nz < 1 || !(h->spacing_mm[0] > 0.0) || !(h->spacing_mm[1] > 0.0) || !(h->spacing_mm[2] > 0.0))
         return COV_FAIL(COV_UNSUPPORTED, "a volume of %lld x %lld x %lld voxels, %g x %g x %g mm, has no planes to segment",
                         (long long)h->nx, (long long)h->ny, (long long)h->nz, h->spacing_mm[0], h->spacing_mm[1],
                         h->spacing_mm[2]);
     lungplane p = {.view = view, .nx = h->nx, .ny = h->ny, .nz = h->nz};
+    int64_t size = view == LUNGNET_AXIAL ? AXIAL_SIZE : SAGITTAL_SIZE, used_x = size, used_y = size;
+    double width_mm = (double)h->nx * h->spacing_mm[0], height_mm = (double)h->ny * h->spacing_mm[1], pixel_mm = height_mm / (double)size;
+    if (cuts_chest(h)) {
+        pixel_mm = LUNGPLANE_FIELD_MM / (double)size;
+        used_x = pixels(width_mm / pixel_mm, size);
+        used_y = pixels(height_mm / pixel_mm, size);
+    }
     if (view == LUNGNET_AXIAL) {
         p.planes = h->nz;
         p.source_rows = h->ny;
         p.source_cols = h->nx;
-        p.used_rows = p.used_cols = AXIAL_SIZE;
+        p.used_rows = used_y;
+        p.used_cols = used_x;
+        p.rows = size;
+        p.row0 = (size - used_y) / 2;
     } else {
-        double pixel_mm = h->spacing_mm[1] * (double)h->ny / SAGITTAL_SIZE;
-        double rows = (double)h->nz * h->spacing_mm[2] / pixel_mm;
-        p.planes = h->nx < SAGITTAL_SIZE ? h->nx : SAGITTAL_SIZE;
+        p.planes = h->nx < used_x ? h->nx : used_x;
         p.source_rows = h->nz;
         p.source_cols = h->ny;
-        p.used_cols = SAGITTAL_SIZE;
-        p.used_rows = rows < 1.0 ? 1 : rows > ROWS_MOST ? ROWS_MOST : (int64_t)lround(rows);
+        p.used_rows = pixels((double)h->nz * h->spacing_mm[2] / pixel_mm, ROWS_MOST);
+        p.used_cols = used_y;
+        p.rows = padded(p.used_rows);
     }
-    p.rows = padded(p.used_rows);
-    p.cols = padded(p.used_cols);
+    p.cols = size;
+    p.col0 = (size - p.used_cols) / 2;
     p.all = p.planes;
     p.width = p.nx;
     *out = p;
@@ -78,7 +100,6 @@ static void get_row(const lungplane *p, window w, const int16_t *above, const in
         v = v > 0.0f ? v : 0.0f;
         out[c] = v < 1.0f ? v : 1.0f;
     }
-    memset(out + p->used_cols, 0, (size_t)(p->cols - p->used_cols) * sizeof *out);
 }
 
 void lungplane_get(const lungplane *p, window w, const int16_t *hu, int64_t first, int64_t count, int threads, float *out)
@@ -92,18 +113,18 @@ void lungplane_get(const lungplane *p, window w, const int16_t *hu, int64_t firs
     for (int64_t k = 0; k < count; k++)
         for (int64_t r = 0; r < p->rows; r++) {
             float *row = out + (k * p->rows + r) * p->cols;
-            if (r >= p->used_rows) {
-                memset(row, 0, (size_t)p->cols * sizeof *row);
-                continue;
-            }
+            int inside = r >= p->row0 && r < p->row0 + p->used_rows;
+            if (!inside || p->used_cols < p->cols) memset(row, 0, (size_t)p->cols * sizeof *row);
+            if (!inside) continue;
             const int16_t *base = hu + (p->view == LUNGNET_AXIAL ? (first + k) * plane : middle_x(p, first + k));
-            tap t = tap_at(r, p->used_rows, p->source_rows);
-            get_row(p, w, base + t.a * row_step, base + t.b * row_step, t.fraction, step, columns, row);
+            tap t = tap_at(r - p->row0, p->used_rows, p->source_rows);
+            get_row(p, w, base + t.a * row_step, base + t.b * row_step, t.fraction, step, columns, row + p->col0);
         }
 }
 
 static float blend(const float *logits, const lungplane *p, tap r, tap c)
 {
+    logits += p->row0 * p->cols + p->col0;
     const float *above = logits + r.a * p->cols, *below = logits + r.b * p->cols;
     float a = above[c.a] + c.fraction * (above[c.b] - above[c.a]);
     float b = below[c.a] + c.fraction * (below[c.b] - below[c.a]);

@@ -193,7 +193,7 @@ status sampler_add_slice(sampler *s, const char *patient, int64_t rows, int64_t 
     size_t n;
     if (!size_product((int64_t[]){rows, cols}, 2, &n) || n == 0)
         return COV_FAIL(COV_FORMAT, "a slice of %lld x %lld pixels cannot be trained on", (long long)rows, (long long)cols);
-    volume_header as_volume = {.nx = cols, .ny = rows, .nz = 1, .spacing_mm = {1.0, 1.0, 1.0}};
+    volume_header as_volume = {.nx = cols, .ny = rows, .nz = 1, .isolated = 1, .spacing_mm = {1.0, 1.0, 1.0}};
     lungplane p;
     COV_TRY(lungplane_of(LUNGNET_AXIAL, &as_volume, &p));
     source v = {.isolated = 1, .nx = cols, .ny = rows, .nz = 1, .fit_rows = (double)p.used_rows, .fit_cols = (double)p.used_cols};

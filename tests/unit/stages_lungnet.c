@@ -128,8 +128,8 @@ static volume_header head(int64_t nx, int64_t ny, int64_t nz, double xy_mm, doub
 static void planes_put_back_lie_where_they_came_from(void **state)
 {
     (void)state;
-    const volume_header sizes[] = {head(512, 512, 3, 0.7, 5.0), head(128, 96, 20, 3.0, 5.0), head(300, 256, 40, 1.0, 2.0)};
-    for (int k = 0; k < 3; k++)
+    const volume_header sizes[] = {head(512, 512, 3, 0.7, 5.0), head(128, 96, 20, 3.0, 5.0), head(300, 256, 40, 1.0, 2.0), head(122, 102, 30, 1.5, 1.5)};
+    for (int k = 0; k < 4; k++)
         for (int view = LUNGNET_AXIAL; view <= LUNGNET_SAGITTAL; view++) {
             const volume_header *h = &sizes[k];
             lungplane p;
@@ -216,6 +216,22 @@ static void the_sagittal_weight_above_one_half_is_for_dense_tissue(void **state)
     assert_true(lung_weight(0.3f, 0) == 0.3f && lung_weight(0.3f, -900) == 0.3f);
 }
 
+static void a_field_that_cuts_the_chest_is_shown_at_its_size_in_the_middle(void **state)
+{
+    (void)state;
+    lungplane p;
+    volume_header heart = head(150, 120, 50, 1.2, 2.0), picture = heart, unset = head(150, 120, 50, 1.0, 1.0);
+    picture.isolated = 1;
+    assert_int_equal(lungplane_of(LUNGNET_AXIAL, &heart, &p), COV_OK); /* 180 x 144 mm of 300 */
+    assert_true(p.used_cols == 307 && p.col0 == 102 && p.used_rows == 246 && p.row0 == 133 && p.rows == 512 && p.cols == 512);
+    assert_int_equal(lungplane_of(LUNGNET_SAGITTAL, &heart, &p), COV_OK); /* 144 mm, 100 mm high */
+    assert_true(p.used_cols == 123 && p.col0 == 66 && p.used_rows == 85 && p.row0 == 0 && p.planes == 150 && p.cols == 256);
+    assert_int_equal(lungplane_of(LUNGNET_AXIAL, &picture, &p), COV_OK);
+    assert_true(p.used_cols == 512 && p.col0 == 0 && p.used_rows == 512);
+    assert_int_equal(lungplane_of(LUNGNET_AXIAL, &unset, &p), COV_OK);
+    assert_true(p.used_cols == 512 && p.col0 == 0 && p.used_rows == 512);
+}
+
 static void what_lies_outside_the_volume_is_air(void **state)
 {
     (void)state;
@@ -245,6 +261,7 @@ int main(void)
         cmocka_unit_test(planes_between_two_columns_cover_them_and_hardly_more),
         cmocka_unit_test(the_span_of_lungs_is_their_columns_and_a_sixteenth),
         cmocka_unit_test(the_sagittal_weight_above_one_half_is_for_dense_tissue),
+        cmocka_unit_test(a_field_that_cuts_the_chest_is_shown_at_its_size_in_the_middle),
         cmocka_unit_test(what_lies_outside_the_volume_is_air),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
