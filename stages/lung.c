@@ -189,16 +189,20 @@ static status run_view(lung *l, const lungplane *plane, const volume *v, float *
     return lanes_run(l->lane_count, (plane->planes + batch - 1) / batch, run_batch, &r);
 }
 
-/* The mean of the `reach` samples on each side and the one between, fewer at the ends, of rows of n. */
+/* The mean of the `reach` samples on each side and the one between, fewer at the ends, of a row of n. Shifted rows are added up, as
+ * a running sum would keep the loop from being vectorized. */
 static void mean_along(const float *from, int64_t n, int64_t reach, float *to)
 {
-    float sum = 0.0f;
-    for (int64_t x = 0; x < reach && x < n; x++) sum += from[x];
-    for (int64_t x = 0; x < n; x++) {
-        int64_t low = x - reach > 0 ? x - reach : 0, high = x + reach < n - 1 ? x + reach : n - 1;
-        if (x + reach < n) sum += from[x + reach];
-        to[x] = sum / (float)(high - low + 1);
-        if (x - reach >= 0) sum -= from[x - reach];
+    float inside = 1.0f / (float)(2 * reach + 1);
+    memset(to, 0, (size_t)n * sizeof *to);
+    for (int64_t k = -reach; k <= reach; k++) {
+        int64_t low = k < 0 ? -k : 0, high = k > 0 ? n - k : n;
+        for (int64_t x = low; x < high; x++) to[x] += from[x + k];
+    }
+    for (int64_t x = 0; x < n; x++) to[x] *= inside;
+    for (int64_t x = 0; x < n; x = x + 1 == reach && n - reach > reach ? n - reach : x + 1) { /* the ends alone */
+        int64_t low = x > reach ? x - reach : 0, high = x + reach < n ? x + reach : n - 1;
+        to[x] *= (float)(2 * reach + 1) / (float)(high - low + 1);
     }
 }
 
