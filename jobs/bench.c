@@ -273,7 +273,10 @@ static status time_case(bench *b, int k)
     static const net_precision both[2] = {NET_BF16, NET_FP32};
     for (int p = 0; p < 2; p++) {
         if (strcmp(b->o->precision, "auto") != 0 && both[p] != b->setup.precision) continue;
-        if (both[p] == NET_BF16 && !b->setup.backend->bf16(b->setup.device)) continue;
+        if (both[p] == NET_BF16 && !b->setup.backend->bf16(b->setup.device)) {
+            if (strcmp(b->o->precision, "bf16") == 0) return COV_FAIL(COV_USAGE, "--precision bf16: there is none in this hardware to time");
+            continue;
+        }
         for (int training = 0; training <= (b->o->training ? 1 : 0); training++) {
             if (k >= CASES) COV_TRY(time_lesion(b, k - CASES, both[p], training));
             else if (!training || cases[k].train_batch) COV_TRY(time_net(b, &cases[k], both[p], training));

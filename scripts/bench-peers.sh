@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Ours and the peers' on the same networks, in alternation, on this machine: quote the ratio of medians, not the seconds.
+# In bf16 and, of the first network, in fp32; all in fp32 where the processor has no bf16.
 #   scripts/bench-peers.sh PYTHON [ROUNDS]      PYTHON: an interpreter with the packages named in bench_peers.py
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -9,9 +10,10 @@ export OMP_NUM_THREADS=$threads MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=343597
 ours() { "$covpipe" bench "$@" --threads "$threads" --repeat 5 | tail -n +2; }
 peer() { "$python" "$here/bench_peers.py" "$1" --threads "$threads" --repeat 5; }
 printf '%-26s %-8s %-5s %7s %6s %10s %10s\n' case what type threads batch median_s min_s
+types=(fp32)
+grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo && types=(bf16 fp32)
 for _ in $(seq "$rounds"); do
-    ours gnunet --precision bf16; peer gnunet/torch_bf16; peer gnunet/openvino_bf16
-    ours gnunet --precision fp32; peer gnunet/torch_fp32
-    ours unet-resnet50 --precision bf16 --training; peer unet/torch_bf16; peer unet/openvino_bf16; peer unet_training/torch_bf16
+    for type in "${types[@]}"; do ours gnunet --precision "$type"; peer "gnunet/torch_$type"; peer "gnunet/openvino_$type"; done
+    ours unet-resnet50 --precision "$types" --training; peer "unet/torch_$types"; peer "unet/openvino_$types"; peer "unet_training/torch_$types"
     ours crf --threads 1
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times peers on the networks that `covpipe bench` times, for side-by-side runs (scripts/bench-peers.sh). Library calls only.
   bench_peers.py CASE [--threads N] [--repeat N]     prints: case what type threads batch median_s min_s
-Cases: gnunet/torch_bf16 gnunet/torch_fp32 gnunet/openvino_bf16 unet/torch_bf16 unet/openvino_bf16 unet_training/torch_bf16
+Cases: gnunet, unet, unet_training, each by /torch_bf16 or /torch_fp32; gnunet and unet by /openvino_bf16 or /openvino_fp32, too
 Needs: pip install torch torchvision segmentation_models_pytorch openvino onnx onnxscript"""
 import argparse
 import os
@@ -75,7 +75,7 @@ def torch_training(build, bf16, batch):
     return step
 
 
-def openvino_forward(build, threads, batch):
+def openvino_forward(build, kind, threads, batch):
     import openvino
     import torch
     net, channels = build()
@@ -85,7 +85,7 @@ def openvino_forward(build, threads, batch):
         torch.onnx.export(net.eval(), (x,), path, opset_version=18, dynamo=True)
         model = openvino.Core().read_model(path)
         compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
-                                                                "INFERENCE_PRECISION_HINT": "bf16"})
+                                                                "INFERENCE_PRECISION_HINT": "f32" if kind == "fp32" else kind})
     request, array = compiled.create_infer_request(), x.numpy()
     return lambda: request.infer([array])
 
@@ -104,7 +104,7 @@ def main():
     torch.manual_seed(0)
     batch = 4 if training else 1
     if peer == "openvino":
-        step = openvino_forward(build, a.threads, batch)
+        step = openvino_forward(build, kind, a.threads, batch)
     else:
         step = (torch_training if training else torch_forward)(build, kind == "bf16", batch)
     step()
