@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 python=$1 rounds=${2:-2} covpipe=${COVPIPE:-$here/../build/covpipe} threads=${THREADS:-2}
 # glibc keeps freed memory: without it torch spends its time in mmap
 export OMP_NUM_THREADS=$threads MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=34359738368 MALLOC_TOP_PAD_=134217728
-ours() { "$covpipe" bench "$@" --threads "$threads" --repeat 5 | tail -n +2; }
+ours() { "$covpipe" bench "$1" --threads "$threads" --repeat 5 "${@:2}" | tail -n +2; }
 peer() { "$python" "$here/bench_peers.py" "$1" --threads "$threads" --repeat 5; }
 printf '%-26s %-8s %-5s %7s %6s %10s %10s\n' case what type threads batch median_s min_s
 types=(fp32)
