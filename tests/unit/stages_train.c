@@ -89,7 +89,7 @@ static train_model small_model(int second)
 /* Two volumes of two "lungs" each, of different sizes, and one isolated slice. */
 static void add_volume(const char *patient, int radius)
 {
-    volume_header h = {.nx = SIDE, .ny = SIDE, .nz = SLICES, .spacing_mm = {4, 4, 12}};
+    volume_header h = {.nx = SIDE, .ny = SIDE, .nz = SLICES, .spacing_mm = {8, 8, 24}}; /* a whole chest's field */
     size_t n = (size_t)SIDE * SIDE * SLICES;
     int16_t *hu = malloc(n * sizeof *hu);
     uint8_t *lung = malloc(n), *lesion = calloc(n, 1);
