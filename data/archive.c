@@ -42,15 +42,8 @@ typedef struct folder_key {
     ino_t ino;
 } folder_key;
 
-/* A file that belongs to another's study: its bytes count there. */
-typedef struct satellite {
-    const char *path; /* in the arena */
-    int64_t bytes, mtime_ns;
-} satellite;
-
 typedef struct tally {
     const char *format;
-    int64_t bytes, mtime_ns;
     int32_t files;
 } tally;
 
@@ -62,8 +55,6 @@ typedef struct walker {
     size_t pending_count, pending_room;
     folder_key *linked; /* folders reached through links, each once */
     size_t linked_count, linked_room;
-    satellite *satellites;
-    size_t satellite_count, satellite_room;
     str errors;
     int64_t files, folders;
     bool explicit_list; /* listed paths: no de-duplication of links, no recursion */
@@ -183,9 +174,17 @@ static status add_entry(walker *w, const char *rel, const char *folder_format, c
         return COV_OK;
     }
     if (!grow((void **)&a->entries, (size_t)a->count, &w->entry_room, sizeof *a->entries)) return no_memory(w);
+    /* Of the very files that a reader will take for the study: patterns choose studies, not slices of one. */
+    reader_look look;
+    if (!set_full(w, rel) || reader_look_at(w->full, &look) != COV_OK) {
+        a->unreadable++;
+        error_at(w, rel, status_message());
+        return COV_OK;
+    }
     COV_TRY(archive_id(rel, folder_format, w->o ? w->o->id_key : NULL, id));
     str_shown(shown, sizeof shown, rel);
-    archive_entry e = {.format = t->format, .bytes = t->bytes, .mtime_ns = t->mtime_ns, .files = t->files};
+    archive_entry e = {.format = t->format, .bytes = look.bytes, .mtime_ns = look.mtime_ns, .stamp = look.stamp,
+                       .files = t->files};
     e.path = keep(w, rel);
     e.shown = e.path && strcmp(shown, rel) == 0 ? e.path : keep(w, shown);
     e.id = keep(w, id);
@@ -194,33 +193,16 @@ static status add_entry(walker *w, const char *rel, const char *folder_format, c
     return COV_OK;
 }
 
-static int64_t mtime_ns(const struct stat *st)
-{
-    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
-}
-
-static void add_to_tally(tally *tallies, const char *format, const struct stat *st)
+static void add_to_tally(tally *tallies, const char *format)
 {
     int k = 0;
     while (k < FOLDER_FORMATS - 1 && tallies[k].format && tallies[k].format != format) k++;
     tallies[k].format = format;
     tallies[k].files++;
-    tallies[k].bytes += st->st_size;
-    if (mtime_ns(st) > tallies[k].mtime_ns) tallies[k].mtime_ns = mtime_ns(st);
-}
-
-static status add_satellite(walker *w, const char *rel, const struct stat *st)
-{
-    if (!grow((void **)&w->satellites, w->satellite_count, &w->satellite_room, sizeof *w->satellites))
-        return no_memory(w);
-    const char *path = keep(w, rel);
-    if (!path) return no_memory(w);
-    w->satellites[w->satellite_count++] = (satellite){path, st->st_size, mtime_ns(st)};
-    return COV_OK;
 }
 
 /* A regular file at w->full. `real` differs from rel where a link led to it. */
-static status visit_file(walker *w, const char *rel, const char *real, const struct stat *st, tally *tallies)
+static status visit_file(walker *w, const char *rel, const char *real, tally *tallies)
 {
     if (++w->files % PROGRESS_EVERY == 0 && w->o && w->o->progress)
         w->o->progress(w->o->progress_with, w->files, w->folders);
@@ -244,12 +226,12 @@ static status visit_file(walker *w, const char *rel, const char *real, const str
             return COV_OK;
         }
     }
-    if (r->claims(w->full) == 2) return add_satellite(w, rel, st);
+    if (r->claims(w->full) == 2) return COV_OK; /* it counts with its header */
     if (r->per_folder) {
-        add_to_tally(tallies, r->format, st);
+        add_to_tally(tallies, r->format);
         return COV_OK;
     }
-    return add_entry(w, rel, NULL, &(tally){r->format, st->st_size, mtime_ns(st), 1});
+    return add_entry(w, rel, NULL, &(tally){r->format, 1});
 }
 
 /* ---- folders and links ---- */
@@ -302,7 +284,7 @@ static status visit_link(walker *w, const char *rel, int depth, tally *tallies)
         return COV_OK;
     }
     strcpy(real, found);
-    if (S_ISREG(st.st_mode)) return visit_file(w, rel, real, &st, tallies);
+    if (S_ISREG(st.st_mode)) return visit_file(w, rel, real, tallies);
     if (S_ISDIR(st.st_mode) && *real) return push(w, rel, real, depth + 1, &st, true);
     w->a->special++; /* back to the root, or a device */
     return COV_OK;
@@ -324,7 +306,7 @@ static status visit_name(walker *w, const pending *p, const char *name, tally *t
         return COV_OK;
     }
     if (S_ISLNK(st.st_mode)) return visit_link(w, rel, p->depth, tallies);
-    if (S_ISREG(st.st_mode)) return visit_file(w, rel, real, &st, tallies);
+    if (S_ISREG(st.st_mode)) return visit_file(w, rel, real, tallies);
     if (S_ISDIR(st.st_mode)) return w->explicit_list ? COV_OK : push(w, rel, real, p->depth + 1, &st, p->linked);
     w->a->special++;
     return COV_OK;
@@ -433,7 +415,7 @@ static status visit_named(walker *w, const char *rel)
         w->a->special++;
         return COV_OK;
     }
-    COV_TRY(visit_file(w, rel, rel, &st, tallies));
+    COV_TRY(visit_file(w, rel, rel, tallies));
     if (!tallies[0].format) return COV_OK;
     char folder[ARCHIVE_PATH_MOST] = ".";
     if (strchr(rel, '/')) snprintf(folder, sizeof folder, "%.*s", (int)(last_name(rel) - rel - 1), rel);
@@ -518,38 +500,6 @@ static void sort_entries(archive *a)
     a->count = kept;
 }
 
-/* The entry with this path, or the first after it. */
-static int64_t position(const archive *a, const char *path)
-{
-    int64_t low = 0, high = a->count;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (strcmp(a->entries[middle].path, path) < 0) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-
-/* Adds a satellite's bytes to the header beside it, which has the same name up to the ending. */
-static void settle_satellite(archive *a, const satellite *s)
-{
-    static const char *const endings[] = {".hdr", ".hdr.gz", ".mhd", ".nhdr"};
-    char stem[ARCHIVE_PATH_MOST];
-    strcpy(stem, s->path);
-    if (str_ends_with(stem, ".gz")) stem[strlen(stem) - 3] = 0;
-    char *dot = strrchr(stem, '.');
-    if (!dot) return;
-    dot[1] = 0;
-    size_t n = strlen(stem);
-    for (int64_t i = position(a, stem); i < a->count && strncmp(a->entries[i].path, stem, n) == 0; i++)
-        for (size_t k = 0; k < sizeof endings / sizeof endings[0]; k++)
-            if (strcasecmp(a->entries[i].path + n - 1, endings[k]) == 0) {
-                a->entries[i].bytes += s->bytes;
-                if (s->mtime_ns > a->entries[i].mtime_ns) a->entries[i].mtime_ns = s->mtime_ns;
-                return;
-            }
-}
-
 static int by_id(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
 static status check_ids(walker *w)
@@ -596,7 +546,6 @@ static status walk(walker *w, const char *root)
     else if (file) COV_TRY(visit_named(w, file));
     else COV_TRY(walk_tree(w));
     sort_entries(w->a);
-    for (size_t i = 0; i < w->satellite_count; i++) settle_satellite(w->a, &w->satellites[i]);
     COV_TRY(check_ids(w));
     if (w->errors.failed) return no_memory(w);
     w->a->error_text = strdup(str_text(&w->errors));
@@ -622,7 +571,6 @@ status archive_walk(const char *root, const archive_options *options, archive **
     }
     free(w->stack);
     free(w->linked);
-    free(w->satellites);
     str_free(&w->errors);
     free(w);
     if (s == COV_OK) *out = a;

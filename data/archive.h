@@ -36,6 +36,7 @@ typedef struct archive_entry {
     const char *format; /* a reader's name (data/reader.h); static */
     int64_t bytes;      /* all its files, satellites too */
     int64_t mtime_ns;   /* the newest of its files */
+    int64_t stamp;      /* changes when one of them does, for comparing within a run (data/reader.h) */
     int32_t files;      /* of a folder study, 1 otherwise; satellites not counted */
 } archive_entry;
 

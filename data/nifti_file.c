@@ -97,47 +97,38 @@ static status is_plain(gzFile in, const char *path, bool *plain, reason *why)
     return COV_OK;
 }
 
-static bool exists(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
-}
-
-/* stem (the path without its last `cut` bytes) + ending, if such a file is there; NULL otherwise or without memory. */
-static char *sibling(const char *path, size_t cut, const char *const *endings)
-{
-    for (; *endings; endings++) {
-        str s = {0};
-        str_put_bytes(&s, path, strlen(path) - cut);
-        str_put(&s, *endings);
-        if (!s.failed && exists(s.text)) return s.text;
-        str_free(&s);
-    }
-    return NULL;
-}
-
 bool nifti_file_is_image_of_pair(const char *path)
 {
     static const char *const headers[] = {".hdr", ".hdr.gz", ".HDR", ".HDR.gz", ".HDR.GZ", NULL};
     size_t cut = str_ends_with(path, ".img") ? 4 : str_ends_with(path, ".img.gz") ? 7 : 0;
-    char *header = cut ? sibling(path, cut, headers) : NULL;
+    char *header = cut ? reader_sibling(path, cut, headers) : NULL;
     free(header);
     return header != NULL;
 }
 
-static status find_image(nifti_file *f, bool single, reason *why)
+static size_t header_ending(const char *path)
+{
+    return str_ends_with(path, ".hdr") ? 4 : str_ends_with(path, ".hdr.gz") ? 7 : 0;
+}
+
+char *nifti_file_image_of(const char *path)
 {
     static const char *const images[] = {".img", ".img.gz", ".IMG", ".IMG.gz", ".IMG.GZ", NULL};
+    size_t cut = header_ending(path);
+    return cut ? reader_sibling(path, cut, images) : NULL;
+}
+
+static status find_image(nifti_file *f, bool single, reason *why)
+{
     const char *path = f->header_path;
     if (single) f->image_path = strdup(path);
     else {
-        size_t cut = str_ends_with(path, ".hdr") ? 4 : str_ends_with(path, ".hdr.gz") ? 7 : 0;
-        if (!cut)
+        if (!header_ending(path))
             return REFUSE(COV_FORMAT, BAD_HEADER,
                           "%s: the header (magic \"ni1\") says that the image is in another file, "
                           "but the name does not end in .hdr",
                           path);
-        f->image_path = sibling(path, cut, images);
+        f->image_path = nifti_file_image_of(path);
         if (!f->image_path)
             return REFUSE(COV_FORMAT, TRUNCATED, "%s: a header without its image: no .img or .img.gz beside it", path);
     }

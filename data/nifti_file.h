@@ -40,4 +40,6 @@ void nifti_file_doubles(const nifti_file *f, const void *values, size_t count, d
 
 /* True where the name is that of a header's image (.img or .img.gz) and the header lies beside it. */
 bool nifti_file_is_image_of_pair(const char *path);
+/* The image beside the header of a pair (malloc); NULL where the name is no header's, or no image is there. */
+char *nifti_file_image_of(const char *path);
 #endif

@@ -148,4 +148,4 @@ done:
     return s;
 }
 
-const reader read_nifti = {"nifti", claims, 0, header, voxels};
+const reader read_nifti = {"nifti", claims, 0, header, voxels, nifti_file_image_of};

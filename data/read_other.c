@@ -6,26 +6,25 @@
 #include <ctype.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-/* True if a file lies at stem (path without its last `cut` bytes) + ending. */
-static bool sibling_exists(const char *path, size_t cut, const char *ending)
+/* 2 if path ends in one of `endings` and the header that owns it lies beside it. */
+static int satellite(const char *path, const char *const *endings, const char *header)
 {
-    struct stat st;
-    str s = {0};
-    str_put_bytes(&s, path, strlen(path) - cut);
-    str_put(&s, ending);
-    bool there = !s.failed && stat(s.text, &st) == 0 && S_ISREG(st.st_mode);
-    str_free(&s);
-    return there;
+    for (; *endings; endings++) {
+        char *owner = str_ends_with(path, *endings)
+                          ? reader_sibling(path, strlen(*endings), (const char *const[]){header, NULL}) : NULL;
+        free(owner);
+        if (owner) return 2;
+    }
+    return 0;
 }
 
-/* 2 if path ends in `ending` and the header that owns it lies beside it. */
-static int satellite(const char *path, const char *ending, const char *header_ending)
+static char *image_of(const char *path, const char *header, const char *const *endings)
 {
-    return str_ends_with(path, ending) && sibling_exists(path, strlen(ending), header_ending) ? 2 : 0;
+    return str_ends_with(path, header) ? reader_sibling(path, strlen(header), endings) : NULL;
 }
 
 /* DICOM files often have no ending, or one that is the last number of a UID: only then is a file looked into. */
@@ -57,20 +56,23 @@ static int claims_dicom(const char *path)
     return may_be_bare_dicom(path) && has_dicom_mark(path);
 }
 
+static const char *const metaimage_images[] = {".raw", ".zraw", NULL}, *const nrrd_images[] = {".raw", ".raw.gz", NULL};
+
 static int claims_metaimage(const char *path)
 {
     if (str_ends_with(path, ".mha") || str_ends_with(path, ".mhd")) return 1;
-    int mine = satellite(path, ".raw", ".mhd");
-    return mine ? mine : satellite(path, ".zraw", ".mhd");
+    return satellite(path, metaimage_images, ".mhd");
 }
 
 static int claims_nrrd(const char *path)
 {
     if (str_ends_with(path, ".nrrd") || str_ends_with(path, ".nhdr")) return 1;
-    int mine = satellite(path, ".raw", ".nhdr");
-    return mine ? mine : satellite(path, ".raw.gz", ".nhdr");
+    return satellite(path, nrrd_images, ".nhdr");
 }
 
-const reader read_dicom = {"dicom", claims_dicom, 1, NULL, NULL};
-const reader read_metaimage = {"metaimage", claims_metaimage, 0, NULL, NULL};
-const reader read_nrrd = {"nrrd", claims_nrrd, 0, NULL, NULL};
+static char *metaimage_image(const char *path) { return image_of(path, ".mhd", metaimage_images); }
+static char *nrrd_image(const char *path) { return image_of(path, ".nhdr", nrrd_images); }
+
+const reader read_dicom = {"dicom", claims_dicom, 1, NULL, NULL, NULL};
+const reader read_metaimage = {"metaimage", claims_metaimage, 0, NULL, NULL, metaimage_image};
+const reader read_nrrd = {"nrrd", claims_nrrd, 0, NULL, NULL, nrrd_image};

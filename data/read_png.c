@@ -167,4 +167,4 @@ done:
     return s;
 }
 
-const reader read_png = {"png", claims, 1, header, voxels};
+const reader read_png = {"png", claims, 1, header, voxels, NULL};

@@ -1,5 +1,6 @@
 /* reader: the table of formats and the checks that hold for all of them. */
 #include "data/reader.h"
+#include "base/str.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -100,18 +101,61 @@ status reader_list(const reader *r, const char *folder, reader_listing *out, rea
     return COV_FAIL(s, "%s: no memory for its list of files", folder);
 }
 
-static status digest_folder(const char *folder, const reader_listing *l, char hex[SHA256_HEX])
+char *reader_sibling(const char *path, size_t cut, const char *const *endings)
+{
+    for (; *endings; endings++) {
+        struct stat st;
+        str s = {0};
+        str_put_bytes(&s, path, strlen(path) - cut);
+        str_put(&s, *endings);
+        if (!s.failed && stat(s.text, &st) == 0 && S_ISREG(st.st_mode)) return s.text;
+        str_free(&s);
+    }
+    return NULL;
+}
+
+/* A study's files: folder/name of each, or, where the listing is empty, the file at path alone. */
+static status list_files(const char *path, char folder[PATH_MAX], reader_listing *out)
+{
+    struct stat st;
+    reason why;
+    char *image = NULL;
+    size_t room = 0;
+    *out = (reader_listing){0};
+    if (stat(path, &st) != 0) return COV_FAIL(COV_IO, "%s: %s", path, strerror(errno));
+    if (S_ISDIR(st.st_mode)) {
+        const reader *r = reader_for_folder(path);
+        if (!r) return COV_FAIL(COV_IO, "%s: no slices in it: %s", path, errno ? strerror(errno) : "they are gone");
+        if (snprintf(folder, PATH_MAX, "%s", path) >= PATH_MAX) return COV_FAIL(COV_IO, "%s: too long", path);
+        return reader_list(r, path, out, &why);
+    }
+    for (int i = 0; i < READERS && !image; i++)
+        if (readers[i]->image) image = readers[i]->image(path);
+    if (!image) return COV_OK;
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    int n = snprintf(folder, PATH_MAX, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    status s = n < PATH_MAX ? add_name(out, &room, name) : COV_IO;
+    if (s == COV_OK) s = add_name(out, &room, image + (name - path));
+    free(image);
+    if (s == COV_OK) return COV_OK;
+    reader_listing_free(out);
+    return COV_FAIL(s, "%s: no room for the name of its image", path);
+}
+
+static status file_path(const char *folder, const char *name, char path[PATH_MAX])
+{
+    int n = snprintf(path, PATH_MAX, "%s/%s", folder, name);
+    return n > 0 && n < PATH_MAX ? COV_OK : COV_FAIL(COV_IO, "%s: the path of a file in it is too long", folder);
+}
+
+static status digest_files(const char *folder, const reader_listing *l, char hex[SHA256_HEX])
 {
     sha256 *h = NULL;
     status s;
     COV_GO(sha256_new(&h));
     for (size_t i = 0; i < l->count; i++) {
         char path[PATH_MAX], one[SHA256_HEX];
-        int n = snprintf(path, sizeof path, "%s/%s", folder, l->names[i]);
-        if (n < 0 || n >= (int)sizeof path) {
-            s = COV_FAIL(COV_IO, "%s: the path of a slice is too long", folder);
-            goto done;
-        }
+        COV_GO(file_path(folder, l->names[i], path));
         COV_GO(sha256_file(path, one));
         COV_GO(sha256_put(h, l->names[i], strlen(l->names[i]) + 1));
         COV_GO(sha256_put(h, one, sizeof one));
@@ -124,16 +168,51 @@ done:
 
 status reader_digest(const char *path, char hex[SHA256_HEX])
 {
-    struct stat st;
+    char folder[PATH_MAX];
     reader_listing l;
-    reason why;
-    if (stat(path, &st) != 0) return COV_FAIL(COV_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) return sha256_file(path, hex);
-    const reader *r = reader_for_folder(path);
-    if (!r) return COV_FAIL(COV_IO, "%s: no slices in it: %s", path, errno ? strerror(errno) : "they are gone");
-    COV_TRY(reader_list(r, path, &l, &why));
-    status s = digest_folder(path, &l, hex);
+    COV_TRY(list_files(path, folder, &l));
+    status s = l.count ? digest_files(folder, &l, hex) : sha256_file(path, hex);
     reader_listing_free(&l);
+    return s;
+}
+
+/* FNV-1a, 64 bits. */
+static void mix(uint64_t *h, int64_t value)
+{
+    for (int k = 0; k < 64; k += 8) *h = (*h ^ ((uint64_t)value >> k & 255)) * 0x100000001b3u;
+}
+
+/* One that cannot be looked at is for the reader to complain of: here only that it is so counts. */
+static void add_look(const char *path, reader_look *l, uint64_t *h)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        mix(h, errno);
+        return;
+    }
+    int64_t mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    l->bytes += st.st_size;
+    if (mtime_ns > l->mtime_ns) l->mtime_ns = mtime_ns;
+    mix(h, st.st_size);
+    mix(h, mtime_ns);
+    mix(h, (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec);
+}
+
+status reader_look_at(const char *path, reader_look *out)
+{
+    char folder[PATH_MAX], file[PATH_MAX];
+    uint64_t h = 0xcbf29ce484222325u;
+    reader_listing l;
+    *out = (reader_look){0};
+    COV_TRY(list_files(path, folder, &l));
+    status s = COV_OK;
+    if (!l.count) add_look(path, out, &h);
+    for (size_t i = 0; s == COV_OK && i < l.count; i++) {
+        s = file_path(folder, l.names[i], file);
+        if (s == COV_OK) add_look(file, out, &h);
+    }
+    reader_listing_free(&l);
+    out->stamp = h ? (int64_t)h : 1;
     return s;
 }
 

@@ -18,7 +18,7 @@
     X(TOO_LARGE, 10, FAILED, "needs more memory than the limit")                                                       \
     X(CRASHED, 11, FAILED, "a process died on it three times")                                                         \
     X(TIMEOUT, 12, FAILED, "took longer than the deadline three times")                                                \
-    X(CHANGED, 13, FAILED, "the file changed while it was read")                                                       \
+    X(CHANGED, 13, FAILED, "the file changed during the run")                                                          \
     X(INTERNAL, 14, FAILED, "an error of covpipe's own; please report it")
 
 typedef enum reason {

@@ -152,7 +152,7 @@ static status walk(run_state *r)
         if (!mine) continue;
         COV_TRY(archive_full_path(a, e, p->paths + used, bytes - used));
         p->studies[p->count++] = (farm_study){.path_abs = p->paths + used, .path_rel = e->path, .id = e->id, .format = e->format,
-                                     .bytes = e->bytes, .mtime_ns = e->mtime_ns};
+                                     .bytes = e->bytes, .mtime_ns = e->mtime_ns, .stamp = e->stamp};
         used += strlen(p->paths + used) + 1;
     }
     if (!realpath(a->root, p->root)) snprintf(p->root, sizeof p->root, "%s", a->root);

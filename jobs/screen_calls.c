@@ -41,6 +41,15 @@ static status read_voxels(void *context, const char *path, const volume_header *
     return reader_check_ct(path, head, stats, why);
 }
 
+static status stamp(void *context, const char *path, int64_t *out)
+{
+    reader_look look;
+    (void)context;
+    status s = reader_look_at(path, &look);
+    *out = look.stamp;
+    return s;
+}
+
 static status digest(void *context, const char *path, char hex[SHA256_HEX])
 {
     (void)context;
@@ -146,6 +155,7 @@ farm_calls screen_calls(screen_context *c)
     return (farm_calls){.context = c,
                         .read_header = read_header,
                         .read_voxels = read_voxels,
+                        .stamp = stamp,
                         .digest = digest,
                         .settle = settle,
                         .worker_open = worker_open,

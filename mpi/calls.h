@@ -13,6 +13,8 @@ typedef struct farm_calls {
     /* hu: nx*ny*nz of the header just read, shared memory of ours. */
     status (*read_voxels)(void *context, const char *path, const volume_header *head, int16_t *hu, volume_stats *stats,
                           reason *why);
+    /* In a reader child: how the study's files look now (farm_study.stamp). */
+    status (*stamp)(void *context, const char *path, int64_t *out);
     /* In a reader child; NULL: the SHA-256 of the file at path. For studies that are more than one file. */
     status (*digest)(void *context, const char *path, char hex[SHA256_HEX]);
     /* In the worker child, before worker_open; may be NULL. `settled` is farm_options.settled of rank 0. */

@@ -82,6 +82,20 @@ static void digest_file(const reading *r, const char *path, protocol_head *h)
     set_failure(h, path, s, REASON_NONE); /* whatever was found out, it may have been of other bytes */
 }
 
+/* What is said of a study must be of the bytes that the walk saw: its part has their size and time, and answers for them
+ * in later runs. So they are looked at before and after. Without a stamp of the walk, the one before counts. */
+static status check_unchanged(const reading *r, const char *path, int64_t *stamp, const char *when, reason *why)
+{
+    int64_t now = 0;
+    *why = REASON_IO_ERROR;
+    COV_TRY(r->calls->stamp(r->calls->context, path, &now));
+    if (!*stamp) *stamp = now;
+    *why = now == *stamp ? REASON_NONE : REASON_CHANGED;
+    return now == *stamp ? COV_OK : COV_FAIL(COV_FORMAT, "%s: changed %s", path, when);
+}
+
+static const char *const since_walk = "after the archive was listed", *const meanwhile = "while it was read";
+
 static void read_headers(reading *r)
 {
     int64_t count = message_get_i64(&r->in);
@@ -93,8 +107,13 @@ static void read_headers(reading *r)
         if (r->in.failed) return;
         double start = now();
         h.index = p.index;
-        status s = r->calls->read_header(r->calls->context, p.path, &h.head, &why);
-        h.has_head = s == COV_OK;
+        status s = check_unchanged(r, p.path, &p.stamp, since_walk, &why);
+        if (s == COV_OK) {
+            s = r->calls->read_header(r->calls->context, p.path, &h.head, &why);
+            h.has_head = s == COV_OK;
+            if (s != COV_OK) set_failure(&h, p.path, s, why);
+            if (s != COV_OK) s = check_unchanged(r, p.path, &p.stamp, meanwhile, &why);
+        }
         if (s != COV_OK) set_failure(&h, p.path, s, why);
         if (p.digest) digest_file(r, p.path, &h);
         h.seconds = now() - start;
@@ -107,26 +126,6 @@ static void read_headers(reading *r)
             nanosleep(&pause, NULL);
         }
     }
-}
-
-/* The same bytes must be there before and after they were read, or digest and voxels are not of one file. */
-static status look_at_file(const char *path, struct stat *st, reason *why)
-{
-    if (stat(path, st) == 0) return COV_OK;
-    *why = REASON_IO_ERROR;
-    return COV_FAIL(COV_IO, "%s: %s", path, strerror(errno));
-}
-
-static status check_unchanged(const char *path, const struct stat *before, reason *why)
-{
-    struct stat after;
-    COV_TRY(look_at_file(path, &after, why));
-    if (after.st_size == before->st_size && after.st_mtim.tv_sec == before->st_mtim.tv_sec &&
-        after.st_mtim.tv_nsec == before->st_mtim.tv_nsec)
-        return COV_OK;
-    *why = REASON_CHANGED;
-    return COV_FAIL(COV_FORMAT, "%s: changed while it was read (%lld bytes, then %lld)", path,
-                    (long long)before->st_size, (long long)after.st_size);
 }
 
 /* Bytes of the voxels; TOO_LARGE above `most`. */
@@ -177,22 +176,21 @@ static void read_voxels(reading *r)
     int fd = -1;
     double start = now();
     h.index = message_get_i64(&r->in);
-    int64_t most = message_get_i64(&r->in);
+    int64_t stamp = message_get_i64(&r->in), most = message_get_i64(&r->in);
     const char *name = message_get_text(&r->in); /* bytes, valid UTF-8 or not */
     if (r->in.failed) return;
     memcpy(path, name, strnlen(name, sizeof path - 1));
-    struct stat before;
-    status s = look_at_file(path, &before, &why);
-    if (s == COV_OK) s = fill_volume(r, path, most, &h, &fd, &why);
-    if (s != COV_OK) set_failure(&h, path, s, why);
-    if (h.reason != REASON_IO_ERROR) digest_file(r, path, &h);
-    if (h.reason == REASON_NONE) {
-        s = check_unchanged(path, &before, &why);
+    status s = check_unchanged(r, path, &stamp, since_walk, &why);
+    if (s == COV_OK) {
+        s = fill_volume(r, path, most, &h, &fd, &why);
         if (s != COV_OK) set_failure(&h, path, s, why);
-        else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
-            set_failure(&h, path, COV_FAIL(COV_IO, "%s: cannot seal its memory: %s", path, strerror(errno)),
-                        REASON_INTERNAL);
+        if (h.reason != REASON_IO_ERROR) digest_file(r, path, &h);
+        s = check_unchanged(r, path, &stamp, meanwhile, &why);
     }
+    if (s != COV_OK) set_failure(&h, path, s, why);
+    if (h.reason == REASON_NONE && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0)
+        set_failure(&h, path, COV_FAIL(COV_IO, "%s: cannot seal its memory: %s", path, strerror(errno)),
+                    REASON_INTERNAL);
     h.seconds = now() - start;
     message_start(&r->out, PROTOCOL_READ_VOLUME);
     protocol_put_head(&r->out, &h);

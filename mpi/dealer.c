@@ -296,7 +296,7 @@ static status deal_headers(dealer *d, int rank, int *dealt)
     message_put_i64(&list, none); /* the count comes to stand here */
     for (; d->next_header < d->count && count < BATCH && count < share && bytes < BATCH_BYTES; d->next_header++) {
         int64_t k = d->next_header;
-        protocol_path p = {.index = k, .digest = d->entries[k].compare};
+        protocol_path p = {.index = k, .digest = d->entries[k].compare, .stamp = d->o->studies[k].stamp};
         if (d->entries[k].stage != STAGE_NEW) continue;
         strcpy(p.path, d->o->studies[k].path_abs); /* check_studies has measured it */
         protocol_put_path(&list, &p);
@@ -318,7 +318,7 @@ static void put_study(dealer *d, int64_t k, const piece *p)
     const farm_study *f = &d->o->studies[k];
     const farm_outcome *o = &d->outcomes[k];
     double estimate = (double)voxels_of(o) / d->o->voxels_per_second;
-    protocol_study s = {.index = k, .unit = d->next_unit, .bytes = f->bytes, .mtime_ns = f->mtime_ns,
+    protocol_study s = {.index = k, .unit = d->next_unit, .bytes = f->bytes, .mtime_ns = f->mtime_ns, .stamp = f->stamp,
                         .range = d->entries[k].range};
     s.step = s.range > 0 ? UNIT_BEGIN : UNIT_WHOLE;
     if (p) {

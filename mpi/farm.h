@@ -15,6 +15,7 @@ typedef struct farm_study {
     const char *path_rel; /* bytes as on disk, shorter than STUDY_PATH; unique */
     const char *id, *format;
     int64_t bytes, mtime_ns; /* of the input, for the part's key; several files: sum and latest */
+    int64_t stamp;           /* of the input (farm_calls.stamp); one that is read with another has CHANGED; 0: not known */
 } farm_study;
 
 typedef struct farm_progress {

@@ -47,6 +47,7 @@ void protocol_put_study(message *m, const protocol_study *s)
     message_put_i64(m, s->unit);
     message_put_i64(m, s->bytes);
     message_put_i64(m, s->mtime_ns);
+    message_put_i64(m, s->stamp);
     message_put_i64(m, s->voxels);
     message_put_f64(m, s->seconds);
     message_put_i64(m, s->reason);
@@ -67,6 +68,7 @@ void protocol_get_study(message *m, protocol_study *s)
     s->unit = message_get_i64(m);
     s->bytes = message_get_i64(m);
     s->mtime_ns = message_get_i64(m);
+    s->stamp = message_get_i64(m);
     s->voxels = message_get_i64(m);
     s->seconds = message_get_f64(m);
     s->reason = message_get_i64(m);
@@ -85,6 +87,7 @@ void protocol_put_path(message *m, const protocol_path *p)
 {
     message_put_i64(m, p->index);
     message_put_i64(m, p->digest);
+    message_put_i64(m, p->stamp);
     message_put_text(m, p->path);
 }
 
@@ -92,6 +95,7 @@ void protocol_get_path(message *m, protocol_path *p)
 {
     p->index = message_get_i64(m);
     p->digest = message_get_i64(m);
+    p->stamp = message_get_i64(m);
     get_name(m, p->path, sizeof p->path);
 }
 

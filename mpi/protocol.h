@@ -45,6 +45,7 @@ typedef struct protocol_study {
     int64_t index;                  /* in the dealer's list */
     int64_t unit;                   /* which unit it belongs to */
     int64_t bytes, mtime_ns;        /* of the input */
+    int64_t stamp;                  /* of the input as the walk saw it (farm_study); 0: not known */
     int64_t voxels;                 /* from the header; 0 unknown */
     double seconds;                 /* deadline of reading it, and of computing it */
     int64_t reason;                 /* not REASON_NONE: nothing to compute, only to be recorded, with detail */
@@ -58,9 +59,9 @@ void protocol_piece(unit_step step, int64_t z0, int64_t range, char name[PART_UN
 void protocol_put_study(message *m, const protocol_study *s);
 void protocol_get_study(message *m, protocol_study *s);
 
-/* A path whose header is wanted; digest: its SHA-256 too. */
+/* A path whose header is wanted; digest: its SHA-256 too; stamp as above. */
 typedef struct protocol_path {
-    int64_t index, digest;
+    int64_t index, digest, stamp;
     char path[PROTOCOL_PATH];
 } protocol_path;
 void protocol_put_path(message *m, const protocol_path *p);

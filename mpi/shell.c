@@ -274,6 +274,7 @@ static status start_reading(shell *sh, task *t)
     message_put_f64(&sh->out, t->study.seconds);
     message_put_text(&sh->out, t->study.path_abs);
     message_put_i64(&sh->out, t->study.index);
+    message_put_i64(&sh->out, t->study.stamp);
     message_put_i64(&sh->out, sh->o->volume_bytes);
     message_put_text(&sh->out, t->study.path_abs);
     COV_TRY(message_check(&sh->out, "READ_VOXELS"));

@@ -278,9 +278,48 @@ def changing_archive(bench, work, rng):
     return Try("archive changes", f"{victim.name}: {kind}", code, sum(hit), wrong or (after and f"{after}\n{text[-1500:]}"), seconds)
 
 
+def archive_set_back(bench, work, rng):
+    """Between the walk and the reading a file gets other content, at times with its old size and time; then all is as it was, to the
+    nanosecond. Only its change time can tell, and the run that read the other content must not be believed by the next."""
+    out, hit = fresh(work), []
+    mine = copy.copy(bench)
+    mine.archive = work / "archive"
+    shutil.copytree(bench.archive, mine.archive)
+    victim = rng.choice(sorted(p for p in mine.archive.rglob("*") if p.suffix in (".gz", ".png")))
+    others = [p for p in mine.archive.rglob("*") if p.is_file() and p.suffix == victim.suffix and p.read_bytes() != victim.read_bytes()]
+    about, data = os.stat(victim), victim.read_bytes()
+    other = rng.choice([bytes(reversed(data)), data[:len(data) // 2]] + [p.read_bytes() for p in others])
+    late, forged, back = rng.random() * rng.choice([0, 0, 0.02, 1]), rng.random() < 0.7, rng.random() < 0.3
+
+    def put(content, times):
+        victim.write_bytes(content)
+        if times:
+            os.utime(victim, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+    def meanwhile(job):
+        lock = Path(f"{out}.parts") / "lock"
+        while job.poll() is None and not lock.exists():  # rank 0 makes it when it has walked
+            time.sleep(0.0005)
+        time.sleep(late * bench.seconds)
+        put(other, forged)
+        hit.append(job.poll() is None)
+        if back:
+            time.sleep(rng.random() * 0.2 * bench.seconds)
+            put(data, True)
+
+    code, _, text = mine.run(out, 1, meanwhile=meanwhile)
+    put(data, True)
+    wrong = None if code in (0, 3) else f"exit code {code}\n{text[-1500:]}"
+    if code == 3 and "CHANGED" not in text:
+        wrong = f"exit code 3, but nothing has changed\n{text[-1500:]}"
+    after, seconds = mine.recover(out) if not wrong else (None, 0)
+    return Try("archive set back", f"{victim.name}, {late:.2f} of the run late{', forged' * forged}{', soon' * back}", code, sum(hit),
+               wrong or (after and f"{after}\n{text[-1500:]}"), seconds)
+
+
 # How often in a long run, relative to the others; the slow ones seldom.
 TABLE = [(5, kill("worker")), (5, kill("reader")), (4, kill("spawner")), (6, kill("shell")), (6, kill("all")), (1, kill("rank0", 2)),
          (1, kill("rank1", 2)), (1, kill("mpirun", 2)), (1, kill("all", 2)), (1, kill("worker", 2)), (1, pause("rank1", 2, 3)),
          (1, pause("all", 1, 3)), (2, drain), (2, full_disk), (1, two_runs), (1, foreign_parts), (2, damaged_part),
-         (2, changing_archive)]
+         (2, changing_archive), (2, archive_set_back)]
 SLOW = [stop_for_ever]

@@ -6,6 +6,7 @@
  * 0.4 s. */
 #ifndef COV_TESTS_FAKE_FARM_H
 #define COV_TESTS_FAKE_FARM_H
+#include "data/reader.h"
 #include "mpi/farm.h"
 
 #include <errno.h>
@@ -84,6 +85,15 @@ static inline status fake_voxels(void *context, const char *path, const volume_h
     for (int64_t i = 0; i < n; i++) hu[i] = fake_hu(i, o.nx);
     stats->highest = 42;
     return COV_OK;
+}
+
+static inline status fake_stamp(void *context, const char *path, int64_t *out)
+{
+    reader_look look;
+    (void)context;
+    status s = reader_look_at(path, &look);
+    *out = look.stamp;
+    return s;
 }
 
 static inline status fake_open(void *context, void **worker) { *worker = context; return COV_OK; }
@@ -171,6 +181,7 @@ static inline farm_calls fake_calls(char *context)
     return (farm_calls){.context = context,
                         .read_header = fake_header,
                         .read_voxels = fake_voxels,
+                        .stamp = fake_stamp,
                         .worker_open = fake_open,
                         .worker_run = fake_run,
                         .worker_begin = fake_begin,

@@ -309,6 +309,52 @@ static int a_second_run_computes_only_what_it_must(world *w, spawner *sp, const 
     return failures;
 }
 
+static void take_stamps(stage *st, world *w)
+{
+    MPI_Barrier(world_comm(w));
+    for (int k = 0; k < st->count; k++) {
+        if (fake_stamp(NULL, st->paths[k], &st->studies[k].stamp) != COV_OK) abort();
+    }
+    MPI_Barrier(world_comm(w));
+}
+
+/* Size and time say that nothing happened; whoever believed them would keep what was found for ever. */
+static int a_study_changed_since_the_walk_is_tried_again(world *w, spawner *sp, const char *base)
+{
+    int failures = 0, rank0 = world_rank(w) == 0;
+    stage st;
+    seen seen_here;
+    farm_report r;
+    farm_options o = {.split_slices = 5};
+    static const char *const was[] = {"7 5 4 ok", "9 9 5 ok", "8 8 4 ok", "6 6 4 bad-header", "20 20 40 ok", "7 7 4 ok"};
+    static const char *const is[] = {"8 5 4 ok", "9 9 5 ok", "8 8 4 bad-header", "6 6 4 ok", "20 21 40 ok", "7 7 4 skip"};
+    enum { COUNT = sizeof was / sizeof was[0] };
+    new_stage(&st, w, base, "changed");
+    for (int k = 0; k < COUNT; k++) add(&st, w, was[k]);
+    take_stamps(&st, w);
+    nap(0.03); /* more than a tick of the file system's clock */
+    for (int k = 0; k < COUNT && rank0; k++)
+        if (k != 1) fake_write(st.paths[k], is[k], MTIME);
+    MPI_Barrier(world_comm(w));
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    if (rank0) {
+        CHECK(r.totals.done == 1 && r.totals.failed == COUNT - 1 && r.reasons[REASON_CHANGED] == COUNT - 1);
+        CHECK(r.outcomes[1].reason == REASON_NONE && seen_here.strikes == 0);
+        failures += part_is_what_the_study_says(&st, 1);
+    }
+    farm_report_free(&r);
+    for (int k = 0; k < COUNT && rank0; k++) fake_write(st.paths[k], was[k], MTIME); /* as the walk saw it */
+    take_stamps(&st, w);
+    CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+    if (rank0) {
+        CHECK(r.totals.kept == 1 && r.totals.done == COUNT - 1 && r.reasons[REASON_BAD_HEADER] == 1);
+        for (int k = 0; k < COUNT; k++)
+            if (k != 3) failures += part_is_what_the_study_says(&st, k);
+    }
+    farm_report_free(&r);
+    return failures;
+}
+
 /* Ranges go to all ranks, and what comes of them is what the study says, as if it had been done in one piece. */
 static int a_study_that_is_cut_up_ends_as_one_that_is_not(world *w, spawner *sp, const char *base)
 {
@@ -394,6 +440,7 @@ int main(void)
     failures += hanging_studies_end_as_timeouts_and_the_others_finish(w, sp, base);
     failures += parts_do_not_depend_on_the_ranks(w, sp, base);
     failures += a_second_run_computes_only_what_it_must(w, sp, base);
+    failures += a_study_changed_since_the_walk_is_tried_again(w, sp, base);
     failures += a_study_that_is_cut_up_ends_as_one_that_is_not(w, sp, base);
     failures += a_dry_run_reads_headers_and_writes_nothing(w, sp, base);
     MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, world_comm(w));

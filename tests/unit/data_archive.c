@@ -1,6 +1,7 @@
 /* The archive walk: what is found, under which id, in which order; links, names, lists, patterns, damage. Files are
  * empty: the walk goes by names. */
 #include "data/archive.h"
+#include "data/reader.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -116,6 +117,46 @@ static void volumes_pairs_and_folders_of_slices_are_studies_in_byte_order(void *
     assert_int_equal(archive_full_path(a, entry(a, "b.nii"), path, 10), COV_USAGE);
     archive_free(&a);
     assert_null(a);
+}
+
+/* Other content of the same length, and size and time as before. */
+static void change_and_set_back(const char *rel)
+{
+    struct stat st;
+    char byte = 'x';
+    usleep(30000); /* more than a tick of the file system's clock */
+    assert_int_equal(stat(full(rel), &st), 0);
+    int fd = open(full(rel), O_WRONLY);
+    assert_int_equal(pwrite(fd, &byte, 1, 0), 1);
+    close(fd);
+    assert_int_equal(utimensat(AT_FDCWD, full(rel), (struct timespec[]){st.st_atim, st.st_mtim}, 0), 0);
+}
+
+static void a_file_that_is_changed_and_set_back_gives_its_study_another_stamp_and_digest(void **state)
+{
+    static const char *const files[] = {"b.nii", "pair/x.hdr", "pair/x.img", "png/a.png", "png/b.png"};
+    static const char *const studies[] = {"b.nii", "pair/x.hdr", "pair/x.hdr", "png", "png"};
+    enum { COUNT = sizeof files / sizeof files[0] };
+    (void)state;
+    for (int i = 0; i < COUNT; i++) make(files[i], 10);
+    for (int i = 0; i < COUNT; i++) {
+        archive *before = walk(NULL), *same = walk(NULL);
+        char digest[SHA256_HEX], other[SHA256_HEX];
+        assert_int_equal(reader_digest(full(studies[i]), digest), COV_OK);
+        change_and_set_back(files[i]);
+        assert_int_equal(reader_digest(full(studies[i]), other), COV_OK);
+        assert_string_not_equal(digest, other);
+        archive *after = walk(NULL);
+        EXPECT(after, "b.nii", "pair/x.hdr", "png");
+        for (int64_t k = 0; k < after->count; k++) {
+            const archive_entry *x = &before->entries[k], *y = &after->entries[k];
+            assert_true(x->bytes == y->bytes && x->mtime_ns == y->mtime_ns && x->stamp && same->entries[k].stamp == x->stamp);
+            assert_int_equal(x->stamp != y->stamp, strcmp(x->path, studies[i]) == 0);
+        }
+        archive_free(&before);
+        archive_free(&same);
+        archive_free(&after);
+    }
 }
 
 static void slices_in_the_root_are_the_study_dot(void **state)
@@ -477,6 +518,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(volumes_pairs_and_folders_of_slices_are_studies_in_byte_order),
+        TEST(a_file_that_is_changed_and_set_back_gives_its_study_another_stamp_and_digest),
         TEST(slices_in_the_root_are_the_study_dot),
         TEST(bare_dicom_is_known_by_its_mark),
         TEST(dot_names_devices_and_fifos_are_no_studies),

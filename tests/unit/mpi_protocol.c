@@ -17,6 +17,7 @@ static protocol_study a_study(void)
                         .unit = 3,
                         .bytes = 1 << 30,
                         .mtime_ns = -5,
+                        .stamp = -6,
                         .voxels = (int64_t)1 << 40,
                         .seconds = 1.5,
                         .reason = REASON_BAD_HEADER,
@@ -49,7 +50,7 @@ static void every_struct_survives_the_way(void **state)
     message m = {0};
     protocol_study s = a_study(), s2;
     protocol_head h = a_head(), h2;
-    protocol_path p = {.index = 1, .digest = 1, .path = "/x"}, p2;
+    protocol_path p = {.index = 1, .digest = 1, .stamp = -9, .path = "/x"}, p2;
     protocol_done d = {.index = 4,
                        .failure = COV_NOMEM,
                        .outcome = 2,
@@ -121,6 +122,7 @@ static void names_that_do_not_fit_and_unknown_reasons_are_refused(void **state)
     name[PROTOCOL_PATH] = 0;
     message_start(&m, PROTOCOL_HEADERS);
     message_put_i64(&m, 1);
+    message_put_i64(&m, 0);
     message_put_i64(&m, 0);
     message_put_text(&m, name);
     message_rewind(&m);
