@@ -40,7 +40,8 @@ typedef struct session {
 static void on_error(png_structp png, png_const_charp text)
 {
     session *s = png_get_error_ptr(png);
-    snprintf(s->message, sizeof s->message, "%s", text);
+    const char *rest = strstr(text, ": "); /* after a chunk's name, which in a damaged file is four letters of anything */
+    snprintf(s->message, sizeof s->message, "%s", rest ? rest + 2 : text);
     longjmp(s->escape, 1);
 }
 

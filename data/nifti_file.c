@@ -176,8 +176,7 @@ static status parse_header(const char *path, const unsigned char *bytes, size_t 
     n->swap = other == 348 || other == 540;
     if (n->swap) size = other;
     if (size != 348 && size != 540)
-        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: not NIfTI: it starts with %ld where 348 or 540 is expected", path,
-                      (long)size);
+        return REFUSE(COV_FORMAT, BAD_HEADER, "%s: not NIfTI: its first 4 bytes are neither 348 nor 540", path);
     if (got < (size_t)size)
         return REFUSE(COV_FORMAT, TRUNCATED, "%s: ends after %zu bytes of a header of %ld", path, got, (long)size);
     const char *magic = (const char *)bytes + (size == 348 ? 344 : 4);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what covpipe is built with on Debian 12 (root, or sudo). Quick when everything is there already.
-# `packages.sh tests` installs a Slurm too, which tests/slurm start for themselves; where it cannot be had, they say skipped.
+# `packages.sh tests` installs a Slurm too, which tests/slurm start for themselves, and strace, by which tests/e2e/privacy.sh sees who opens
+# sockets; where they cannot be had, these say skipped.
 set -euo pipefail
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 need() {
@@ -19,5 +20,6 @@ need gcc g++ cmake ninja-build openmpi-bin libopenmpi-dev libhdf5-openmpi-dev li
 # `packages.sh full` installs what scripts/full-check.sh uses beyond that: clang with its sanitizers and libFuzzer, AFL++, valgrind, clang-tidy, cppcheck.
 if [ "${1:-}" = full ]; then need clang libclang-rt-14-dev clang-tidy cppcheck afl++ valgrind; fi
 if [ "${1:-}" = tests ]; then
+    need strace || echo "no strace: e2e_privacy will not look at sockets"
     need slurm-wlm slurm-wlm-basic-plugins munge || echo "no Slurm packages: its tests will say skipped"
 fi
