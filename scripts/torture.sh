@@ -3,6 +3,7 @@
 # the same bytes, time to recover. A third of the time goes to failing calls (every call site, several errors), the rest to random
 # kills and other disasters. Exit code 1 if anything was not survived; then its folder under SCRATCH is kept.
 #   scripts/torture.sh [--minutes M] [--jobs N] [--seed S] [--kinds disasters] ...
+#   scripts/torture.sh --kills 500      nothing but kill -9, until 500 runs were hit; takes no notice of the minutes
 # Needs a build (COVPIPE_BUILD, default build/); the full disk needs root. Takes one core a job (default 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -50,6 +50,29 @@ def find(sid, role):
     return [p for p in shells if f"OMPI_COMM_WORLD_RANK={role[4:]}\0".encode() in read(p, "environ")]
 
 
+def readers(job):
+    """Every reader at every look. They live for milliseconds, so the spawner's children are looked at all the time."""
+    spawners = []
+    while job.poll() is None:
+        children = b" ".join(read(s, f"task/{s}/children") for s in spawners).split()
+        if not children:  # not there yet, or it was the probe of the devices
+            spawners = find(job.pid, "spawner")
+        for pid in map(int, children):
+            if read(pid, "comm") == b"covpipe-reader\n":
+                yield pid
+        time.sleep(0.00005)
+
+
+def end(pid, how):
+    """True if the process was alive."""
+    try:
+        alive = b") Z " not in (read(pid, "stat") or b") Z ")
+        os.kill(pid, how)
+        return alive
+    except ProcessLookupError:
+        return False
+
+
 def end_of(bench, name, what, out, code, text, hits, free, ranks=1):
     """free: any exit code will do, for the process that was to give one was itself ended."""
     wrong = None
@@ -67,21 +90,21 @@ def end_of(bench, name, what, out, code, text, hits, free, ranks=1):
 def kill(role, ranks=1, how=signal.SIGKILL):
     def one(bench, work, rng):
         out, hit = fresh(work), []
+        bench = bench.larger if role == "reader" else bench
 
         def meanwhile(job):
-            end = time.monotonic() + rng.random() * bench.seconds * (1.5 if ranks > 1 else 1)
-            time.sleep(max(0, end - time.monotonic()))
-            while job.poll() is None:  # one that is not there yet is waited for
-                victims = find(job.pid, role)
-                if victims:
-                    for pid in victims if role == "all" else [rng.choice(victims)]:
-                        try:
-                            os.kill(pid, how)
+            if role == "reader":
+                for pid in readers(job):
+                    if rng.random() < 0.3:
+                        time.sleep(rng.choice([0, rng.random()]) * 0.001)
+                        if end(pid, how):
                             hit.append(pid)
-                        except ProcessLookupError:
-                            pass
-                    return
+                            return
+                return
+            time.sleep(rng.random() * bench.seconds * (1.5 if ranks > 1 else 1))
+            while not (victims := find(job.pid, role)) and job.poll() is None:  # one that is not there yet is waited for
                 time.sleep(0.002)
+            hit.extend(pid for pid in (victims if role == "all" else rng.sample(victims, min(1, len(victims)))) if end(pid, how))
 
         code, seconds, text = bench.run(out, ranks, meanwhile=meanwhile, more=["--log-json"])
         name = f"kill -9: {role}" + (f", {ranks} ranks" if ranks > 1 else "")
@@ -289,7 +312,7 @@ def archive_set_back(bench, work, rng):
     others = [p for p in mine.archive.rglob("*") if p.is_file() and p.suffix == victim.suffix and p.read_bytes() != victim.read_bytes()]
     about, data = os.stat(victim), victim.read_bytes()
     other = rng.choice([bytes(reversed(data)), data[:len(data) // 2]] + [p.read_bytes() for p in others])
-    late, forged, back = rng.random() * rng.choice([0, 0, 0.02, 1]), rng.random() < 0.7, rng.random() < 0.3
+    late, forged, back = rng.random() * rng.choice([0, 0, 0.01, 0.03]), rng.random() < 0.7, rng.random() < 0.3
 
     def put(content, times):
         victim.write_bytes(content)
@@ -318,8 +341,8 @@ def archive_set_back(bench, work, rng):
 
 
 # How often in a long run, relative to the others; the slow ones seldom.
-TABLE = [(5, kill("worker")), (5, kill("reader")), (4, kill("spawner")), (6, kill("shell")), (6, kill("all")), (1, kill("rank0", 2)),
-         (1, kill("rank1", 2)), (1, kill("mpirun", 2)), (1, kill("all", 2)), (1, kill("worker", 2)), (1, pause("rank1", 2, 3)),
-         (1, pause("all", 1, 3)), (2, drain), (2, full_disk), (1, two_runs), (1, foreign_parts), (2, damaged_part),
-         (2, changing_archive), (2, archive_set_back)]
+KILLS = [(5, kill("worker")), (5, kill("reader")), (4, kill("spawner")), (6, kill("shell")), (6, kill("all")), (1, kill("rank0", 2)),
+         (1, kill("rank1", 2)), (1, kill("mpirun", 2)), (1, kill("all", 2)), (1, kill("worker", 2)), (1, kill("reader", 2))]
+TABLE = KILLS + [(1, pause("rank1", 2, 3)), (1, pause("all", 1, 3)), (2, drain), (2, full_disk), (1, two_runs), (1, foreign_parts),
+                 (2, damaged_part), (2, changing_archive), (2, archive_set_back)]
 SLOW = [stop_for_ever]

@@ -8,7 +8,7 @@ bytes as a run that nothing happened to? What the codes may be:
 
 Each call site of covpipe (function and place in the code, from a run that only counts) is one try: the first call from
 there; with --deep also the last one and some between. Then come kills and other disasters (disasters.py): with --minutes as many
-as there is time for, else one of each. Prints a table; exit code 1 if anything did not hold.
+as there is time for, else one of each; with --kills N nothing but kills, until N runs were hit. Prints a table; exit code 1 if anything did not hold.
 """
 import argparse
 import errno
@@ -113,6 +113,7 @@ def main():
     p.add_argument("--deep", action="store_true", help="more calls of each site, more errors")
     p.add_argument("--stride", type=int, default=1, help="of kinds with many sites only every so-manieth")
     p.add_argument("--minutes", type=float, default=0, help="so long in all, the last two thirds of it for random disasters")
+    p.add_argument("--kills", type=int, default=0, metavar="N", help="only kills, of every kind of process, until N have hit one")
     p.add_argument("--seed", type=int, default=1, help="of the disasters")
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--verbose", action="store_true")
@@ -122,7 +123,8 @@ def main():
     for name, value in (("ALLOW_RUN_AS_ROOT", "1"), ("ALLOW_RUN_AS_ROOT_CONFIRM", "1"), ("MCA_hwloc_base_binding_policy", "none")):
         os.environ.setdefault("OMPI_" + name, value)
     bench = Bench(args.covpipe, args.shim, args.scratch, args.deadline)
-    tries, done, lock = plan(bench, args), [], threading.Lock()
+    tries, done, lock = [] if args.kills else plan(bench, args), [], threading.Lock()
+    table_of = disasters.KILLS if args.kills else disasters.TABLE
 
     def note(t, work):
         with lock:
@@ -141,26 +143,29 @@ def main():
 
     def disaster(number):
         rng = random.Random(args.seed * 1000003 + number)
-        choice = one_of_each[number] if not args.minutes else rng.choices([d for _, d in disasters.TABLE],
-                                                                          [w for w, _ in disasters.TABLE])[0]
-        if args.minutes and number in (50, 200):
+        choice = rng.choices([d for _, d in table_of], [w for w, _ in table_of])[0] if at_random else one_of_each[number]
+        if args.minutes and not args.kills and number in (50, 200):
             choice = disasters.SLOW[0]
-        if not args.minutes or time.monotonic() < end:
+        if not at_random or more():
             work = bench.scratch / f"disaster-{number}"
             t = choice(bench, work, rng)
             if t:
                 note(t, work)
 
-    one_of_each = [d for _, d in disasters.TABLE]
+    def more():
+        return sum(t.hits > 0 for t in done) < args.kills if args.kills else time.monotonic() < end
+
+    at_random = args.kills or args.minutes
+    one_of_each = [d for _, d in table_of]
     if args.minutes:
         random.Random(args.seed).shuffle(tries)
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(fault, range(len(tries))))
         if not args.kinds or "disasters" in args.kinds:
             number = itertools.count()
-            while args.minutes and time.monotonic() < end:
-                list(pool.map(disaster, itertools.islice(number, 4 * args.jobs)))
-            list(pool.map(disaster, range(0 if args.minutes else len(one_of_each))))
+            while at_random and more():
+                list(pool.map(disaster, itertools.islice(number, args.jobs)))
+            list(pool.map(disaster, range(0 if at_random else len(one_of_each))))
     table(done)
     bad = [t for t in done if t.wrong]
     kills = [t for t in done if t.name.startswith("kill")]
