@@ -13,6 +13,17 @@
 
 enum { COLUMNS_LIMIT = 64, EXTRAS_LIMIT = 1024, ATTRIBUTES_LIMIT = 1024, PACKING_LIMIT = 1100, SMALL = 1 << 16 };
 
+/* A study's rows are read by themselves: of a chunk that is larger than the cache, each study would unpack the whole. */
+#define X(field, ...) _Static_assert(SCHEMA_STUDY_ROWS * sizeof((study_row *)0)->field <= H5_CHUNK_CACHE, #field);
+STUDY_COLUMNS(X)
+#undef X
+#define X(field, ...) _Static_assert(SCHEMA_SLICE_ROWS * sizeof((slice_row *)0)->field <= H5_CHUNK_CACHE, #field);
+SLICE_COLUMNS(X)
+#undef X
+#define X(field, ...) _Static_assert(SCHEMA_SLICE_ROWS * sizeof((lesion_row *)0)->field <= H5_CHUNK_CACHE, #field);
+LESION_COLUMNS(X)
+#undef X
+
 typedef struct attribute {
     char name[COHORT_NAME], *value;
 } attribute;

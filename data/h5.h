@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { H5_RANK = 4 };
+enum { H5_RANK = 4, H5_CHUNK_CACHE = 2 << 20 /* bytes a dataset: the largest chunk of a table */ };
 
 /* Relays a negative HDF5 return to `done:` with status `code`; `file` and `name` go into the message. */
 #define H5_GO(code, file, name, call)                                                                                  \

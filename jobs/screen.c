@@ -243,9 +243,11 @@ static status gather(run_state *r)
     plan *p = &r->plan;
     gather_list list = {0};
     columns c = {0};
+    cohort_totals totals;
     str command = {0}, key = {0};
     status s = COV_OK;
     int first = world_rank(r->world) == 0;
+    double started = world_now();
     options_command(r->o, &command);
     options_key(r->o, &key);
     const cohort_attribute attributes[] = {
@@ -256,7 +258,8 @@ static status gather(run_state *r)
     if (first) COV_GO(join_metadata(r, list.studies, list.count, &c));
     COV_GO(gather_run(r->world, &(gather_options){.out = r->o->out, .list = &list, .attribute_count = sizeof attributes / sizeof attributes[0],
                                                   .attributes = attributes, .extra_count = c.count, .extras = c.extras,
-                                                  .complete = r->report.totals.open == 0 && !(p->archive && p->archive->unreadable)}, NULL));
+                                                  .complete = r->report.totals.open == 0 && !(p->archive && p->archive->unreadable)}, &totals));
+    if (first) journal_note(&r->journal, "%s: %lld studies, %.1f MiB, gathered in %.1f s", r->o->out, (long long)totals.studies, (double)totals.file_bytes / (1 << 20), world_now() - started);
 done:
     free(c.extras);
     free(c.cells);
