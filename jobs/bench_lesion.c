@@ -44,16 +44,15 @@ static status give_noise(net *n, net_t to)
     return s;
 }
 
-/* Three squares on every slice: their boxes, their numbers in instances, 1 in target. */
+/* Three squares on every slice: their boxes, 1 in target. */
 static status give_lesions(net *n, const lesionnet_inputs *in)
 {
     tensor_shape plane = net_shape(n, in->target);
     int64_t pixels = plane.h * plane.w, side = plane.h / 8;
     float *target = calloc((size_t)(plane.n * pixels), sizeof *target),
           *boxes = calloc((size_t)(plane.n * LESIONNET_BOXES * 5), sizeof *boxes);
-    int32_t *instances = calloc((size_t)(plane.n * pixels), sizeof *instances),
-            *period = calloc((size_t)plane.n, sizeof *period);
-    status s = target && boxes && instances && period
+    int32_t *period = calloc((size_t)plane.n, sizeof *period);
+    status s = target && boxes && period
                    ? COV_OK
                    : COV_FAIL(COV_NOMEM, "no memory for targets of %lld pixels", (long long)pixels);
     for (int64_t i = 0; s == COV_OK && i < plane.n; i++)
@@ -61,19 +60,13 @@ static status give_lesions(net *n, const lesionnet_inputs *in)
             int64_t y0 = (2 * k + 1) * side, x0 = (k + 2) * side;
             float row[5] = {(float)y0, (float)x0, (float)(y0 + side), (float)(x0 + side), 1};
             for (int c = 0; c < 5; c++) boxes[(i * LESIONNET_BOXES + k) * 5 + c] = row[c];
-            for (int64_t p = 0; p < side * side; p++) {
-                int64_t at = i * pixels + (y0 + p / side) * plane.w + x0 + p % side;
-                target[at] = 1;
-                instances[at] = (int32_t)k + 1;
-            }
+            for (int64_t p = 0; p < side * side; p++) target[i * pixels + (y0 + p / side) * plane.w + x0 + p % side] = 1;
         }
     if (s == COV_OK) s = net_set_input(n, in->target, target);
     if (s == COV_OK) s = net_set_input(n, in->boxes, boxes);
-    if (s == COV_OK) s = net_set_input(n, in->instances, instances);
     if (s == COV_OK) s = net_set_input(n, in->period, period);
     free(target);
     free(boxes);
-    free(instances);
     free(period);
     return s;
 }

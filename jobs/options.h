@@ -107,7 +107,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(start, "start", TEXT, "", "FILE", ON_TRAIN, RUN, "weights of the earlier stage that a lesion network starts from")         \
     X(models, "models", TEXT, "spatial,temporal,st,sp,maskrcnn,unet", "LIST", ON_TRAIN, RUN, "which of them `train all` trains")  \
     X(period_proxy, "period-proxy", FLAG, "0", "", ON_TRAIN | ON_EVAL, RUN, "label periods by extent and density where the table has none")  \
-    X(healthy_share, "healthy-share", REAL, "0.1", "SHARE", ON_TRAIN, RUN, "of lesion samples: from healthy cases")               \
+    X(healthy_share, "healthy-share", REAL, "0.2", "SHARE", ON_TRAIN, RUN, "of lesion samples: from healthy cases")               \
     X(clean_share, "clean-share", REAL, "0.2", "SHARE", ON_TRAIN, RUN, "of a positive patient's samples: without lesion")         \
     X(checkpoint, "checkpoint", REAL, "5", "MINUTES", ON_TRAIN, RUN, "between checkpoints; the same command resumes from one")   \
     X(json, "json", TEXT, "", "FILE", ON_EVAL | ON_BENCH, RUN, "also write the figures as JSON")                                 \

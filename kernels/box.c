@@ -146,8 +146,8 @@ static double share(double from, double to, int64_t i)
     return high > low ? high - low : 0;
 }
 
-/* The area of a bin that the instance covers. */
-static double covered(const int32_t *instances, int64_t h, int64_t w, int32_t id, const double y[2], const double x[2])
+/* The area of a bin that the mask covers. */
+static double covered(const float *mask, int64_t h, int64_t w, const double y[2], const double x[2])
 {
     double sum = 0;
     int64_t rows[2], cols[2];
@@ -156,13 +156,13 @@ static double covered(const int32_t *instances, int64_t h, int64_t w, int32_t id
     for (int64_t r = rows[0]; r < rows[1]; r++) {
         double line = 0;
         for (int64_t c = cols[0]; c < cols[1]; c++)
-            if (instances[r * w + c] == id) line += share(x[0], x[1], c);
+            if (mask[r * w + c] > 0) line += share(x[0], x[1], c);
         sum += line * share(y[0], y[1], r);
     }
     return sum;
 }
 
-void box_crop_mask(const int32_t *instances, int64_t h, int64_t w, int32_t id, box b, int size, float *out)
+void box_crop_mask(const float *mask, int64_t h, int64_t w, box b, int size, float *out)
 {
     /* A hair below a half, so that exact halves do not depend on how a product was rounded. */
     double half = (double)(b.y1 - b.y0) * (double)(b.x1 - b.x0) / size / size * (0.5 - 1e-9);
@@ -172,7 +172,7 @@ void box_crop_mask(const int32_t *instances, int64_t h, int64_t w, int32_t id, b
         for (int q = 0; q < size; q++) {
             double y[2] = {edge(b.y0, b.y1, size, p), edge(b.y0, b.y1, size, p + 1)};
             double x[2] = {edge(b.x0, b.x1, size, q), edge(b.x0, b.x1, size, q + 1)};
-            out[p * size + q] = covered(instances, h, w, id, y, x) >= half;
+            out[p * size + q] = covered(mask, h, w, y, x) >= half;
         }
 }
 

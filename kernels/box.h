@@ -42,9 +42,9 @@ int64_t box_nms(const box *b, const int32_t *order, int64_t n, float iou, int64_
 /* For each of n boxes the best of m true ones: its IoU, and its index (the lower of equal ones; -1: none overlaps). */
 void box_match(const box *b, int64_t n, const box *truth, int64_t m, float *iou_best, int32_t *truth_best);
 
-/* The pixels of instances (h,w) that are `id`, on the size x size bins of b: 1 where at least half of a bin is covered,
- * else 0 (also outside the image). out (size,size). An empty b gives zeros. */
-void box_crop_mask(const int32_t *instances, int64_t h, int64_t w, int32_t id, box b, int size, float *out);
+/* The pixels of a mask (h,w) above 0 on the size x size bins of b: 1 where at least half of a bin is covered, else 0
+ * (also outside the image). out (size,size). An empty b gives zeros. */
+void box_crop_mask(const float *mask, int64_t h, int64_t w, box b, int size, float *out);
 /* The way back: probability (size,size) of the bins of b, bilinear between their centres, on the pixels of rows
  * y0..y1-1 and columns x0..x1-1: out (y1-y0,x1-x0) is 1 where the pixel's centre lies in b and has `threshold` or more,
  * else 0. */

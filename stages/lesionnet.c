@@ -65,6 +65,7 @@ typedef struct parts {
     const lesionnet_spec *spec;
     net_t image;
     net_t logit;  /* (n,h,w,1); -1: the model detects */
+    net_t deep;   /* the same from the last level alone; -1: the model has none */
     net_t period; /* logits; -1: no head */
     net_t map[LESIONNET_MAPS];
     int maps;
@@ -85,10 +86,12 @@ static void segmenting(net *n, parts *p)
     net_freeze(n, false);
     if (p->model == LESIONNET_SPATIAL) {
         p->logit = resolver_decode(n, "spatial", spatial, width);
+        p->deep = resolver_deep(n, "spatial", spatial[RESOLVER_LEVELS - 1]);
         return;
     }
     resolver_temporal(n, p->image, width, spatial, level);
     p->logit = resolver_decode(n, "temporal", level, width);
+    p->deep = resolver_deep(n, "temporal", level[RESOLVER_LEVELS - 1]);
     p->period = resolver_period(n, p->image, level[RESOLVER_LEVELS - 1]);
 }
 
@@ -115,7 +118,7 @@ static void docked(net *n, parts *p)
 
 static void trunk(net *n, parts *p)
 {
-    p->logit = p->period = -1;
+    p->logit = p->deep = p->period = -1;
     if (!lesionnet_detects(p->model)) segmenting(n, p);
     else if (p->model != LESIONNET_MASKRCNN) docked(n, p);
     else {
@@ -200,7 +203,7 @@ static void detecting_losses(net *n, const parts *p, lesionnet *g)
     net_t objectness, proposal, logits, delta;
     rcnn_rows rows = rcnn_rpn(n, r, p->level);
     rcnn_rpn_losses(n, r, rows, p->image, g->in.boxes, &objectness, &proposal);
-    rcnn_targets t = rcnn_sample(n, r, rcnn_propose(n, r, rows), p->image, g->in.boxes, g->in.instances);
+    rcnn_targets t = rcnn_sample(n, r, rcnn_propose(n, r, rows), p->image, g->in.boxes, g->in.target);
     rcnn_box_branch(n, r, regions(n, p, t.rois, 0), &logits, &delta);
     add_loss(g, "objectness", objectness);
     add_loss(g, "proposal", proposal);
@@ -213,7 +216,7 @@ static void detecting_losses(net *n, const parts *p, lesionnet *g)
  * learning that. */
 static status start_rare(net *n)
 {
-    static const char *const last[] = {"spatial/head/b", "temporal/head/b", "head/b"};
+    static const char *const last[] = {"spatial/head/b", "temporal/head/b", "spatial/deep/b", "temporal/deep/b", "head/b"};
     const float rare = -3.0f;
     for (int k = 0; k < net_param_count(n); k++)
         for (size_t j = 0; j < sizeof last / sizeof *last; j++)
@@ -229,10 +232,8 @@ status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, i
     lesionnet g = {.losses = 0};
     *out = g;
     COV_TRY(begin(n, m, preset, batch, rows, cols, &p));
-    tensor_shape plane = tensor_shape_of(batch, rows, cols, 1, TENSOR_F32), label = plane;
-    label.type = TENSOR_I32;
-    g.in = (lesionnet_inputs){
-        .image = p.image, .target = net_constant(n, "target", plane), .instances = net_constant(n, "instances", label)};
+    g.in = (lesionnet_inputs){.image = p.image,
+                              .target = net_constant(n, "target", tensor_shape_of(batch, rows, cols, 1, TENSOR_F32))};
     g.in.period = net_constant(n, "period", tensor_shape_of(batch, 1, 1, 1, TENSOR_I32));
     g.in.boxes = net_constant(n, "boxes", tensor_shape_of(batch, LESIONNET_BOXES, 1, RCNN_TRUTH, TENSOR_F32));
     if (lesionnet_detects(m)) {
@@ -241,6 +242,11 @@ status lesionnet_build_training(net *n, lesionnet_model m, const char *preset, i
     } else {
         add_loss(&g, "dice", net_loss_dice(n, p.logit, g.in.target));
         add_loss(&g, "bce", net_loss_bce(n, p.logit, g.in.target, -1));
+    }
+    if (p.deep >= 0) {
+        net_t deep = net_resize(n, p.deep, rows, cols, 0);
+        add_loss(&g, "deep dice", net_loss_dice(n, deep, g.in.target));
+        add_loss(&g, "deep bce", net_loss_bce(n, deep, g.in.target, -1));
     }
     if (p.period >= 0 && (!lesionnet_detects(m) || p.spec->tune))
         add_loss(&g, "period", net_loss_ce(n, p.period, g.in.period));

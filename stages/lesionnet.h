@@ -59,8 +59,8 @@ typedef struct lesionnet_inputs {
     net_t image;     /* (n,h,w,3) F32 in [0,1]: slices z-1, z, z+1; outside the lung 0 */
     net_t target;    /* (n,h,w,1) F32 0/1: the key slice's lesion */
     net_t period;    /* (n,1,1,1) I32: 0 healthy, 1 early, 2 advanced, 3 severe, -1 no label */
-    net_t instances; /* (n,h,w,1) I32: 0, or k+1 where a pixel belongs to the lesion (8-connected) of row k of boxes */
-    /* (n,LESIONNET_BOXES,1,5) F32: y0 x0 y1 x1 (half-open, pixels of the input) and 1, largest first; then zeros */
+    /* (n,LESIONNET_BOXES,1,5) F32, of the lesions (8-connected): y0 x0 y1 x1 (half-open, pixels of the input) and 1,
+     * largest first; then zeros */
     net_t boxes;
 } lesionnet_inputs;
 
@@ -71,7 +71,7 @@ typedef struct lesionnet {
     int losses;
     net_t loss[LESIONNET_LOSSES];
     float weight[LESIONNET_LOSSES];
-    /* "dice" "bce" "period" "objectness" "proposal" "class" "box" "mask"; static */
+    /* "dice" "bce" "deep dice" "deep bce" "period" "objectness" "proposal" "class" "box" "mask"; static */
     const char *loss_name[LESIONNET_LOSSES];
     lesionnet_steps *steps;                  /* owned: lesionnet_free after net_free */
 } lesionnet;

@@ -55,7 +55,7 @@ lesionset_options lesionset_defaults(void)
 {
     return (lesionset_options){.seed = 1,
                                .isolated = 1,
-                               .healthy = 0.1f,
+                               .healthy = 0.2f,
                                .slices = 0.4f,
                                .clean = 0.2f,
                                .alone = 0.2f,
@@ -391,7 +391,7 @@ static key draw_key(const lesionset *s, const lesionset_options *o, rng *r)
 
 typedef struct found {
     region at;
-    int32_t label; /* in instances, until the largest are chosen */
+    int64_t place; /* in the order of finding */
 } found;
 
 typedef struct picture {
@@ -439,12 +439,11 @@ static status draw_cell(picture *to, const lesionset_options *o, rng *r, const t
             int64_t from = y * cols + x, at = (r0 + y) * to->cols + c0 + x;
             memcpy(to->to.image + 3 * at, px + 3 * from, 3 * sizeof(float));
             to->to.target[at] = lesion[from];
-            to->to.instances[at] = labels[from] ? labels[from] + (int32_t)to->count : 0;
         }
     for (int64_t k = 0; k < count; k++) {
         region at = {regions[k].y0 + (int32_t)r0, regions[k].x0 + (int32_t)c0, regions[k].y1 + (int32_t)r0,
                      regions[k].x1 + (int32_t)c0, regions[k].area};
-        to->found[to->count + k] = (found){.at = at, .label = (int32_t)(to->count + k) + 1};
+        to->found[to->count + k] = (found){.at = at, .place = to->count + k};
     }
     to->count += count;
 done:
@@ -457,30 +456,20 @@ static int larger_first(const void *a, const void *b)
 {
     const found *x = a, *y = b;
     return x->at.area != y->at.area ? (x->at.area < y->at.area) - (x->at.area > y->at.area)
-                                    : (x->label > y->label) - (x->label < y->label);
+                                    : (x->place > y->place) - (x->place < y->place);
 }
 
-/* The largest regions get boxes, and instances their numbers. */
-static status number_regions(picture *p, float zoom)
+/* The largest regions get boxes. */
+static void put_boxes(picture *p, float zoom)
 {
-    int32_t *number = calloc((size_t)p->count + 1, sizeof *number);
-    if (!number) return COV_FAIL(COV_NOMEM, "no memory for %lld regions", (long long)p->count);
     memset(p->to.boxes, 0, LESIONSET_BOXES * 5 * sizeof(float));
     if (p->count) qsort(p->found, (size_t)p->count, sizeof *p->found, larger_first);
-    for (int32_t k = 0;
+    for (int64_t k = 0;
          k < p->count && k < LESIONSET_BOXES && p->found[k].at.area >= LEAST_AREA_512 * (double)(zoom * zoom); k++) {
         const region *at = &p->found[k].at;
-        float *b = p->to.boxes + 5 * k;
-        b[0] = (float)at->y0;
-        b[1] = (float)at->x0;
-        b[2] = (float)at->y1;
-        b[3] = (float)at->x1;
-        b[4] = 1.0f;
-        number[p->found[k].label] = k + 1;
+        float row[5] = {(float)at->y0, (float)at->x0, (float)at->y1, (float)at->x1, 1.0f};
+        memcpy(p->to.boxes + 5 * k, row, sizeof row);
     }
-    for (int64_t i = 0; i < p->rows * p->cols; i++) p->to.instances[i] = number[p->to.instances[i]];
-    free(number);
-    return COV_OK;
 }
 
 /* How many cells down and across: 1 x 1, or merged 1 x 2, 2 x 1, 2 x 2. */
@@ -514,7 +503,7 @@ status lesionset_get(const lesionset *s, const lesionset_options *o, uint64_t k,
         int label = label_of(o, v, keys[i].z, ill);
         period = i == 0 || label == period ? label : -1;
     }
-    if (st == COV_OK) st = number_regions(&p, zoom);
+    if (st == COV_OK) put_boxes(&p, zoom);
     *to->period = period;
     free(p.found);
     return st;

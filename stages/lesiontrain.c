@@ -2,7 +2,7 @@
 #include "stages/lesiontrain.h"
 #include <string.h>
 
-enum { IMAGE, TARGET, PERIOD, INSTANCES, BOXES, INPUTS };
+enum { IMAGE, TARGET, PERIOD, BOXES, INPUTS };
 enum { SIDE_COMPACT = 384, SIDE_PAPER = 512 }; /* pixels of the canvas: lungs fill about 380 x 280 of it */
 
 /* What a model's training is like where nothing else is asked for. The coarse share is smaller for the detectors, whose
@@ -24,7 +24,6 @@ static status build(void *ctx, net *n, int64_t micro, int64_t rows, int64_t cols
     *g = (train_graph){.input = {[IMAGE] = in->image,
                                  [TARGET] = in->target,
                                  [PERIOD] = in->period,
-                                 [INSTANCES] = in->instances,
                                  [BOXES] = in->boxes},
                        .losses = l->graph.losses};
     for (int k = 0; k < g->losses; k++) {
@@ -45,7 +44,7 @@ static status fill(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *cons
 {
     const lesiontrain *l = ctx;
     lesionset_sample sample = {
-        .image = to[IMAGE], .target = to[TARGET], .period = to[PERIOD], .instances = to[INSTANCES], .boxes = to[BOXES]};
+        .image = to[IMAGE], .target = to[TARGET], .period = to[PERIOD], .boxes = to[BOXES]};
     return lesionset_get(l->set, &l->samples, k, (float)rows / (float)l->model.rows, rows, cols, &sample);
 }
 
@@ -59,7 +58,6 @@ status lesiontrain_of(lesionnet_model m, const char *preset, int64_t size, uint6
     COV_TRY(lesionnet_preset(preset, &spec));
     COV_TRY(lesionset_check(set, &out->samples));
     if (size == 0) size = strcmp(spec->name, "paper") == 0 ? SIDE_PAPER : SIDE_COMPACT;
-    train_input floats = {.channels = 1, .type = TENSOR_F32}, numbers = {.channels = 1, .type = TENSOR_I32};
     out->model = (train_model){.name = lesionnet_name(m),
                                .preset = preset,
                                .starts_from = from < 0 ? NULL : lesionnet_name((lesionnet_model)from),
@@ -77,9 +75,8 @@ status lesiontrain_of(lesionnet_model m, const char *preset, int64_t size, uint6
                                .fill = fill,
                                .ctx = out};
     out->model.input[IMAGE] = (train_input){.channels = 3, .type = TENSOR_F32};
-    out->model.input[TARGET] = floats;
+    out->model.input[TARGET] = (train_input){.channels = 1, .type = TENSOR_F32};
     out->model.input[PERIOD] = (train_input){.rows = 1, .cols = 1, .channels = 1, .type = TENSOR_I32};
-    out->model.input[INSTANCES] = numbers;
     out->model.input[BOXES] = (train_input){.rows = LESIONNET_BOXES, .cols = 1, .channels = 5, .type = TENSOR_F32};
     return COV_OK;
 }

@@ -79,7 +79,7 @@ void rcnn_rpn_losses(net *n, const rcnn *r, rcnn_rows rows, net_t image, net_t b
     *delta = net_loss_l1s(n, rows.delta, y[2], y[3], BETA);
 }
 
-rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, net_t boxes, net_t instances)
+rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, net_t boxes, net_t target)
 {
     int64_t batch = net_shape(n, proposals).n, regions = r->o.regions, masks = r->o.masks, size = r->o.mask_size;
     tensor_shape shape[7] = {
@@ -92,7 +92,7 @@ rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, ne
         tensor_shape_of(batch * masks, size, size, 1, TENSOR_F32),
     };
     net_t y[7];
-    net_host(n, "box/targets", (net_t[]){proposals, image, boxes, instances}, 4, shape, 7, rcnn_region_step, (void *)r,
+    net_host(n, "box/targets", (net_t[]){proposals, image, boxes, target}, 4, shape, 7, rcnn_region_step, (void *)r,
              y);
     return (rcnn_targets){y[0], y[1], y[2], y[3], y[4], y[5], y[6]};
 }

@@ -8,7 +8,9 @@
  *
  * [ours] Each lesion's box takes part in the second stage as it is, as in Mask R-CNN, and in JITTERED copies: a slice
  * has one or two lesions, and proposals find them only after a while. An anchor is positive from IoU 0.5 on (0.7
- * there): 8-pixel lesions on a grid of 16 seldom reach 0.7. Local. */
+ * there): 8-pixel lesions on a grid of 16 seldom reach 0.7. The mask of a region is all lesion in it, its own and its
+ * neighbours': where one ragged lesion ends and the next begins is the annotator's chance, and findings of a slice are
+ * united in the end. Local. */
 #ifndef COV_STAGES_RCNN_H
 #define COV_STAGES_RCNN_H
 #include "kernels/box.h"
@@ -61,7 +63,7 @@ typedef struct rcnn_targets {
     net_t mask_weight;  /* the same: 1 for lesions' regions */
 } rcnn_targets;
 /* Without a truth there are negatives alone, and neither delta nor mask has any weight. */
-rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, net_t boxes, net_t instances);
+rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, net_t boxes, net_t target);
 
 /* pooled (n*r,s,s,c): "box/hidden1" (linear over all s*s*c), "box/hidden2", then "box/class" (n*r,1,1,2) logits and
  * "box/delta" (n*r,1,1,4). */

@@ -254,19 +254,19 @@ static void box_targets(const rcnn *r, const sampling *s, const int32_t *list, i
 }
 
 static void mask_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count,
-                         const tensor *instances, int64_t i, tensor *y)
+                         const tensor *target, int64_t i, tensor *y)
 {
-    tensor_shape shape = instances->shape;
+    tensor_shape shape = target->shape;
     int64_t bins = (int64_t)r->o.mask_size * r->o.mask_size, first = i * r->o.masks;
-    const int32_t *plane = (const int32_t *)instances->data + i * shape.h * shape.w;
+    const float *plane = (const float *)target->data + i * shape.h * shape.w;
     box *roi = (box *)y[4].data + first;
     int64_t loop = positives > 0 ? positives : count; /* places that are left show regions again, without weight */
     for (int64_t k = 0; k < r->o.masks && loop > 0; k++) {
         int32_t at = list[k % loop];
-        float *target = (float *)y[5].data + (first + k) * bins, *weight = (float *)y[6].data + (first + k) * bins;
+        float *mask = (float *)y[5].data + (first + k) * bins, *weight = (float *)y[6].data + (first + k) * bins;
         roi[k] = s->region[at];
         if (k >= positives) continue;
-        box_crop_mask(plane, shape.h, shape.w, s->which[at] + 1, roi[k], r->o.mask_size, target);
+        box_crop_mask(plane, shape.h, shape.w, roi[k], r->o.mask_size, mask);
         for (int64_t b = 0; b < bins; b++) weight[b] = 1.0f;
     }
 }

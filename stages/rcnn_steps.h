@@ -17,6 +17,6 @@ struct rcnn {
 status rcnn_propose_step(void *ctx, const tensor *x, int nx, tensor *y, int ny);
 /* x: image, boxes; y: objectness target and weight, delta target and weight. */
 status rcnn_anchor_step(void *ctx, const tensor *x, int nx, tensor *y, int ny);
-/* x: proposals, image, boxes, instances; y: as rcnn_targets. */
+/* x: proposals, image, boxes, target; y: as rcnn_targets. */
 status rcnn_region_step(void *ctx, const tensor *x, int nx, tensor *y, int ny);
 #endif

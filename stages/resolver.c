@@ -45,6 +45,13 @@ net_t resolver_decode(net *n, const char *prefix, const net_t level[RESOLVER_LEV
     return net_conv(n, name, y, 1, 1, 1, 0, 1, 0);
 }
 
+net_t resolver_deep(net *n, const char *prefix, net_t last)
+{
+    char name[NAME];
+    snprintf(name, sizeof name, "%s/deep", prefix);
+    return net_conv(n, name, last, 1, 1, 1, 0, 1, 0);
+}
+
 /* y[0] (n,1,1,4): the rectangle of pixels in which the key slice's image x[0] (n,h,w,3) is not 0; everything where it
  * is 0. */
 static status lung_box(void *ctx, const tensor *x, int nx, tensor *y, int ny)

@@ -7,6 +7,8 @@
  *              convolution + BN + ReLU brings the channels back, before the next level [ours: concatenation and 1x1]
  *   decoder    four times up: nearest x2, concatenate the encoder's features, twice 3x3 convolution + BN + ReLU with 4,
  *              2, 1, 1/2 width channels; 1x1 to one logit a pixel
+ *   deep       1x1 from the encoder's last features alone to one logit [ours]: a decoder sees lesions at the finest level, so that nothing would
+ *              make the last one, which alone is docked, tell where they are
  *   period     the last features of the temporal encoder inside the rectangle that holds the key slice's lung, 8 x 8 by
  *              ROI Align, their mean, linear to four classes [ours]: the answer does not depend on how much of the
  *              empty surroundings was cut off
@@ -25,6 +27,8 @@ void resolver_temporal(net *n, net_t image, int width, const net_t spatial[RESOL
                        net_t level[RESOLVER_LEVELS]);
 /* Logits (n,h,w,1); prefix "spatial" or "temporal". */
 net_t resolver_decode(net *n, const char *prefix, const net_t level[RESOLVER_LEVELS], int width);
+/* Logits (n,h/16,w/16,1); last: the encoder's last features. */
+net_t resolver_deep(net *n, const char *prefix, net_t last);
 /* Logits (n,1,1,RESOLVER_PERIODS) from the image (n,h,w,3) and the temporal encoder's last features. */
 net_t resolver_period(net *n, net_t image, net_t last);
 /* last[0 .. count-1]: encoders' last features. (n,h/16,w/16,channels). */

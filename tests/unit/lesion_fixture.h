@@ -43,7 +43,7 @@ static inline int close_device(void **state)
 typedef struct batch {
     int64_t n, side;
     float *image, *target, *boxes;
-    int32_t *instances, *period;
+    int32_t *period;
 } batch;
 
 static inline batch batch_new(int64_t n, int64_t side)
@@ -54,7 +54,6 @@ static inline batch batch_new(int64_t n, int64_t side)
                    .image = malloc(3 * pixels * sizeof(float)),
                    .target = malloc(pixels * sizeof(float)),
                    .boxes = malloc((size_t)n * LESIONNET_BOXES * 5 * sizeof(float)),
-                   .instances = malloc(pixels * sizeof(int32_t)),
                    .period = malloc((size_t)n * sizeof(int32_t))};
 }
 
@@ -63,7 +62,6 @@ static inline void batch_free(batch *t)
     free(t->image);
     free(t->target);
     free(t->boxes);
-    free(t->instances);
     free(t->period);
 }
 
@@ -73,6 +71,7 @@ static inline void batch_draw(batch *t, int64_t i, uint64_t seed, int discs)
     int64_t side = t->side, pixels = side * side, count = 0;
     rng g = rng_start(11, seed);
     uint8_t *mask = calloc((size_t)pixels, 1);
+    int32_t *labels = malloc((size_t)pixels * sizeof *labels);
     region *list = NULL;
     for (int k = 0; k < discs; k++) {
         float r = rng_range(&g, 5, (float)side / 6), y = rng_range(&g, r + 1, (float)side - r - 1),
@@ -85,7 +84,7 @@ static inline void batch_draw(batch *t, int64_t i, uint64_t seed, int discs)
     for (int64_t p = 0; p < pixels; p++)
         for (int c = 0; c < 3; c++)
             t->image[(i * pixels + p) * 3 + c] = 0.2f + 0.05f * rng_normal(&g) + (c == 1 && mask[p] ? 0.5f : 0.0f);
-    ok(regions_find(mask, side, side, t->instances + i * pixels, &list, &count));
+    ok(regions_find(mask, side, side, labels, &list, &count));
     float *row = t->boxes + i * LESIONNET_BOXES * 5;
     memset(row, 0, LESIONNET_BOXES * 5 * sizeof *row);
     for (int64_t k = 0; k < count; k++, row += 5) {
@@ -98,6 +97,7 @@ static inline void batch_draw(batch *t, int64_t i, uint64_t seed, int discs)
     for (int64_t p = 0; p < pixels; p++) t->target[i * pixels + p] = mask[p];
     t->period[i] = discs ? 2 : 0;
     free(list);
+    free(labels);
     free(mask);
 }
 
@@ -106,7 +106,6 @@ static inline void batch_give(net *n, const lesionnet *g, const batch *t)
     ok(net_set_input(n, g->in.image, t->image));
     ok(net_set_input(n, g->in.target, t->target));
     ok(net_set_input(n, g->in.period, t->period));
-    ok(net_set_input(n, g->in.instances, t->instances));
     ok(net_set_input(n, g->in.boxes, t->boxes));
 }
 

@@ -53,8 +53,8 @@ static tensor floats(int64_t count, int64_t h, int64_t w, int64_t c)
                     .data = calloc((size_t)(count * h * w * c), 4)};
 }
 
-/* Image, boxes and instances of two samples: one lesion of 30 x 24 pixels in the first, nothing in the second. */
-typedef struct sample { tensor image, boxes, instances, proposals; } sample;
+/* Image, boxes and target of two samples: one lesion of 30 x 24 pixels in the first, nothing in the second. */
+typedef struct sample { tensor image, boxes, target, proposals; } sample;
 static const box lesion = {40, 50, 70, 74};
 
 static void put_lesion(sample *s, int64_t i)
@@ -63,14 +63,13 @@ static void put_lesion(sample *s, int64_t i)
     memcpy(row, &lesion, sizeof lesion);
     row[4] = 1;
     for (int64_t y = 40; y < 70; y++)
-        for (int64_t x = 50; x < 74; x++) ((int32_t *)s->instances.data)[(i * SIDE + y) * SIDE + x] = 1;
+        for (int64_t x = 50; x < 74; x++) ((float *)s->target.data)[(i * SIDE + y) * SIDE + x] = 1;
 }
 
 static sample sample_new(int with_lesion)
 {
     sample s = {floats(2, SIDE, SIDE, 3), floats(2, ROOM, 1, RCNN_TRUTH), floats(2, SIDE, SIDE, 1),
                 floats(2, PROPOSALS, 1, 4)};
-    s.instances.shape.type = TENSOR_I32;
     for (int i = 0; i < 2 * SIDE * SIDE * 3; i++) ((float *)s.image.data)[i] = (float)((i * 7919) % 1000) / 1000;
     if (with_lesion) put_lesion(&s, 0);
     for (int k = 0; k < 2 * PROPOSALS; k++) {
@@ -84,7 +83,7 @@ static void sample_free(sample *s)
 {
     free(s->image.data);
     free(s->boxes.data);
-    free(s->instances.data);
+    free(s->target.data);
     free(s->proposals.data);
 }
 
@@ -104,7 +103,7 @@ static outputs regions_of(const sample *s)
                   floats(2 * REGIONS, 1, 1, 4), floats(2, MASKS, 1, 4), floats(2 * MASKS, BINS, BINS, 1),
                   floats(2 * MASKS, BINS, BINS, 1)},
                  7};
-    assert_int_equal(rcnn_region_step(r, (tensor[]){s->proposals, s->image, s->boxes, s->instances}, 4, o.y, 7),
+    assert_int_equal(rcnn_region_step(r, (tensor[]){s->proposals, s->image, s->boxes, s->target}, 4, o.y, 7),
                      COV_OK);
     return o;
 }
@@ -204,11 +203,11 @@ static void a_draw_depends_on_the_sample_alone(void **state)
 {
     (void)state;
     sample s = sample_new(1), t = sample_new(0);
-    size_t image = bytes_of_half(s.image), plane = bytes_of_half(s.instances);
+    size_t image = bytes_of_half(s.image), plane = bytes_of_half(s.target);
     put_lesion(&t, 1);
     memcpy((char *)t.image.data + image, s.image.data, image);
     memcpy(t.image.data, (char *)s.image.data + image, image);
-    assert_memory_equal((char *)t.instances.data + plane, s.instances.data, plane);
+    assert_memory_equal((char *)t.target.data + plane, s.target.data, plane);
     outputs a = anchors_of(&s), c = anchors_of(&t), again = anchors_of(&s), e = regions_of(&s), f = regions_of(&t);
     for (int k = 0; k < 4; k++) {
         size_t half = bytes_of_half(a.y[k]);
