@@ -21,12 +21,15 @@ typedef enum status {
 } status;
 
 /* Starts a new trace with a printf-style message; returns s, so `return COV_FAIL(COV_IO, "...")`. */
-#define COV_FAIL(s, ...) status_fail((s), __FILE__, __LINE__, __VA_ARGS__)
+#define COV_FAIL(s, ...) (status_fail((s), __FILE__, __LINE__, __VA_ARGS__), (status)(s)) /* a compiler sees which */
 /* Relays a failure out of the function at once. For functions that own nothing yet. */
 #define COV_TRY(expr)                                                            \
     do {                                                                         \
         status cov_s_ = (expr);                                                  \
-        if (cov_s_ != COV_OK) return status_relay(cov_s_, __FILE__, __LINE__);   \
+        if (cov_s_ != COV_OK) {                                                  \
+            status_relay(cov_s_, __FILE__, __LINE__);                            \
+            return cov_s_;                                                       \
+        }                                                                        \
     } while (0)
 /* Relays a failure to the function's one exit: needs a local `status s` and a label `done:`. */
 #define COV_GO(expr)                                                             \

@@ -106,7 +106,7 @@ static status slots_of_values(net *n)
         size_t bytes;
         if (!v->needed) continue;
         COV_TRY(tensor_bytes(v->run, &bytes));
-        int first = v->node, last = v->node;
+        int first = v->node, last = first;
         if (v->node >= 0 && n->nodes[v->node].backward) last = end - 1 - v->node;
         if (v->node < 0 || v->output || v->loss) last = end;
         v->slot = slot_new(n, bytes, first, last);

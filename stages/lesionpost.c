@@ -59,7 +59,7 @@ static void paint_slices(work *w)
 {
     int64_t i = 0;
     for (int64_t z = 0; z < w->v->head.nz; z++) {
-        int64_t rows, cols;
+        int64_t rows = 0, cols = 0;
         w->start[z] = i;
         for (; i < w->f->count && w->f->at[i].z == z; i++) {
             w->at[i].parent = i;

@@ -424,10 +424,10 @@ static status draw_cell(picture *to, const lesionset_options *o, rng *r, const t
     int64_t rows = r1 - r0, cols = c1 - c0, count = 0;
     size_t n = (size_t)(rows * cols);
     region *regions = NULL;
-    float *px = malloc(n * (3 * sizeof(float) + sizeof(int32_t) + 1));
-    int32_t *labels = (int32_t *)(px + 3 * n);
-    uint8_t *lesion = (uint8_t *)(labels + n);
-    if (!px) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a picture of %zu pixels", n));
+    float *px = malloc(n * 3 * sizeof *px);
+    int32_t *labels = malloc(n * sizeof *labels);
+    uint8_t *lesion = malloc(n);
+    if (!px || !labels || !lesion) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a picture of %zu pixels", n));
     COV_GO(tripletaug_run(&o->augment, r, p, zoom, rows, cols, px, lesion));
     COV_GO(regions_find(lesion, rows, cols, labels, &regions, &count));
     *ill = count > 0;
@@ -448,6 +448,8 @@ static status draw_cell(picture *to, const lesionset_options *o, rng *r, const t
     to->count += count;
 done:
     free(px);
+    free(labels);
+    free(lesion);
     free(regions);
     return s;
 }

@@ -36,7 +36,7 @@ status lungeval_new(const backend *b, device *d, lung *nets, int sagittal, const
     e->volume = v;
     e->count = (size_t)v->ct.head.nx * (size_t)v->ct.head.ny * (size_t)v->ct.head.nz; /* checked when it was read */
     e->fused = malloc(e->count * sizeof *e->fused);
-    for (int k = 0; k <= (sagittal != 0); k++) {
+    for (int k = 0; k < (sagittal ? 2 : 1); k++) {
         e->view[k] = malloc(e->count * sizeof *e->view[k]);
         if (!e->view[k] || !e->fused) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the logits of %zu voxels", e->count));
         COV_GO(lung_logits(nets, &v->ct, (float)k, e->view[k]));

@@ -383,8 +383,9 @@ static status resume(training *t)
     const train_ranks *r = &t->o.ranks;
     int64_t numbers[3] = {0, 0, 0}; /* step, steps, and 1 if there is something to resume */
     weights_file *w = NULL;
-    float *m = malloc((2 * t->count + 1) * sizeof *m), *v = m + t->count;
+    float *m = malloc((2 * t->count + 1) * sizeof *m), *v = NULL;
     if (!m) COV_GO(COV_FAIL(COV_NOMEM, "no memory to resume a training"));
+    v = m + t->count;
     if (r->rank == 0 && access(t->checkpoint, F_OK) == 0) {
         found = weights_load(t->checkpoint, &w);
         if (found == COV_OK) found = same_training(t, w, t->checkpoint);

@@ -205,10 +205,9 @@ status tripletaug_run(const tripletaug_options *o, rng *r, const tripletaug_part
     if (!size_product((int64_t[]){rows, cols, SLICES}, 3, &n) || !size_mul(n, sizeof(float) + 1, &bytes))
         return COV_FAIL(COV_NOMEM, "a picture of %lld x %lld is too large", (long long)rows, (long long)cols);
     float *planes = malloc(bytes);
+    if (!planes) return COV_FAIL(COV_NOMEM, "no memory for a picture of %lld x %lld", (long long)rows, (long long)cols);
     uint8_t *roi = (uint8_t *)(planes + n);
     n /= SLICES;
-    if (!planes)
-        COV_GO(COV_FAIL(COV_NOMEM, "no memory for a picture of %lld x %lld", (long long)rows, (long long)cols));
     affine a = draw_affine(o, r, p, zoom, (float)rows, (float)cols);
     for (int k = 0; k < SLICES; k++) {
         if (p->hu[k]) {

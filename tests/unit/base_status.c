@@ -69,7 +69,7 @@ static void a_new_failure_starts_a_new_trace(void **state)
 {
     (void)state;
     relays(fails);
-    COV_FAIL(COV_NOMEM, "other");
+    (void)COV_FAIL(COV_NOMEM, "other");
     assert_string_equal(status_message(), "other");
     assert_null(strstr(status_trace(), "<"));
 }
@@ -78,7 +78,7 @@ static void a_message_may_contain_the_message_before_it(void **state)
 {
     (void)state;
     fails();
-    COV_FAIL(COV_FORMAT, "study 5: %s", status_message());
+    (void)COV_FAIL(COV_FORMAT, "study 5: %s", status_message());
     assert_string_equal(status_message(), "study 5: a.nii: 3 of 7");
 }
 
@@ -97,7 +97,7 @@ static void long_messages_and_traces_are_cut_not_overflowed(void **state)
     (void)state;
     memset(text, 'x', sizeof text - 1);
     text[sizeof text - 1] = 0;
-    COV_FAIL(COV_IO, "%s", text);
+    (void)COV_FAIL(COV_IO, "%s", text);
     assert_in_range(strlen(status_message()), 500, sizeof text - 2);
     for (int i = 0; i < 1000; i++) status_relay(COV_IO, "some/folder/file.c", i);
     assert_in_range(strlen(status_trace()), 100, 2000);
@@ -107,7 +107,7 @@ static void long_messages_and_traces_are_cut_not_overflowed(void **state)
 static void *fail_in_another_thread(void *seen)
 {
     snprintf(seen, 64, "%s", status_message());
-    COV_FAIL(COV_DEVICE, "from the other thread");
+    (void)COV_FAIL(COV_DEVICE, "from the other thread");
     return NULL;
 }
 
