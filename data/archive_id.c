@@ -15,11 +15,11 @@ static bool readable_id(const char *path, const char *folder_format, char *out, 
 {
     static const char *const kept[] = {".nii", ".hdr", ".gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".png", ".dicom"};
     char clean[ARCHIVE_PATH_MOST];
-    size_t used = 0, end = strlen(path);
+    size_t used = 0;
     bool sound = strcmp(path, ".") != 0;
     str_utf8(clean, sizeof clean, path);
     if (strcmp(clean, path) != 0) sound = false;
-    end = strlen(clean);
+    size_t end = strlen(clean);
     if (!folder_format && end > 7 && strcmp(clean + end - 7, ".nii.gz") == 0) {
         end -= 7;
         clean[end] = 0;

@@ -411,7 +411,8 @@ static status read_children(cohort *c, const column *columns, int count, const h
     if (s == COV_OK) return COV_OK;
     free(*out);
     *out = NULL;
-    return status_relay(s, __FILE__, __LINE__);
+    status_relay(s, __FILE__, __LINE__);
+    return s;
 }
 
 static status astray(cohort *c, const char *group, int64_t row, int study, int64_t k)

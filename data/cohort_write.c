@@ -142,7 +142,7 @@ static status look_at(writer *w, int64_t k, survey *out, char *path)
 /* A rank looks at all of its share, even after a damaged part: all damaged ones are then set aside at once. */
 static status look_at_share(writer *w, int64_t first, int64_t end, survey *mine, char ends[2][STUDY_PATH])
 {
-    char path[STUDY_PATH], message[MESSAGE] = "";
+    char path[STUDY_PATH] = "", message[MESSAGE] = ""; /* of a damaged part: that of the part before */
     status worst = COV_OK;
     for (int64_t k = first; k < end; k++) {
         status s = look_at(w, k, &mine[k - first], path);

@@ -340,7 +340,7 @@ static status read_header(const char *path, fields *n, reason *why)
     status s = read_some(in, path, bytes, sizeof bytes, &got, why);
     bool packed = !gzdirect(in);
     gzclose_r(in);
-    if (s != COV_OK) return status_relay(s, __FILE__, __LINE__);
+    COV_TRY(s);
     if (got == 0 && packed) return REFUSE(COV_FORMAT, TRUNCATED, "%s: the gzip ends before its data does", path);
     return parse_header(path, bytes, got, n, why);
 }

@@ -118,7 +118,7 @@ static status create_studies(hid_t root, const char *file, const schema *what)
     int ours, gathered, used = 0;
     const column *study = columns_study(&ours), *gather = columns_gather(&gathered);
     status s = COV_OK;
-    h5_use *uses = calloc((size_t)(ours + gathered + what->extra_count), sizeof *uses);
+    h5_use *uses = calloc((size_t)ours + (size_t)gathered + (size_t)what->extra_count, sizeof *uses);
     if (!uses) return COV_FAIL(COV_NOMEM, "%s: no memory for its columns", file);
     COV_GO(create_columns(root, file, "study", study, ours, what->studies, SCHEMA_STUDY_ROWS, uses, &used));
     COV_GO(create_columns(root, file, "study", gather, gathered, what->studies, SCHEMA_STUDY_ROWS, uses, &used));

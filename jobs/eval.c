@@ -77,7 +77,7 @@ static status draw_case(const eval_state *e, const char *id, const trainset_volu
     const volume_header *h = &v->ct.head;
     char text[160], path[SETUP_PATH];
     int64_t side = h->nx > h->nz ? h->nx : h->nz;
-    char *room = malloc(sizeof(int16_t) * (size_t)(side * h->ny));
+    void *room = malloc(sizeof(int16_t) * (size_t)(side * h->ny));
     if (!room) COV_GO(COV_FAIL(COV_NOMEM, "no memory for a picture of %s", id));
     COV_GO(draw_new(COLUMNS * TILE, CAPTION + 3 * TILE, PAPER, &d));
     snprintf(text, sizeof text, "%s  DICE %.4f  LESION KEPT %.4f  LUNG %.0f ML  GREEN REFERENCE, RED RESULT", id,

@@ -175,7 +175,7 @@ static void help_option(str *to, const option_entry *e)
     char left[40];
     snprintf(left, sizeof left, "--%s %s", e->name, e->value);
     str_putf(to, "  %-24s %s", left, e->help);
-    bool told = e->kind != FLAG && e->kind != LIST && e->fallback[0] && strcmp(e->fallback, "0") && strcmp(e->fallback, "-1");
+    bool told = e->kind != FLAG && e->kind != LIST && e->fallback[0] && strcmp(e->fallback, "0") != 0 && strcmp(e->fallback, "-1") != 0;
     if (told) str_putf(to, " [%s]", e->fallback);
     str_put(to, "\n");
 }

@@ -157,7 +157,7 @@ static status walk(run_state *r)
     }
     if (!realpath(a->root, p->root)) snprintf(p->root, sizeof p->root, "%s", a->root);
     if (a->errors) journal_note(&r->journal, "%lld places could not be read:\n%s", (long long)a->errors, a->error_text);
-    journal_note(&r->journal, "%s: %lld studies, %lld other files ignored", a->root, (long long)a->count, (long long)(a->ignored + a->special));
+    journal_note(&r->journal, "%s: %lld studies, %lld other files ignored", a->root, (long long)a->count, (long long)a->ignored + (long long)a->special);
     if (r->shards) journal_note(&r->journal, "shard %d of %d: %lld of them", r->shard, r->shards, (long long)p->count);
     return COV_OK;
 }
@@ -233,8 +233,9 @@ static int exit_code(const run_state *r)
 {
     const farm_progress *t = &r->report.totals;
     if (r->report.stopped) return EXIT_RESUME;
-    int unreadable = r->plan.archive && r->plan.archive->unreadable; /* studies may be missing */
-    if (t->found == 0 && !unreadable) return r->shards && r->plan.archive->count ? EXIT_OK : EXIT_NOTHING;
+    const archive *a = r->plan.archive;
+    int unreadable = a && a->unreadable; /* studies may be missing */
+    if (t->found == 0 && !unreadable) return r->shards && a && a->count ? EXIT_OK : EXIT_NOTHING;
     return unreadable || t->failed || (r->o->strict && t->skipped) ? EXIT_STUDIES : EXIT_OK;
 }
 

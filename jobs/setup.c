@@ -13,7 +13,7 @@
 
 static status check_precision(const options *o)
 {
-    if (strcmp(o->precision, "auto") && strcmp(o->precision, "fp32") && strcmp(o->precision, "bf16"))
+    if (strcmp(o->precision, "auto") != 0 && strcmp(o->precision, "fp32") != 0 && strcmp(o->precision, "bf16") != 0)
         return COV_FAIL(COV_USAGE, "--precision %s: expected auto, fp32 or bf16", o->precision);
     return COV_OK;
 }

@@ -49,13 +49,15 @@ box box_decode(box from, const float delta[4], const float weight[4])
 int64_t box_anchors_fill(const box_anchors *a, int64_t h, int64_t w, box *out)
 {
     int64_t each = (int64_t)a->sizes * a->ratios;
-    for (int64_t i = 0; out && i < h * w; i++)
+    for (int64_t i = 0; out && i < h * w; i++) {
+        int64_t row = i / w, col = i % w;
         for (int s = 0; s < a->sizes; s++)
             for (int r = 0; r < a->ratios; r++) {
-                float y = ((float)(i / w) + 0.5f) * (float)a->stride, x = ((float)(i % w) + 0.5f) * (float)a->stride;
+                float y = ((float)row + 0.5f) * (float)a->stride, x = ((float)col + 0.5f) * (float)a->stride;
                 float root = sqrtf(a->ratio[r]), half_h = a->size[s] * root / 2, half_w = a->size[s] / root / 2;
                 *out++ = (box){y - half_h, x - half_w, y + half_h, x + half_w};
             }
+    }
     return h * w * each;
 }
 

@@ -118,8 +118,8 @@ status net_fold_update(net *n)
         size_t need = n->folds[k].weights + 5 * n->folds[k].channels;
         if (n->folds[k].version != version_of(n, &n->folds[k]) && need > most) most = need;
     }
-    float *host = most ? malloc(most * sizeof *host) : NULL;
-    if (most && !host) return COV_FAIL(COV_NOMEM, "no memory to fold norms");
+    float *host = malloc((most + 1) * sizeof *host);
+    if (!host) return COV_FAIL(COV_NOMEM, "no memory to fold norms");
     for (int k = 0; k < n->fold_count; k++)
         if (n->folds[k].version != version_of(n, &n->folds[k])) COV_GO(fold_one(n, &n->folds[k], host));
     n->folded_version = n->version;

@@ -161,10 +161,10 @@ static status share(world *w, const gather_options *o, block *b)
     if (size < 0) s = COV_FAIL(COV_NOMEM, "rank 0 has no memory for the list of parts");
     int have = s == COV_OK && (b->bytes = malloc((size_t)size + 1)) != NULL, all = 0;
     WORLD_MPI(MPI_Allreduce(&have, &all, 1, MPI_INT, MPI_MIN, world_comm(w)));
-    if (s == COV_OK && !all) s = COV_FAIL(COV_NOMEM, "no memory for a list of %lld bytes", (long long)size);
+    if (s == COV_OK && !(b->bytes && all)) s = COV_FAIL(COV_NOMEM, "no memory for a list of %lld bytes", (long long)size);
     if (s == COV_OK) {
         b->size = (size_t)size;
-        if (world_rank(w) == 0) memcpy(b->bytes, packed.text, b->size);
+        if (world_rank(w) == 0) memcpy(b->bytes, str_text(&packed), b->size);
         for (int64_t at = 0; at < size; at += 1 << 28)
             WORLD_MPI(
                 MPI_Bcast(b->bytes + at, (int)(size - at < 1 << 28 ? size - at : 1 << 28), MPI_BYTE, 0, world_comm(w)));

@@ -13,7 +13,7 @@ const char *protocol_name(int kind)
         PROTOCOL_MESSAGES(X)
 #undef X
     };
-    return kind > 0 && (size_t)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
+    return (size_t)kind < sizeof names / sizeof names[0] ? names[kind] : "?";
 }
 
 /* A text that does not fit would name another file: that is a failed message, not a shorter name. */

@@ -107,7 +107,7 @@ static status ready(lesion *l, const triplet_frame *f)
 
 static status make_room(lesion *l)
 {
-    size_t n = (size_t)l->spec->proposals, bins = (size_t)(l->cut.size * l->cut.size);
+    size_t n = (size_t)l->spec->proposals, bins = (size_t)l->cut.size * (size_t)l->cut.size;
     l->rois = malloc(n * sizeof *l->rois);
     l->found = malloc(n * sizeof *l->found);
     l->score = malloc(2 * n * sizeof *l->score);

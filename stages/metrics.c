@@ -206,8 +206,9 @@ status metrics_bootstrap(const metrics_ratio *by_patient, int patients, uint64_t
     *out = (metrics_interval){NAN, NAN, NAN, 0};
     int *has = malloc(((size_t)patients + 1) * sizeof *has); /* patients with anything to score */
     double *values = malloc(METRICS_DRAWS * sizeof *values);
-    status s = has && values ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for %d bootstrap samples", METRICS_DRAWS);
-    for (int k = 0; k < patients && s == COV_OK; k++) {
+    status s = COV_OK;
+    if (!has || !values) COV_GO(COV_FAIL(COV_NOMEM, "no memory for %d bootstrap samples", METRICS_DRAWS));
+    for (int k = 0; k < patients; k++) {
         metrics_ratio_add(&all, by_patient[k]);
         if (by_patient[k].bottom > 0) has[out->patients++] = k;
     }
@@ -224,6 +225,7 @@ status metrics_bootstrap(const metrics_ratio *by_patient, int patients, uint64_t
         out->low = quantile(values, METRICS_DRAWS, 0.025);
         out->high = quantile(values, METRICS_DRAWS, 0.975);
     }
+done:
     free(has);
     free(values);
     return s;

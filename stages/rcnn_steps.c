@@ -91,7 +91,7 @@ static void propose_level(const rcnn *r, int k, const float *logit, const float 
 
 static status proposing_new(const rcnn *r, proposing *p)
 {
-    size_t each = (size_t)r->o.candidates, all = (size_t)(r->levels * r->o.proposals);
+    size_t each = (size_t)r->o.candidates, all = (size_t)r->levels * (size_t)r->o.proposals;
     *p = (proposing){.index = malloc(each * sizeof *p->index), .order = malloc(all * sizeof *p->order),
                      .keep = malloc(each * sizeof *p->keep), .decoded = malloc(each * sizeof *p->decoded),
                      .kept = malloc(all * sizeof *p->kept), .score = malloc(all * sizeof *p->score)};

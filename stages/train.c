@@ -248,7 +248,7 @@ static status open_start(training *t)
     if (t->o.ranks.rank == 0) {
         s = weights_load(t->o.start, &t->start);
         const char *preset = t->m.start_preset ? t->m.start_preset : t->m.preset;
-        if (s == COV_OK && (strcmp(t->start->model, t->m.starts_from) || strcmp(t->start->preset, preset)))
+        if (s == COV_OK && (strcmp(t->start->model, t->m.starts_from) != 0 || strcmp(t->start->preset, preset) != 0))
             s = COV_FAIL(COV_USAGE, "%s holds %s/%s, but %s starts from %s/%s", t->o.start, t->start->model,
                          t->start->preset, t->m.name, t->m.starts_from, preset);
     }

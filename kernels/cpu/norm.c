@@ -242,15 +242,14 @@ static void norm_set_alone(const norm_plan *p, const op_args *a, int64_t set, in
 
 static void norm_set_together(const norm_plan *p, const op_args *a, int64_t set, int sums, int apply)
 {
-    const int threads = p->base.d->threads;
     norm_begin(p, a, set);
     if (sums) {
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp parallel for schedule(static) num_threads(p->base.d->threads)
         for (int64_t j = 0; j < p->blocks; j++) norm_pass(p, a, set, j, 0);
     }
     norm_between(p, a, set);
     if (apply) {
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp parallel for schedule(static) num_threads(p->base.d->threads)
         for (int64_t j = p->blocks - 1; j >= 0; j--) norm_pass(p, a, set, j, 1);
     }
 }
