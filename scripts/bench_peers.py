@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Times peers on the networks that `covpipe bench` times, for side-by-side runs (scripts/bench-peers.sh). Library calls only.
   bench_peers.py CASE [--threads N] [--repeat N]     prints: case what type threads batch median_s min_s
-Cases: gnunet, unet, unet_training, each by /torch_bf16 or /torch_fp32; gnunet and unet by /openvino_bf16 or /openvino_fp32, too
-Needs: pip install torch torchvision segmentation_models_pytorch openvino onnx onnxscript"""
+Cases: gnunet, unet, unet_training, lungmask, each by /torch_bf16 or /torch_fp32; gnunet and unet by /openvino_bf16 or /openvino_fp32, too
+lungmask: the network of the program of that name for one slice, at its own 256 x 256, and nothing else of what it does
+Needs: pip install torch torchvision segmentation_models_pytorch openvino onnx onnxscript lungmask"""
 import argparse
 import os
 import statistics
@@ -46,11 +47,20 @@ def unet():
     return smp.Unet("resnet50", encoder_weights=None, in_channels=3, classes=2), 3
 
 
+def lungmask():
+    from lungmask.resunet import UNet
+    return UNet(n_classes=3, padding=True, depth=5, up_mode="upsample", batch_norm=True, residual=False), 1
+
+
+BUILD = {"gnunet": gnunet, "unet": unet, "unet_training": unet, "lungmask": lungmask}
+
+
 def torch_forward(build, bf16, batch):
     import torch
     net, channels = build()
+    size = 256 if build is lungmask else SIZE
     net = net.eval().to(memory_format=torch.channels_last)
-    x = torch.rand(batch, channels, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
+    x = torch.rand(batch, channels, size, size).contiguous(memory_format=torch.channels_last)
 
     def step():
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -98,7 +108,7 @@ def main():
     a = ap.parse_args()
     name, _, how = a.case.partition("/")
     peer, _, kind = how.partition("_")
-    build, training = (gnunet if name.startswith("gnunet") else unet), name.endswith("training")
+    build, training = BUILD[name], name.endswith("training")
     import torch
     torch.set_num_threads(a.threads)
     torch.manual_seed(0)

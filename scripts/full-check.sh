@@ -26,12 +26,14 @@ clang_build() {
         cmake --build "$out/clang" && ctest --test-dir "$out/clang" --no-tests=error --output-on-failure -j "$(nproc)" -L 'unit|fuzz'
 }
 asan() { bash scripts/sanitize.sh address,undefined "$out/asan" all '^(unit_|fuzz_|mpi_|cli_|e2e_(phantoms|ranks|hostile))' unit_mpi_sandbox; }
-tsan() { bash scripts/sanitize.sh thread "$out/tsan" all '^unit_(stages_(train|lanes)|base|data|mpi)'; }
+# Not data's: their damaged files make HDF5 read beside its own memory, which ThreadSanitizer reports, and their limits of memory leave no room for
+# it. Not unit_mpi_endings, which runs whole jobs: Open MPI is not compiled for it, and its TCP layer takes locks in both orders.
+tsan() { bash scripts/sanitize.sh thread "$out/tsan" all '^unit_(stages_(train|lanes)|base|mpi)' unit_mpi_endings; }
 valgrind_units() {
     local test failed=0
+    cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo && cmake --build build || return 1
     for test in build/tests/unit_base_* build/tests/unit_data_* build/tests/unit_mpi_protocol; do
-        [ -x "$test" ] || continue
-        COVPIPE_SOURCE=$PWD valgrind -q --error-exitcode=9 --trace-children=no "$test" || { echo "FAILED: $test"; failed=1; }
+        COVPIPE_SOURCE=$PWD valgrind -q --error-exitcode=9 --trace-children=no "$test" || [ $? -eq 77 ] || { echo "FAILED: $test"; failed=1; }
     done
     return $failed
 }
@@ -46,12 +48,13 @@ fuzz_one() {
     case $t in cohort | weights) other=(-fork=1 -ignore_crashes=1 -ignore_ooms=1 -ignore_timeouts=1) ;; esac
     mkdir -p "$out/found/$t"
     ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=0 "$out/fuzz/tests/fuzz/fuzz_$t" -max_total_time=$((60 * minutes)) -max_len=$most \
-        -rss_limit_mb=4000 -print_final_stats=1 -artifact_prefix="$out/found/$t-" "${other[@]}" "$out/found/$t" "tests/fuzz/corpus/$t" || return 1
+        -rss_limit_mb=4000 -print_final_stats=1 -artifact_prefix="$out/found/$t-" "${other[@]}" "$out/found/$t" "tests/fuzz/corpus/$t" ||
+        [ ${#other[@]} -gt 0 ] || return 1 # with -fork it ends with 1 after a crash that it was to ignore
     local crash ours=0
     for crash in "$out/found/$t"-crash-*; do
         [ -e "$crash" ] || continue
         ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=0 "$out/fuzz/tests/fuzz/fuzz_$t" "$crash" >"$crash.txt" 2>&1
-        if grep -E '^    #[0-9]+ ' "$crash.txt" | grep -v -E '__interceptor_|__asan|__sanitizer|raise|abort' | head -1 | grep -q libhdf5; then
+        if grep -E '^    #[0-9]+ ' "$crash.txt" | grep -v -E '__interceptor_|__asan|__sanitizer|raise|abort|in (__)?(mem|str)[a-z]+[_ ]' | head -1 | grep -q libhdf5; then
             echo "inside libhdf5: $crash"
         else echo "ours: $crash"; ours=1; fi
     done
