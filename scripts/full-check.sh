@@ -33,7 +33,8 @@ valgrind_units() {
     local test failed=0
     cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo && cmake --build build || return 1
     for test in build/tests/unit_base_* build/tests/unit_data_* build/tests/unit_mpi_protocol; do
-        COVPIPE_SOURCE=$PWD valgrind -q --error-exitcode=9 --trace-children=no "$test" || [ $? -eq 77 ] || { echo "FAILED: $test"; failed=1; }
+        [[ $test == */unit_data_study ]] && continue # forks hundreds of processes
+        COVPIPE_SOURCE=$PWD valgrind -q --error-exitcode=9 --suppressions=tests/tools/valgrind.supp "$test" || [ $? -eq 77 ] || { echo "FAILED: $test"; failed=1; }
     done
     return $failed
 }
