@@ -11,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 minutes=${MINUTES:-10} out=${OUT:-build/full} bad=0
-mkdir -p "$out"
+mkdir -p "$out/found"
 bash scripts/packages.sh full
 read -ra targets <<<"${TARGETS:-cases cohort nifti part png weights}"
 export OMP_NUM_THREADS=2
