@@ -176,9 +176,10 @@ static status add_entry(walker *w, const char *rel, const char *folder_format, c
     if (!grow((void **)&a->entries, (size_t)a->count, &w->entry_room, sizeof *a->entries)) return no_memory(w);
     /* Of the very files that a reader will take for the study: patterns choose studies, not slices of one. */
     reader_look look;
-    if (!set_full(w, rel) || reader_look_at(w->full, &look) != COV_OK) {
+    bool fits = set_full(w, rel);
+    if (!fits || reader_look_at(w->full, &look) != COV_OK) {
         a->unreadable++;
-        error_at(w, rel, status_message());
+        error_at(w, rel, fits ? status_message() : "its path is too long");
         return COV_OK;
     }
     COV_TRY(archive_id(rel, folder_format, w->o ? w->o->id_key : NULL, id));

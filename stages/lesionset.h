@@ -70,8 +70,8 @@ void lesionset_count(const lesionset *s, const lesionset_options *o, lesionset_c
 status lesionset_check(const lesionset *s, const lesionset_options *o);
 
 enum { LESIONSET_BOXES = 64 };
-/* All written: image (rows, cols, 3), target (rows, cols) 0/1, period, boxes (64, 5): y0 x0 y1 x1 (half-open, pixels) and 1, largest first, zeros behind. Regions of a few pixels, made by
- * the resampling, have no box. */
+/* All written: image (rows, cols, 3), target (rows, cols) 0/1, period, boxes (64, 5): y0 x0 y1 x1 (half-open, pixels)
+ * and 1, largest first, zeros behind. Regions of a few pixels, made by the resampling, have no box. */
 typedef struct lesionset_sample {
     float *image, *target;
     int32_t *period;

@@ -1,6 +1,7 @@
 /* weights files: exact round trips in all three storage types, identity, and refusal of anything damaged or hostile.
  * Damage is made on the bytes of a good file, or with HDF5 itself through the same cover that the library uses. */
 #include "base/size.h"
+#include "data/h5.h"
 #include "data/weights.h"
 
 #include <fcntl.h>
@@ -308,6 +309,23 @@ static void a_flipped_byte_is_refused_or_harmless(void **state)
     weights_free(&w);
 }
 
+static void hdf5s_cache_holds_the_largest_chunk_of_a_table(void **state)
+{
+    (void)state;
+    hid_t f;
+    size_t slots, bytes = 0;
+    double policy;
+    weights_file *w = sample(WEIGHTS_F32);
+    ok(weights_save(file, w));
+    ok(h5_open_file(file, H5F_ACC_RDONLY, &f));
+    hid_t list = H5Fget_access_plist(f);
+    assert_true(H5Pget_cache(list, NULL, &slots, &bytes, &policy) >= 0);
+    assert_int_equal(bytes, H5_CHUNK_CACHE);
+    H5Pclose(list);
+    H5Fclose(f);
+    weights_free(&w);
+}
+
 static void a_file_that_is_not_weights_is_refused_by_name(void **state)
 {
     (void)state;
@@ -330,6 +348,7 @@ int main(void)
         cmocka_unit_test(a_value_too_large_for_the_storage_type_leaves_the_old_file),
         cmocka_unit_test(a_truncated_file_is_refused_at_every_length),
         cmocka_unit_test(a_flipped_byte_is_refused_or_harmless),
+        cmocka_unit_test(hdf5s_cache_holds_the_largest_chunk_of_a_table),
         cmocka_unit_test(a_file_that_is_not_weights_is_refused_by_name),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -202,6 +202,41 @@ static void frozen_encoders_do_not_move_nor_do_their_statistics(void **state)
     assert_true(moved(LESIONNET_ST, "compact", "detector/") > 10);
 }
 
+/* Trained by the loss of its last features alone an encoder moves, and no decoder does. */
+static void a_resolvers_last_features_have_a_loss_of_their_own(void **state)
+{
+    (void)state;
+    for (int m = LESIONNET_SPATIAL; m <= LESIONNET_TEMPORAL; m++) {
+        training t = training_new((lesionnet_model)m, "compact", 1, 64);
+        char prefix[32];
+        int deep = 0, encoder = 0, decoder = 0;
+        for (int k = 0; k < t.g.losses; k++) {
+            int own = strncmp(t.g.loss_name[k], "deep ", 5) == 0;
+            deep += own;
+            t.g.weight[k] = own ? 1.0f : 0.0f;
+        }
+        assert_int_equal(deep, 2);
+        ok(net_compile(t.n, NET_TRAIN, NET_FP32, t.g.loss, t.g.weight, t.g.losses));
+        batch_draw(&t.samples, 0, 1, 2);
+        batch_give(t.n, &t.g, &t.samples);
+        ok(net_forward(t.n));
+        ok(net_backward(t.n));
+        snprintf(prefix, sizeof prefix, "%s/decoder", lesionnet_name((lesionnet_model)m));
+        for (int k = 0; k < net_param_count(t.n); k++) {
+            const net_param *p = net_param_at(t.n, k);
+            size_t count;
+            int moves = 0;
+            if (p->frozen) continue;
+            ok(tensor_count(p->shape, &count));
+            for (size_t i = 0; i < count; i++) moves |= ((const float *)p->grad)[i] != 0;
+            if (strncmp(p->name, prefix, strlen(prefix)) == 0) decoder += moves;
+            else encoder += moves;
+        }
+        assert_true(encoder > 50 && decoder == 0);
+        training_free(&t);
+    }
+}
+
 static void tuned_encoders_move_with_the_detector_and_the_period_keeps_its_loss(void **state)
 {
     (void)state;
@@ -246,6 +281,7 @@ int main(void)
         cmocka_unit_test(a_training_starts_from_the_encoders_of_the_model_before_it),
         cmocka_unit_test(every_loss_falls_in_a_few_steps_on_the_same_two_slices),
         cmocka_unit_test(frozen_encoders_do_not_move_nor_do_their_statistics),
+        cmocka_unit_test(a_resolvers_last_features_have_a_loss_of_their_own),
         cmocka_unit_test(tuned_encoders_move_with_the_detector_and_the_period_keeps_its_loss),
         cmocka_unit_test(a_slice_without_lesion_costs_nothing_but_false_alarms),
     };
