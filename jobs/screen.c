@@ -6,8 +6,10 @@
 #include "jobs/journal.h"
 #include "jobs/jobs.h"
 #include "jobs/screen.h"
+#include "mpi/claim.h"
 #include "mpi/farm.h"
 #include "mpi/gather.h"
+#include "mpi/progress.h"
 #include "mpi/reduce.h"
 
 #include <stdio.h>
@@ -239,6 +241,14 @@ static int exit_code(const run_state *r)
     return unreadable || t->failed || (r->o->strict && t->skipped) ? EXIT_STUDIES : EXIT_OK;
 }
 
+/* What `covpipe status` shows once the farm is done. A courtesy: the run does not fail for it. */
+static void tell_phase(const run_state *r, const char *phase)
+{
+    farm_progress p = r->report.totals;
+    p.phase = phase;
+    if (r->plan.claim && progress_write(claim_folder(r->plan.claim), &p, world_size(r->world)) != COV_OK) status_clear();
+}
+
 static status gather(run_state *r)
 {
     plan *p = &r->plan;
@@ -251,6 +261,7 @@ static status gather(run_state *r)
     double started = world_now();
     options_command(r->o, &command);
     options_key(r->o, &key);
+    if (first) tell_phase(r, "gather");
     const cohort_attribute attributes[] = {
         {"archive", p->root}, {"command_line", str_text(&command)}, {"options", str_text(&key)}, {"model", r->context.paths.model}, {"preset", r->o->preset},
         {"weights_sha256", r->key.weights_sha256}, {"backend", r->settled},
@@ -285,6 +296,7 @@ static status report(run_state *r, double started)
     else journal_note(&r->journal, "when all shards have run, the same command without --shard gathers them into %s", r->o->out);
     if (!r->shards && t->skipped + t->failed) journal_note(&r->journal, "what was skipped or failed, and why: %s (--list takes it back)", p->failures);
     if (r->report.stopped) journal_note(&r->journal, "stopped by a signal; the same command goes on where it was");
+    tell_phase(r, r->report.stopped ? "stopped" : "finished");
     if (t->found && !t->open) claim_settle(p->claim);
     return COV_OK;
 }

@@ -34,6 +34,8 @@ says "in use"
 kill -TERM "$job"
 wait "$job"; code=$?
 [ $code -eq 75 ] || { cat s.out; fail "SIGTERM: exit code $code, expected 75"; }
+expect 0 "$COVPIPE" status s.h5
+says "s.h5: stopped, "
 expect 0 "$COVPIPE" --archive p/archive --model none --out s.h5 --threads 1
 same_cohort undisturbed.h5 s.h5
 

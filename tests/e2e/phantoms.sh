@@ -71,6 +71,6 @@ says "holds the model 'unet', and --model asks for 'st'"
 expect 2 "$COVPIPE" --archive p --out c.h5
 says "belongs to the archive"
 expect 0 "$COVPIPE" status c.h5
-says "9 of 9 studies"
+says "c.h5: finished, 9 of 9 studies"
 expect 0 "$COVPIPE" clean c.h5
 [ ! -e c.h5.parts ] || fail "clean left the parts"

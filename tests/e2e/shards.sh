@@ -14,7 +14,7 @@ for k in 1 2 3; do wait "${pids[k]}"; code=$?; [ $code -eq 0 ] || [ $code -eq 3 
 sum=$(sed -n 's/.*shard . of 3: \([0-9]*\) of them.*/\1/p' log? | paste -sd+ | bc)
 [ "$sum" = 11 ] && [ "$(find s.h5.parts -name '*.h5' | wc -l)" = 11 ] || fail "$sum studies in three shards, $(find s.h5.parts -name '*.h5' | wc -l) parts; expected 11"
 expect 0 "$COVPIPE" status s.h5
-[ "$(grep -c 'shard .-of-3: .* 0 running' out)" = 3 ] || { cat out; fail "status does not show the shards"; }
+[ "$(grep -c 'shard .-of-3: finished, .* 0 running' out)" = 3 ] || { cat out; fail "status does not show the shards"; }
 expect 3 "${screen[@]}" --out s.h5
 says "11 of them by an earlier run"
 same_cohort all.h5 s.h5
