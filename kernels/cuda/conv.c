@@ -1,13 +1,13 @@
 /* conv: plans of CONV, CONVT and LINEAR. Each pass is one or two results of a dnn_pair. cuDNN is asked first, with bias
  * and ReLU in the same pass over memory where it can; what it has no engine for runs in own.cu, and the plan's `way`
  * says so. In bf16 the weights are rounded once a version. The gradient of bf16 weights must come out in F32: where
- * cuDNN has no engine for that (channels that are no multiple of 8), both images are widened first and multiplied as
- * TF32, which loses nothing.
+ * channels are no multiple of 8, both images are widened first and multiplied as TF32, which loses nothing. (cuDNN
+ * 9.19 offers engines for even numbers of channels, too, and on an H200 those gave wrong sums.)
  *
  * Scratch, one after the other: dy cut by the ReLU, cuDNN's workspace, the bias gradient's sums, dw, widened images. */
 #include "kernels/cuda/own.h"
 
-enum { SCRATCH_ALIGN = 256 };
+enum { SCRATCH_ALIGN = 256, WHOLE = 8 /* channels: 16 bytes of bf16 */ };
 
 /* One result of a pass, by cuDNN or (dnn NULL) by ourselves. */
 typedef struct way {
@@ -66,8 +66,9 @@ static status find_image(conv_plan *p, dnn_result result)
 static status find_weights(conv_plan *p)
 {
     way *w = &p->weights;
+    int whole = p->pair.small.c % WHOLE == 0 && p->pair.large.c % WHOLE == 0;
     w->want = (dnn_want){.pair = p->pair, .result = DNN_WEIGHTS};
-    COV_TRY(ask(p->base.d, w));
+    if (whole || !p->base.bf16) COV_TRY(ask(p->base.d, w));
     if (w->dnn || !p->base.bf16) return COV_OK;
     w->want.pair.small.type = w->want.pair.large.type = TENSOR_F32;
     w->want.tf32 = 1;

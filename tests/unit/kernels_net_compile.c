@@ -96,7 +96,7 @@ static float *maze_run(maze *z, int train, net_precision precision, size_t *leng
         }
         ok(net_gradients(z->n, &grads, &values, &count));
         assert_true(at + count <= room);
-        if (train) memcpy(seen + at, grads, count * sizeof *seen);
+        if (train) ok(z->n->b->download(z->n->d, seen + at, grads, count * sizeof *seen));
         if (train) at += count;
     }
     *length = at;
