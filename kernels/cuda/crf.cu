@@ -1,93 +1,37 @@
 /* crf: the fully connected CRF by mean field, a batch of slices at once: the filter of kernels/cpu/crf.c (docs/CRF.md),
- * on the same grid, a thread a pixel or a node.
+ * on the same grid.
  *
- * An iteration: splat (each pixel adds to its 8 nodes), blur along intensity, x and y, filter the smoothness kernel
- * along rows and columns (or on a grid of its own where it is wide), then slice and update. Splats add in 64-bit fixed
- * point, so that the order of threads changes no byte. Where the grid would be dearer than the sum itself, the sum is
- * taken over a window of pixels. A slice whose Q no longer moves is left alone by all later kernels. */
-#include "kernels/cuda/launch.cuh"
-extern "C" {
-#include "kernels/crf_grid.h"
-}
+ * An iteration: the appearance kernel's grid is filled and blurred (grid.cuh), the smoothness kernel filters rows; then
+ * one kernel filters columns, slices and updates (where the smoothness kernel is wide it has a grid too). Where the grid
+ * would be dearer than the sum itself, the sum is taken over a window of pixels. A slice whose Q no longer moves is left
+ * alone by all later kernels: every block has one slice and asks first. */
+#include "kernels/cuda/grid.cuh"
 #include <math.h>
 #include <stdlib.h>
 
-enum { MAX_NODES = 1 << 26, SCALE_BITS = 36 };
+enum {
+    MAX_NODES = 1 << 26,
+    MAX_SLICES = 65535,  /* of a batch: blocks along z */
+    SEGMENT = 2 * BLOCK, /* pixels of a row that a block filters */
+    RUN = 8,             /* pixels of a column that a thread filters */
+    ACROSS = 32          /* columns of a block that filters columns */
+};
 static const float WIDEST_FIR = 8; /* theta_gamma beyond which the smoothness kernel takes a grid */
 static const size_t MEMORY_MOST = (size_t)1 << 30;
 
-/* What all kernels see: n slices, their arrays on the device, pixels p = h * w each. */
+/* What all kernels see: n slices and their arrays on the device. */
 struct field {
     crf_options o;
-    int64_t n, h, w;
-    crf_grid grid, smooth;
-    int64_t nodes, smooth_nodes; /* of a slice */
-    int window, fir;             /* radius of the plain sum in place of the grid, 0: grid; of the smoothness filter, 0: grid */
-    float taps[CRF_RADIUS + 1];
+    int64_t n;
+    int h, w, window, fir; /* radius of the plain sum in place of the grid, 0: grid; of the smoothness filter, 0: grid */
+    grid appearance, smooth;
+    float per_gray, taps[CRF_RADIUS + 1];
     const float *logit, *intensity;
-    float *level, *d, *scale_a, *scale_s, *row, *sum_s; /* (n, p) each */
-    unsigned long long *fixed, *smooth_fixed;           /* (n, nodes) */
-    float *node[2], *smooth_node[2];
-    int *moved; /* (iterations, n), then one: a logit is not finite */
+    float *level, *d, *scale_a, *scale_s, *row, *window_sum; /* (n, h, w) each */
+    int *moved;                                              /* (iterations, n), then one: a logit is not finite */
 };
-
-/* ---- grids: index of node (y, x, level) of a slice is (y * nx + x) * levels + level; a smooth grid has one level */
-__device__ __forceinline__ int64_t levels_of(const crf_grid &g) { return g.per_gray > 0 ? g.levels : 1; }
-
-struct corner {
-    int64_t at; /* the first of the 8 */
-    float fy, fx, fi;
-};
-__device__ __forceinline__ corner corner_of(const crf_grid &g, int64_t y, int64_t x, float level)
-{
-    corner c;
-    int low = (int)level;
-    c.at = ((y / g.cell) * g.nx + x / g.cell) * levels_of(g) + (g.per_gray > 0 ? low : 0);
-    c.fy = (float)(y % g.cell) / (float)g.cell;
-    c.fx = (float)(x % g.cell) / (float)g.cell;
-    c.fi = level - (float)low;
-    return c;
-}
-
-__device__ __forceinline__ void fixed_add(unsigned long long *to, float v)
-{
-    if (v != 0) atomicAdd(to, (unsigned long long)(long long)llrintf(v * (float)(1ll << SCALE_BITS)));
-}
-
-__device__ inline void splat(const crf_grid &g, unsigned long long *node, const corner &c, float v)
-{
-    int64_t levels = levels_of(g);
-    for (int k = 0; k < 4; k++) {
-        float part = v * (k / 2 ? c.fy : 1 - c.fy) * (k % 2 ? c.fx : 1 - c.fx);
-        unsigned long long *at = node + c.at + (k / 2) * g.nx * levels + (k % 2) * levels;
-        if (g.per_gray > 0) {
-            fixed_add(at, part * (1 - c.fi));
-            fixed_add(at + 1, part * c.fi);
-        } else {
-            fixed_add(at, part);
-        }
-    }
-}
-
-__device__ inline float slice(const crf_grid &g, const float *node, const corner &c)
-{
-    int64_t levels = levels_of(g);
-    float sum = 0;
-    for (int k = 0; k < 4; k++) {
-        const float *at = node + c.at + (k / 2) * g.nx * levels + (k % 2) * levels;
-        float v = g.per_gray > 0 ? at[0] * (1 - c.fi) + at[1] * c.fi : at[0];
-        sum += v * (k / 2 ? c.fy : 1 - c.fy) * (k % 2 ? c.fx : 1 - c.fx);
-    }
-    return sum;
-}
 
 /* ---- kernels; moving: (n) of the iteration before, NULL: all slices are */
-struct crf_kernel {
-    field f;
-    const int *moving;
-    __device__ bool rests(int64_t slice) const { return moving && !moving[slice]; }
-};
-
 struct load_pixel {
     field f;
     __device__ void operator()(int64_t i) const
@@ -95,138 +39,131 @@ struct load_pixel {
         float t = f.intensity[i];
         t = t > 0 ? t : 0; /* a NaN too */
         t = t < 255 ? t : 255;
-        f.level[i] = t * f.grid.per_gray;
+        f.level[i] = t * f.per_gray;
         f.d[i] = f.scale_a[i] = f.scale_s[i] = 1; /* what the row sums are made of */
         if (!isfinite(f.logit[i])) f.moved[(int64_t)f.o.iterations * f.n] = 1;
     }
 };
 
-struct splat_pixel : crf_kernel {
-    __device__ void operator()(int64_t i) const
-    {
-        int64_t p = f.h * f.w, s = i / p, y = i % p / f.w, x = i % f.w;
-        if (rests(s)) return;
-        if (!f.window) splat(f.grid, f.fixed + s * f.nodes, corner_of(f.grid, y, x, f.level[i]), f.scale_a[i] * f.d[i]);
-        if (!f.fir) splat(f.smooth, f.smooth_fixed + s * f.smooth_nodes, corner_of(f.smooth, y, x, 0), f.scale_s[i] * f.d[i]);
-    }
-};
-
-/* Node i of a line of `count` nodes that lie `step` apart: the sum of taps over its neighbours. get(offset) reads one. */
-template <class G> __device__ __forceinline__ float blurred(const G &get, int64_t at, int64_t count, int64_t step, int radius, const float *taps)
+/* The smoothness filter along x, of scale_s * d. Block (segment, row, slice). */
+__global__ void __launch_bounds__(BLOCK) row_kernel(field f, const int *moving)
 {
-    float sum = 0;
-    for (int k = -radius; k <= radius; k++)
-        if (at + k >= 0 && at + k < count) sum += taps[k < 0 ? -k : k] * get(k * step);
-    return sum;
+    __shared__ float line[SEGMENT + 2 * CRF_RADIUS];
+    if (moving && !moving[blockIdx.z]) return;
+    int first = (int)blockIdx.x * SEGMENT, t = (int)threadIdx.x;
+    int64_t at = ((int64_t)blockIdx.z * f.h + blockIdx.y) * f.w;
+    for (int k = t; k < SEGMENT + 2 * f.fir; k += BLOCK) {
+        int x = first - f.fir + k;
+        line[k] = x >= 0 && x < f.w ? f.scale_s[at + x] * f.d[at + x] : 0;
+    }
+    __syncthreads();
+    float sum[SEGMENT / BLOCK];
+    const float *middle = line + f.fir + t;
+#pragma unroll
+    for (int j = 0; j < SEGMENT / BLOCK; j++) sum[j] = f.taps[0] * middle[j * BLOCK];
+    for (int k = 1; k <= f.fir; k++)
+#pragma unroll
+        for (int j = 0; j < SEGMENT / BLOCK; j++) sum[j] += f.taps[k] * (middle[j * BLOCK - k] + middle[j * BLOCK + k]);
+#pragma unroll
+    for (int j = 0; j < SEGMENT / BLOCK; j++)
+        if (first + j * BLOCK + t < f.w) f.row[at + first + j * BLOCK + t] = sum[j];
 }
 
-struct from_fixed {
-    const unsigned long long *p;
-    __device__ float operator()(int64_t k) const { return (float)((double)(long long)p[k] * (1.0 / (double)(1ll << SCALE_BITS))); }
-};
-struct from_float {
-    const float *p;
-    __device__ float operator()(int64_t k) const { return p[k]; }
-};
-
-/* axis 0: intensity, from fixed point to `to`; 1: x, 2: y, from `from` to `to`. */
-struct blur_node : crf_kernel {
-    crf_grid g;
-    int64_t nodes;
-    int axis;
-    const unsigned long long *fixed;
-    const float *from;
-    float *to;
-    __device__ void operator()(int64_t i) const
-    {
-        int64_t levels = levels_of(g), level = i % levels, x = i / levels % g.nx, y = i / levels / g.nx % g.ny;
-        if (rests(i / nodes)) return;
-        if (axis == 0)
-            to[i] = g.per_gray > 0 ? blurred(from_fixed{fixed + i}, level, levels, 1, g.radius_i, g.taps_i) : from_fixed{fixed + i}(0);
-        else if (axis == 1) to[i] = blurred(from_float{from + i}, x, g.nx, levels, g.radius, g.taps);
-        else to[i] = blurred(from_float{from + i}, y, g.ny, g.nx * levels, g.radius, g.taps);
-    }
-};
-
-/* The smoothness filter along x, of scale_s * d; then along y. */
-struct fir_row : crf_kernel {
-    struct scaled {
-        const float *scale, *d;
-        __device__ float operator()(int64_t k) const { return scale[k] * d[k]; }
-    };
-    __device__ void operator()(int64_t i) const
-    {
-        if (!rests(i / (f.h * f.w))) f.row[i] = blurred(scaled{f.scale_s + i, f.d + i}, i % f.w, f.w, 1, f.fir, f.taps);
-    }
-};
-struct fir_column : crf_kernel {
-    __device__ void operator()(int64_t i) const
-    {
-        if (!rests(i / (f.h * f.w))) f.sum_s[i] = blurred(from_float{f.row + i}, i / f.w % f.h, f.h, f.w, f.fir, f.taps);
-    }
-};
-
-/* The plain sum over a window; level is in units of theta_beta / CRF_LEVELS_A_SIGMA. */
-__device__ inline float window_sum(const field &f, int64_t i)
+/* Along y, of pixels y...y + RUN - 1 of column x: RUN neighbours are in registers, and move on by one from tap to tap. */
+__device__ __forceinline__ void column(const field &f, int64_t slice, int y, int x, float sum[RUN])
 {
-    int64_t p = f.h * f.w, y = i % p / f.w, x = i % f.w;
+    int first = y - f.fir, h = f.h, w = f.w;
+    const float *next = f.row + (slice * h + first) * w + x;
+    float v[RUN];
+#pragma unroll
+    for (int j = 0; j < RUN; j++, next += w) {
+        v[j] = (unsigned)(first + j) < (unsigned)h ? *next : 0;
+        sum[j] = 0;
+    }
+#pragma unroll 8
+    for (int k = -f.fir; k <= f.fir; k++, next += w) {
+        float tap = f.taps[k < 0 ? -k : k];
+#pragma unroll
+        for (int j = 0; j < RUN; j++) sum[j] += tap * v[j];
+#pragma unroll
+        for (int j = 0; j < RUN - 1; j++) v[j] = v[j + 1];
+        v[RUN - 1] = (unsigned)(y + k + RUN) < (unsigned)h ? *next : 0;
+    }
+}
+
+/* From both kernels' plain sums of the scaled d, a and s, for pixel i: its log odds, and what is to be kept. */
+struct update_pixel {
+    __device__ float odds(const field &f, int64_t i, float a, float s) const
+    {
+        return f.logit[i] + f.o.w_appearance * f.scale_a[i] * a + f.o.w_smooth * f.scale_s[i] * s;
+    }
+    __device__ void keep(const field &, int64_t, float, float) const {}
+};
+struct scale_pixel { /* the sums are row sums */
+    __device__ float odds(const field &f, int64_t i, float, float) const { return f.logit[i]; }
+    __device__ void keep(const field &f, int64_t i, float a, float s) const
+    {
+        f.scale_a[i] = 1 / sqrtf(a);
+        f.scale_s[i] = 1 / sqrtf(s);
+    }
+};
+
+/* d from the sums. Block (ACROSS columns, rows, slice); a thread has RUN pixels of a column. Loads come before stores, which
+ * they could not pass; below the image they take the last row again. moved: (n), set where d moves by more than the
+ * tolerance; NULL: nobody asks. */
+template <class F> __global__ void __launch_bounds__(BLOCK) sums_kernel(field f, const int *moving, int *moved, F finish)
+{
+    int64_t slice = blockIdx.z;
+    int x = (int)blockIdx.x * ACROSS + (int)threadIdx.x % ACROSS;
+    int y = ((int)blockIdx.y * (BLOCK / ACROSS) + (int)threadIdx.x / ACROSS) * RUN, last = f.h - 1 - y;
+    if ((moving && !moving[slice]) || x >= f.w || last < 0) return;
+    int64_t at = (slice * f.h + y) * f.w + x, i[RUN];
+    float a[RUN], s[RUN], d[RUN];
+#pragma unroll
+    for (int k = 0; k < RUN; k++) i[k] = at + (int64_t)(k < last ? k : last) * f.w;
+    if (f.fir) column(f, slice, y, x, s);
+    else grid_slice_column<RUN>(f.smooth, slice, y, x, NULL, s);
+    if (!f.window) grid_slice_column<RUN>(f.appearance, slice, y, x, f.level + at, a);
+#pragma unroll
+    for (int k = 0; k < RUN; k++) {
+        if (f.window) a[k] = f.window_sum[i[k]];
+        d[k] = finish.odds(f, i[k], a[k], s[k]);
+    }
+    bool moves = false;
+#pragma unroll
+    for (int k = 0; k < RUN; k++) {
+        d[k] = tanhf(0.5f * d[k]);
+        if (moved && k <= last) moves |= fabsf(d[k] - f.d[i[k]]) > 2 * f.o.tolerance;
+    }
+#pragma unroll
+    for (int k = 0; k < RUN; k++) {
+        if (k > last) break;
+        finish.keep(f, i[k], a[k], s[k]);
+        f.d[i[k]] = d[k];
+    }
+    if (moves) moved[slice] = 1; /* whoever writes, writes 1 */
+}
+
+/* The plain sum over a window; level is in units of theta_beta / CRF_LEVELS_A_SIGMA. Block (pixels, row, slice). */
+__global__ void __launch_bounds__(BLOCK) window_kernel(field f, const int *moving)
+{
+    int y = (int)blockIdx.y, x = (int)thread_number();
+    if ((moving && !moving[blockIdx.z]) || x >= f.w) return;
+    int64_t i = ((int64_t)blockIdx.z * f.h + y) * f.w + x;
     float sum = 0, near = -0.5f / (f.o.theta_alpha * f.o.theta_alpha), alike = -0.5f / (float)(CRF_LEVELS_A_SIGMA * CRF_LEVELS_A_SIGMA);
     for (int dy = -f.window; dy <= f.window; dy++) {
         if (y + dy < 0 || y + dy >= f.h) continue;
         float row = 0;
         for (int dx = -f.window; dx <= f.window; dx++) {
             if (x + dx < 0 || x + dx >= f.w) continue;
-            int64_t j = i + dy * f.w + dx;
+            int64_t j = i + (int64_t)dy * f.w + dx;
             float t = f.level[i] - f.level[j];
             row += expf(near * (float)(dx * dx) + alike * t * t) * f.scale_a[j] * f.d[j];
         }
         sum += expf(near * (float)(dy * dy)) * row;
     }
-    return sum;
+    f.window_sum[i] = sum;
 }
-
-/* A and S of pixel i: the kernels' plain sums of the scaled d. */
-__device__ inline void sums_of(const field &f, int64_t i, float *a, float *s)
-{
-    int64_t p = f.h * f.w, slice_number = i / p, y = i % p / f.w, x = i % f.w;
-    *a = f.window ? f.sum_s[f.n * p + i] : slice(f.grid, f.node[0] + slice_number * f.nodes, corner_of(f.grid, y, x, f.level[i]));
-    *s = f.fir ? f.sum_s[i] : slice(f.smooth, f.smooth_node[0] + slice_number * f.smooth_nodes, corner_of(f.smooth, y, x, 0));
-}
-
-/* The window's sum must be whole before any d changes: it has an array of its own, behind sum_s. */
-struct window_pixel : crf_kernel {
-    __device__ void operator()(int64_t i) const
-    {
-        if (!rests(i / (f.h * f.w))) f.sum_s[f.n * f.h * f.w + i] = window_sum(f, i);
-    }
-};
-
-/* Scales from the row sums, and the first d. */
-struct scale_pixel {
-    field f;
-    __device__ void operator()(int64_t i) const
-    {
-        float a, s;
-        sums_of(f, i, &a, &s);
-        f.scale_a[i] = 1 / sqrtf(a);
-        f.scale_s[i] = 1 / sqrtf(s);
-        f.d[i] = tanhf(0.5f * f.logit[i]);
-    }
-};
-
-struct update_pixel : crf_kernel {
-    int *moved; /* of this iteration */
-    __device__ void operator()(int64_t i) const
-    {
-        int64_t slice_number = i / (f.h * f.w);
-        float a, s, before = f.d[i];
-        if (rests(slice_number)) return;
-        sums_of(f, i, &a, &s);
-        float after = tanhf(0.5f * (f.logit[i] + f.o.w_appearance * f.scale_a[i] * a + f.o.w_smooth * f.scale_s[i] * s));
-        f.d[i] = after;
-        if (fabsf(after - before) > 2 * f.o.tolerance) moved[slice_number] = 1; /* whoever writes, writes 1 */
-    }
-};
 
 struct give_pixel {
     field f;
@@ -239,91 +176,67 @@ static field field_plan(const crf_options *o, const crf_batch *b)
 {
     field f = {};
     f.o = *o;
-    f.h = b->h;
-    f.w = b->w;
-    f.grid = crf_grid_plan(b->h, b->w, o->theta_alpha, o->theta_beta);
+    f.h = (int)b->h;
+    f.w = (int)b->w;
+    crf_grid shape = crf_grid_plan(b->h, b->w, o->theta_alpha, o->theta_beta);
     int64_t radius = (int64_t)ceilf(3.33f * o->theta_alpha), taps = (2 * radius + 1) * (2 * radius + 1);
-    if (f.grid.nodes > MAX_NODES || 4 * f.grid.nodes > b->h * b->w * taps * 8 / 5) f.window = (int)radius; /* as the CPU decides */
-    f.nodes = f.window ? 0 : f.grid.ny * f.grid.nx * f.grid.levels;
+    f.per_gray = shape.per_gray;
+    if (shape.nodes > MAX_NODES || 4 * shape.nodes > b->h * b->w * taps * 8 / 5) f.window = (int)radius; /* as the CPU decides */
+    else f.appearance = grid_of(&shape, b->h, b->w);
     if (o->theta_gamma <= WIDEST_FIR) {
         f.fir = crf_grid_taps((double)o->theta_gamma * (double)o->theta_gamma, f.taps);
     } else {
-        f.smooth = crf_grid_plan(b->h, b->w, o->theta_gamma, 0);
-        f.smooth_nodes = f.smooth.ny * f.smooth.nx;
+        shape = crf_grid_plan(b->h, b->w, o->theta_gamma, 0);
+        f.smooth = grid_of(&shape, b->h, b->w);
     }
     return f;
 }
 
-/* Gives out `bytes` at a multiple of 256; with base NULL it only counts. */
-static void *carve(char *base, size_t *end, size_t bytes)
+/* Gives out `count` floats for each of n slices, at a multiple of 256 bytes; with base NULL it only counts. */
+static float *carve(char *base, size_t *end, int64_t n, int64_t count)
 {
-    void *at = base ? base + *end : NULL;
-    *end += (bytes + 255) / 256 * 256;
+    float *at = base ? (float *)(base + *end) : NULL;
+    *end += ((size_t)(n * count) * sizeof(float) + 255) / 256 * 256;
     return at;
+}
+
+static void lay_out_grid(grid *g, char *base, size_t *end, int64_t n)
+{
+    g->node = carve(base, end, n, g->nodes);
+    g->part = g->half = carve(base, end, n, 4 * (int64_t)g->cells * g->levels);
 }
 
 /* All arrays of f->n slices; returns their bytes. */
 static size_t lay_out(field *f, char *base)
 {
-    size_t end = 0, image = (size_t)(f->n * f->h * f->w) * sizeof(float), nodes = (size_t)(f->n * f->nodes),
-           smooth = (size_t)(f->n * f->smooth_nodes);
-    float **images[] = {&f->level, &f->d, &f->scale_a, &f->scale_s, &f->row};
-    for (float **at : images) *at = (float *)carve(base, &end, image);
-    f->sum_s = (float *)carve(base, &end, f->window ? 2 * image : image);
-    f->fixed = (unsigned long long *)carve(base, &end, nodes * sizeof *f->fixed);
-    f->smooth_fixed = (unsigned long long *)carve(base, &end, smooth * sizeof *f->fixed);
-    for (int k = 0; k < 2; k++) {
-        f->node[k] = (float *)carve(base, &end, nodes * sizeof(float));
-        f->smooth_node[k] = (float *)carve(base, &end, smooth * sizeof(float));
-    }
-    f->moved = (int *)carve(base, &end, (size_t)((int64_t)f->o.iterations * f->n + 1) * sizeof(int));
-    return end;
+    size_t end = 0;
+    int64_t pixels = (int64_t)f->h * f->w;
+    float **images[] = {&f->level, &f->d, &f->scale_a, &f->scale_s};
+    for (float **at : images) *at = carve(base, &end, f->n, pixels);
+    f->row = carve(base, &end, f->n, f->fir ? pixels : 0);
+    f->window_sum = carve(base, &end, f->n, f->window ? pixels : 0);
+    lay_out_grid(&f->appearance, base, &end, f->n);
+    lay_out_grid(&f->smooth, base, &end, f->n);
+    f->moved = (int *)(base ? base + end : NULL);
+    return end + (size_t)(f->o.iterations * f->n + 1) * sizeof(int);
 }
 
-static status blur(device *d, const crf_kernel &k, const crf_grid &g, int64_t nodes, const unsigned long long *fixed, float *const node[2])
+/* Both kernels' sums of the d there are, and from them the next d. */
+template <class F> static status filter(device *d, const field &f, const int *moving, int *moved, F finish)
 {
-    const float *from[3] = {NULL, node[0], node[1]};
-    float *to[3] = {node[0], node[1], node[0]};
-    for (int axis = 0; axis < 3; axis++) {
-        blur_node b;
-        *(crf_kernel *)&b = k;
-        b.g = g;
-        b.nodes = nodes;
-        b.axis = axis;
-        b.fixed = fixed;
-        b.from = from[axis];
-        b.to = to[axis];
-        COV_TRY(each(d, k.f.n * nodes, b));
-    }
+    unsigned n = (unsigned)f.n, h = (unsigned)f.h, w = (unsigned)f.w, rows = BLOCK / ACROSS * RUN;
+    if (f.window) LAUNCH(d, window_kernel, dim3((w + BLOCK - 1) / BLOCK, h, n), f, moving);
+    else COV_TRY(grid_filter(d, f.appearance, f.n, f.level, f.scale_a, f.d, moving));
+    if (f.fir) LAUNCH(d, row_kernel, dim3((w + SEGMENT - 1) / SEGMENT, h, n), f, moving);
+    else COV_TRY(grid_filter(d, f.smooth, f.n, f.level, f.scale_s, f.d, moving));
+    LAUNCH(d, sums_kernel<F>, dim3((w + ACROSS - 1) / ACROSS, (h + rows - 1) / rows, n), f, moving, moved, finish);
     return COV_OK;
-}
-
-template <class K> static K kernel_of(const crf_kernel &k)
-{
-    K out;
-    *(crf_kernel *)&out = k;
-    return out;
-}
-
-/* Both kernels' sums of the d there are. */
-static status filter(device *d, const crf_kernel &k)
-{
-    const field &f = k.f;
-    int64_t pixels = f.n * f.h * f.w;
-    if (!f.window) CUDA_TRY(cudaMemsetAsync(f.fixed, 0, (size_t)(f.n * f.nodes) * sizeof *f.fixed, d->stream));
-    if (!f.fir) CUDA_TRY(cudaMemsetAsync(f.smooth_fixed, 0, (size_t)(f.n * f.smooth_nodes) * sizeof *f.fixed, d->stream));
-    if (!f.window || !f.fir) COV_TRY(each(d, pixels, kernel_of<splat_pixel>(k)));
-    if (f.window) COV_TRY(each(d, pixels, kernel_of<window_pixel>(k)));
-    else COV_TRY(blur(d, k, f.grid, f.nodes, f.fixed, f.node));
-    if (!f.fir) return blur(d, k, f.smooth, f.smooth_nodes, f.smooth_fixed, f.smooth_node);
-    COV_TRY(each(d, pixels, kernel_of<fir_row>(k)));
-    return each(d, pixels, kernel_of<fir_column>(k));
 }
 
 /* Iterations of each slice from what moved when; COV_BROKEN where a logit is not finite. */
 static status judge(device *d, const field &f, int *done)
 {
-    size_t count = (size_t)((int64_t)f.o.iterations * f.n + 1);
+    size_t count = (size_t)(f.o.iterations * f.n + 1);
     int *moved = (int *)malloc(count * sizeof *moved), bad;
     if (!moved) return COV_FAIL(COV_NOMEM, "crf: no memory for %zu flags", count);
     cudaError_t e = cudaMemcpyAsync(moved, f.moved, count * sizeof *moved, cudaMemcpyDeviceToHost, d->stream);
@@ -342,18 +255,14 @@ static status judge(device *d, const field &f, int *done)
 static status run(device *d, field f, float *probability, int *done)
 {
     int64_t pixels = f.n * f.h * f.w;
-    crf_kernel k = {f, NULL};
-    CUDA_TRY(cudaMemsetAsync(f.moved, 0, (size_t)((int64_t)f.o.iterations * f.n + 1) * sizeof(int), d->stream));
+    const int *moving = NULL;
+    CUDA_TRY(cudaMemsetAsync(f.moved, 0, (size_t)(f.o.iterations * f.n + 1) * sizeof(int), d->stream));
     COV_TRY(each(d, pixels, load_pixel{f}));
-    COV_TRY(filter(d, k));
-    COV_TRY(each(d, pixels, scale_pixel{f}));
+    COV_TRY(filter(d, f, NULL, NULL, scale_pixel{}));
     for (int i = 0; i < f.o.iterations; i++) {
-        k.moving = i == 0 || f.o.tolerance == 0.0f ? NULL : f.moved + (int64_t)(i - 1) * f.n;
-        COV_TRY(filter(d, k));
-        update_pixel u;
-        *(crf_kernel *)&u = k;
-        u.moved = f.moved + (int64_t)i * f.n;
-        COV_TRY(each(d, pixels, u));
+        int *moved = f.o.tolerance > 0 ? f.moved + i * f.n : NULL;
+        COV_TRY(filter(d, f, moving, moved, update_pixel{}));
+        moving = moved;
     }
     COV_TRY(each(d, pixels, give_pixel{f, probability}));
     return judge(d, f, done);
@@ -368,6 +277,7 @@ extern "C" status cuda_crf(device *d, const crf_options *o, const crf_batch *b)
     f.n = 1;
     int64_t most = (int64_t)(MEMORY_MOST / lay_out(&f, NULL)), area = b->h * b->w;
     if (most < 1) most = 1;
+    if (most > MAX_SLICES) most = MAX_SLICES;
     for (int64_t at = 0; at < b->n; at += f.n) {
         f.n = b->n - at < most ? b->n - at : most;
         COV_TRY(cuda_reserve(d, lay_out(&f, NULL)));

@@ -8,7 +8,7 @@
 #include "kernels/cuda/cuda.h"
 #include <cuda_runtime.h>
 
-enum { BLOCK = 256 }; /* threads of every block; a power of two */
+enum { BLOCK = 256 }; /* threads of a block, where a kernel does not say otherwise; a power of two */
 
 struct bf16 {
     uint16_t bits;
@@ -50,15 +50,16 @@ template <class T, int V> __device__ __forceinline__ void store(T *to, const flo
     *reinterpret_cast<pack<T, V> *>(to) = p;
 }
 
-#define LAUNCH(d, kernel, blocks, ...)                                                          \
+#define LAUNCH_OF(d, kernel, blocks, threads, ...)                                              \
     do {                                                                                        \
         cudaLaunchConfig_t launch_c_ = {};                                                      \
         launch_c_.gridDim = blocks;                                                             \
-        launch_c_.blockDim = dim3(BLOCK);                                                       \
+        launch_c_.blockDim = dim3(threads);                                                     \
         launch_c_.stream = (d)->stream;                                                         \
         CUDA_TRY(cudaLaunchKernelEx(&launch_c_, kernel, __VA_ARGS__));                          \
         CUDA_TRY(cudaGetLastError());                                                           \
     } while (0)
+#define LAUNCH(d, kernel, blocks, ...) LAUNCH_OF(d, kernel, blocks, BLOCK, __VA_ARGS__)
 
 __device__ __forceinline__ int64_t thread_number() { return (int64_t)blockIdx.x * BLOCK + threadIdx.x; }
 static inline dim3 blocks_for(int64_t n) { return dim3((unsigned)((n + BLOCK - 1) / BLOCK)); }

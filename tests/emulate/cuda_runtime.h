@@ -1,5 +1,5 @@
-/* cuda_runtime: what a kernel's source needs beside the runtime's functions: qualifiers, the thread's place, barriers,
- * atomics, and the launch. Shared memory is static: blocks run one after the other. */
+/* cuda_runtime: what a kernel's source needs beside the runtime's functions: qualifiers, the thread's place, barriers
+ * and the launch. Shared memory is static: blocks run one after the other. */
 #ifndef COV_TESTS_EMULATE_RUNTIME_H
 #define COV_TESTS_EMULATE_RUNTIME_H
 #include "cuda_runtime_api.h"
@@ -35,13 +35,6 @@ static inline float __uint_as_float(unsigned u)
     memcpy(&x, &u, sizeof x);
     return x;
 }
-static inline unsigned long long atomicAdd(unsigned long long *to, unsigned long long more)
-{
-    unsigned long long before = *to;
-    *to += more;
-    return before;
-}
-
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     size_t dynamicSmemBytes;
