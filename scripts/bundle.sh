@@ -11,7 +11,7 @@ build=$(cd "${1:-$here/build}" && pwd)
 out=${2:-$build/covpipe-bundle.tar.gz}
 stage=$build/bundle/covpipe
 rm -rf "$build/bundle"
-mkdir -p "$stage"/{bin,lib/covpipe,share,tests/gpu}
+mkdir -p "$stage"/{bin,lib/covpipe,share,scripts,tests/gpu}
 
 cp "$build/covpipe" "$stage/bin/"
 cp -r "$here"/share "$stage/share/covpipe"
@@ -20,6 +20,9 @@ for t in "$build"/tests/gpu/gpu_*; do [ -f "$t" ] && [ -x "$t" ] && cp "$t" "$st
 [ -e "$build/tests/lesion_weights" ] && cp "$build/tests/lesion_weights" "$stage/tests/"
 cp "$here"/tests/lib.sh "$stage/tests/"
 cp "$here"/tests/gpu/*.sh "$here"/tests/gpu/*.py "$here"/tests/gpu/*.json "$stage/tests/gpu/"
+mkdir -p "$stage/tests/gpu/peers"
+cp "$here"/tests/gpu/peers/*.py "$stage/tests/gpu/peers/"
+cp "$here"/scripts/bench_peers.py "$stage/scripts/" # tests/gpu/peers takes a network from it
 cp "$here"/LICENSE "$stage/"
 
 # Open MPI finds its plugins under OPAL_PREFIX; those that need libraries of their own (fabrics) are left out.
