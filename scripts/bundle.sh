@@ -22,7 +22,7 @@ cp "$here"/tests/lib.sh "$stage/tests/"
 cp "$here"/tests/gpu/*.sh "$here"/tests/gpu/*.py "$here"/tests/gpu/*.json "$stage/tests/gpu/"
 mkdir -p "$stage/tests/gpu/peers"
 cp "$here"/tests/gpu/peers/*.py "$stage/tests/gpu/peers/"
-cp "$here"/scripts/bench_peers.py "$stage/scripts/" # tests/gpu/peers takes a network from it
+install -m 644 "$here"/scripts/bench_peers.py "$stage/scripts/" # tests/gpu/peers takes a network from it; ldd below is for executables
 cp "$here"/LICENSE "$stage/"
 
 # Open MPI finds its plugins under OPAL_PREFIX; those that need libraries of their own (fabrics) are left out.

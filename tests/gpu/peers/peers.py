@@ -180,7 +180,10 @@ def options():
     ap.add_argument("--no-compile", action="store_true")
     ap.add_argument("--compile-s", type=float, default=120, help="seconds for all compilation together [120]")
     ap.add_argument("--json", metavar="FILE")
-    return ap.parse_args()
+    a = ap.parse_args()
+    if a.covpipe and not os.access(a.covpipe, os.X_OK):
+        ap.error(f"--covpipe {a.covpipe}: no program there")
+    return a
 
 
 def main():
