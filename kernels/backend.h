@@ -11,6 +11,7 @@
 typedef struct device device; /* a backend's own: threads or GPU, streams, handles */
 typedef struct plan plan;     /* a backend's own: one op at one size; primitives, packed weights, workspace */
 
+typedef struct recording recording; /* a backend's own: work that is kept to be run again as one */
 typedef struct comm comm;     /* a backend's own: this device's place among those of other ranks */
 enum { COMM_ID_BYTES = 128, DEVICE_KEY_BYTES = 32 };
 
@@ -52,6 +53,17 @@ typedef struct backend {
     status (*plan_run)(plan *p, const op_args *a);
     void (*plan_free)(plan **p);
     const char *(*plan_way)(const plan *p); /* "cudnn", "own": what runs it, for tests and figures; may be NULL. Static */
+
+    /* Recording, all NULL in tables without. What plan_run, zero, accumulate and convert are given between record_begin and
+     * record_end does not run but is kept, addresses and all; replay runs it, in order with everything else. Nothing else may
+     * be called in between. Where something fails, record_end included, the device is as before record_begin and *out is NULL:
+     * the same calls can be made plainly. Plans must have run once before, must outlive the recording, and do in every replay
+     * what their parameters' versions made them do then. replay: *done is 0, and nothing was run, where the device's own
+     * memory has moved since. record_free: NULL accepted; no replay need have finished. */
+    status (*record_begin)(device *d);
+    status (*record_end)(device *d, recording **out);
+    status (*replay)(recording *r, int *done);
+    void (*record_free)(recording **r);
 
     /* y += x, both of the given type and n elements: gradients that meet at a fork. */
     status (*accumulate)(device *d, tensor_type type, size_t n, const void *x, void *y);

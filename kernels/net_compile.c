@@ -8,6 +8,8 @@
 
 void net_uncompile(net *n)
 {
+    net_record_drop(n);
+    n->refused = 0;
     for (int k = 0; k < n->node_count; k++) {
         if (n->nodes[k].forward_plan) n->b->plan_free(&n->nodes[k].forward_plan);
         if (n->nodes[k].backward_plan) n->b->plan_free(&n->nodes[k].backward_plan);

@@ -59,7 +59,8 @@ typedef struct net_node {
     op_shapes shapes;
     int saved[OP_MAX_SAVED], meet[OP_MAX_X]; /* slots; meet: where a dx waits to be accumulated; -1: none */
     plan *forward_plan, *backward_plan;
-    op_args args, back; /* back: with dy, dx and dp */
+    recording *recorded; /* of the forward pass from here to the next host step; NULL: none */
+    op_args args, back;  /* back: with dy, dx and dp */
 } net_node;
 
 typedef struct net_parameter {
@@ -113,6 +114,11 @@ struct net {
     int fold_count;
     float *folded; /* device */
     uint64_t folded_version; /* net's version when folded was last looked through */
+
+    recording *recorded_back; /* of the backward pass; NULL: none */
+    uint64_t held;            /* newest version of the parameters that recordings rely on */
+    int warm[2];              /* by op_pass: it has run plainly since compile, or since `held` changed */
+    int recording, refused;   /* now; it failed once since compile, and is not tried again */
 };
 
 /* net_build.c: shapes of all nodes with activations of `type`, into nodes[].shapes and values[].run. */
@@ -128,6 +134,13 @@ status net_host_run(net *n, const net_node *v);
 /* net_fold.c */
 status net_fold_find(net *n);
 status net_fold_update(net *n); /* nothing to do while no parameter changed */
+/* net_record.c: `run` does the nodes from..to-1 of a pass; *kept is where their recording lies. */
+typedef status net_part(net *n, int from, int to);
+void net_record_check(net *n); /* before a pass: drops recordings that no longer hold */
+status net_record_run(net *n, op_pass pass, net_part *run, int from, int to, recording **kept);
+void net_record_drop(net *n);
+/* Of parameter j of a node, as its plan is to see it now. */
+uint64_t net_record_version(const net *n, const net_node *v, int j);
 /* net_compile.c: back to a graph without plans and activations. */
 void net_uncompile(net *n);
 #endif

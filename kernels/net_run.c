@@ -51,40 +51,56 @@ status net_set_input_from(net *n, net_t input, const net *from, net_t output)
 
 static void set_versions(const net *n, const net_node *v, op_args *a)
 {
-    for (int j = 0; j < v->shapes.np; j++)
-        a->p[j].version = v->fold >= 0 ? n->folds[v->fold].version : n->params[v->p[j]].version;
+    for (int j = 0; j < v->shapes.np; j++) a->p[j].version = net_record_version(n, v, j);
+}
+
+static status forward_part(net *n, int from, int to)
+{
+    for (int k = from; k < to; k++) {
+        net_node *v = &n->nodes[k];
+        if (!v->needed) continue;
+        set_versions(n, v, &v->args);
+        COV_TRY(n->b->plan_run(v->forward_plan, &v->args));
+    }
+    return COV_OK;
+}
+
+/* Nodes from..to-1 are about to move their running statistics. */
+static void statistics_move(net *n, int from, int to)
+{
+    for (int k = from; k < to; k++) {
+        const net_node *v = &n->nodes[k];
+        if (!v->needed || v->run.kind != OP_BATCHNORM || !v->run.training) continue;
+        n->version++;
+        n->params[v->p[2]].version = n->params[v->p[3]].version = n->version;
+    }
 }
 
 status net_forward(net *n)
 {
     COV_TRY(need_compiled(n));
     COV_TRY(net_fold_update(n));
+    net_record_check(n);
     n->ran = 0;
-    for (int k = 0; k < n->node_count; k++) {
+    for (int k = 0, end; k < n->node_count; k = end) {
         net_node *v = &n->nodes[k];
-        if (!v->needed) continue;
-        if (v->host) {
-            COV_TRY(net_host_run(n, v));
+        for (end = k; end < n->node_count && !n->nodes[end].host; end++) {}
+        if (end == k) {
+            if (v->needed) COV_TRY(net_host_run(n, v));
+            end++;
             continue;
         }
-        set_versions(n, v, &v->args);
-        COV_TRY(n->b->plan_run(v->forward_plan, &v->args));
-        if (v->run.kind != OP_BATCHNORM || !v->run.training) continue;
-        n->version++; /* its statistics moved */
-        n->params[v->p[2]].version = n->params[v->p[3]].version = n->version;
+        statistics_move(n, k, end);
+        COV_TRY(net_record_run(n, OP_FORWARD, forward_part, k, end, &v->recorded));
     }
-    n->ran = 1;
+    n->warm[OP_FORWARD] = n->ran = 1;
     return COV_OK;
 }
 
-status net_backward(net *n)
+static status backward_part(net *n, int from, int to)
 {
-    COV_TRY(need_compiled(n));
-    if (n->mode != NET_TRAIN) return COV_FAIL(COV_BROKEN, "backward: the net is compiled for inference");
-    if (!n->ran) return COV_FAIL(COV_BROKEN, "backward: no forward pass before it");
-    n->ran = 0; /* activations are used up: their memory may have been reused */
     COV_TRY(n->b->zero(n->d, n->grads, n->trainable * sizeof(float)));
-    for (int k = n->node_count - 1; k >= 0; k--) {
+    for (int k = to - 1; k >= from; k--) {
         net_node *v = &n->nodes[k];
         if (!v->backward) continue;
         set_versions(n, v, &v->back);
@@ -98,6 +114,18 @@ status net_backward(net *n)
                 n->b->accumulate(n->d, x->run.type, count, v->back.dx[j].data, n->arena + n->slots[x->grad].offset));
         }
     }
+    return COV_OK;
+}
+
+status net_backward(net *n)
+{
+    COV_TRY(need_compiled(n));
+    if (n->mode != NET_TRAIN) return COV_FAIL(COV_BROKEN, "backward: the net is compiled for inference");
+    if (!n->ran) return COV_FAIL(COV_BROKEN, "backward: no forward pass before it");
+    n->ran = 0; /* activations are used up: their memory may have been reused */
+    net_record_check(n);
+    COV_TRY(net_record_run(n, OP_BACKWARD, backward_part, 0, n->node_count, &n->recorded_back));
+    n->warm[OP_BACKWARD] = 1;
     return COV_OK;
 }
 

@@ -97,6 +97,7 @@ status cuda_reserve(device *d, size_t bytes)
     CUDA_TRY(cudaFree(d->scratch));
     d->scratch = NULL;
     d->scratch_bytes = 0;
+    d->scratch_moves++;
     CUDA_TRY(cudaMalloc(&d->scratch, bytes));
     d->scratch_bytes = bytes;
     return COV_OK;
@@ -227,6 +228,10 @@ static const backend backend_cuda = {
     .plan_run = cuda_plan_run,
     .plan_free = cuda_plan_free,
     .plan_way = cuda_plan_way,
+    .record_begin = cuda_record_begin,
+    .record_end = cuda_record_end,
+    .replay = cuda_replay,
+    .record_free = cuda_record_free,
     .accumulate = cuda_accumulate,
     .convert = cuda_convert,
     .sum_squares = cuda_sum_squares,

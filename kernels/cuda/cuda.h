@@ -23,6 +23,7 @@ struct device {
     struct cuda_dnn *dnn; /* owned */
     void *scratch;        /* shared by all plans; see cuda_reserve */
     size_t scratch_bytes;
+    uint64_t scratch_moves; /* how often it got another address: what was recorded before is stale */
 };
 
 /* One op at one size. Each kind of op may have its own struct that begins with this one. */
@@ -65,6 +66,12 @@ status cuda_convert(device *d, size_t n, tensor_type from, const void *x, tensor
 status cuda_sum_squares(device *d, size_t n, const float *x, double *out);
 status cuda_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v);
 status cuda_crf(device *d, const crf_options *o, const crf_batch *b);
+
+/* record.c: CUDA graphs. */
+status cuda_record_begin(device *d);
+status cuda_record_end(device *d, recording **out);
+status cuda_replay(recording *r, int *done);
+void cuda_record_free(recording **r);
 
 /* comm.c: NCCL. */
 status cuda_comm_id(device *d, void *id);

@@ -5,7 +5,8 @@
 #include "cuda_runtime_api.h"
 #include <cmath>
 #include <cstring>
-#include <utility>
+#include <functional>
+#include <tuple>
 using std::isfinite;
 using std::isnan;
 
@@ -40,12 +41,12 @@ struct cudaLaunchConfig_t {
     size_t dynamicSmemBytes;
     cudaStream_t stream;
 };
-/* Runs body(context) as every thread of every block. */
-cudaError_t emulate_launch(dim3 grid, dim3 block, void (*body)(void *), void *context);
+/* Runs body as every thread of every block, now or when the graph that is captured is launched. */
+cudaError_t emulate_launch(dim3 grid, dim3 block, std::function<void()> body);
 
 template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel)(P...), A &&...args)
 {
-    auto run = [&]() { kernel(static_cast<P>(args)...); };
-    return emulate_launch(c->gridDim, c->blockDim, [](void *r) { (*static_cast<decltype(run) *>(r))(); }, &run);
+    std::tuple<P...> kept(static_cast<P>(args)...);
+    return emulate_launch(c->gridDim, c->blockDim, [kernel, kept]() { std::apply(kernel, kept); });
 }
 #endif

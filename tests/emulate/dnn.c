@@ -94,25 +94,38 @@ static void give(const dnn_want *w, tensor_shape s, const float *from, const flo
     }
 }
 
-status dnn_conv_run(device *d, const dnn_conv *c, const void *a, const void *b, const float *bias, void *out, void *workspace)
+typedef struct run {
+    dnn_want want;
+    const void *a, *b;
+    const float *bias;
+    void *out, *workspace;
+} run;
+
+static void convolve(void *context)
 {
-    const dnn_want *w = &c->want;
+    const run *r = context;
+    const dnn_want *w = &r->want;
     const dnn_pair *g = &w->pair;
-    size_t n[3], which = w->result == DNN_SMALL ? 0 : w->result == DNN_LARGE ? 1 : 2;
+    size_t n[3] = {(size_t)(g->small.n * g->small.h * g->small.w * g->small.c), (size_t)(g->large.n * g->large.h * g->large.w * g->large.c),
+                   (size_t)(g->small.c * g->kernel * g->kernel * g->large.c)};
+    size_t which = w->result == DNN_SMALL ? 0 : w->result == DNN_LARGE ? 1 : 2;
     tensor_type type = g->small.type;
-    (void)d;
-    if (((uintptr_t)workspace | (uintptr_t)a | (uintptr_t)b | (uintptr_t)out) % 16) return COV_FAIL(COV_BROKEN, "cuDNN needs 16 bytes' alignment");
-    memset(workspace, 0xFF, dnn_conv_workspace(c));
-    COV_TRY(tensor_count(g->small, &n[0]));
-    COV_TRY(tensor_count(g->large, &n[1]));
-    n[2] = (size_t)(g->small.c * g->kernel * g->kernel * g->large.c);
-    const void *in[3] = {w->result == DNN_SMALL ? NULL : a, w->result == DNN_SMALL ? a : w->result == DNN_LARGE ? NULL : b, b};
+    memset(r->workspace, 0xFF, 64);
+    const void *in[3] = {r->a, w->result == DNN_SMALL ? r->a : r->b, r->b};
     float *f[3];
     for (size_t k = 0; k < 3; k++) f[k] = k == which ? calloc(n[k] + 1, sizeof(float)) : floats_of(type, in[k], n[k]);
-    status s = f[0] && f[1] && f[2] ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for an emulated convolution");
-    if (s == COV_OK) walk(g, w->result, f[0], f[1], f[2]);
-    if (s == COV_OK && which == 2) memcpy(out, f[2], n[2] * sizeof(float));
-    if (s == COV_OK && which < 2) give(w, which == 0 ? g->small : g->large, f[which], bias, out);
+    if (!f[0] || !f[1] || !f[2]) abort();
+    walk(g, w->result, f[0], f[1], f[2]);
+    if (which == 2) memcpy(r->out, f[2], n[2] * sizeof(float));
+    else give(w, which == 0 ? g->small : g->large, f[which], r->bias, r->out);
     for (int k = 0; k < 3; k++) free(f[k]);
-    return s;
+}
+
+status dnn_conv_run(device *d, const dnn_conv *c, const void *a, const void *b, const float *bias, void *out, void *workspace)
+{
+    const run r = {.want = c->want, .a = a, .b = b, .bias = bias, .out = out, .workspace = workspace};
+    (void)d;
+    if (((uintptr_t)workspace | (uintptr_t)a | (uintptr_t)b | (uintptr_t)out) % 16) return COV_FAIL(COV_BROKEN, "cuDNN needs 16 bytes' alignment");
+    CUDA_TRY(emulate_call(convolve, &r, sizeof r));
+    return COV_OK;
 }

@@ -1,7 +1,8 @@
 /* emulate: launches and memory of the emulated CUDA. Threads of a block are fibres that run until the next barrier, one
  * after the other; COVPIPE_EMULATE_ORDER=reverse runs threads and blocks from the last to the first, so that a result
  * that needs an order shows it. A kernel whose first thread meets no barrier needs no fibres. Fibres are made by ucontext
- * and switched by setjmp, which asks nothing of the kernel. */
+ * and switched by setjmp, which asks nothing of the kernel. While a stream is captured, work is kept in a list instead;
+ * what CUDA forbids then breaks the capture here, too. */
 #include "cuda_runtime.h"
 #include <csetjmp>
 #include <cstdio>
@@ -11,7 +12,28 @@
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
+struct emulated_graph {
+    std::vector<std::function<void()>> work;
+};
+
 namespace {
+emulated_graph *captured; /* NULL: work runs at once */
+bool broken;              /* the capture met what cannot be captured */
+
+cudaError_t perform(std::function<void()> work)
+{
+    if (captured) captured->work.push_back(std::move(work));
+    else work();
+    return cudaSuccess;
+}
+
+cudaError_t outside_of_captures()
+{
+    if (!captured) return cudaSuccess;
+    broken = true;
+    return cudaErrorStreamCaptureUnsupported;
+}
+
 enum { STACK = 64 << 10 };
 
 struct fibre {
@@ -28,8 +50,7 @@ struct runner {
     std::vector<fibre> fibres;
     fibre *now = nullptr;
     bool barrier = false; /* somebody waits at one */
-    void (*body)(void *);
-    void *context;
+    std::function<void()> body;
 } all;
 
 void place(unsigned number)
@@ -39,7 +60,7 @@ void place(unsigned number)
 
 void enter()
 {
-    all.body(all.context);
+    all.body();
     all.now->done = true;
     _longjmp(all.back, 1);
 }
@@ -78,7 +99,7 @@ void run_block(unsigned threads, bool reverse)
     if (!all.barrier) {
         for (unsigned k = 1; k < threads; k++) {
             place(number(k));
-            all.body(all.context);
+            all.body();
         }
         return;
     }
@@ -107,22 +128,26 @@ void __syncthreads()
     if (_setjmp(all.now->at) == 0) _longjmp(all.back, 1);
 }
 
-cudaError_t emulate_launch(dim3 grid, dim3 block, void (*body)(void *), void *context)
+static void run_grid(dim3 grid, dim3 block, const std::function<void()> &body)
 {
     const char *order = getenv("COVPIPE_EMULATE_ORDER");
     bool reverse = order && strcmp(order, "reverse") == 0;
     unsigned long long blocks = (unsigned long long)grid.x * grid.y * grid.z;
-    if (blocks == 0 || grid.y > 65535 || grid.z > 65535 || block.x * block.y * block.z > 1024) return cudaErrorInvalidValue;
     gridDim = grid;
     blockDim = block;
     all.body = body;
-    all.context = context;
     for (unsigned long long k = 0; k < blocks; k++) {
         unsigned long long b = reverse ? blocks - 1 - k : k;
         blockIdx = dim3((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y));
         run_block(block.x * block.y * block.z, reverse);
     }
-    return cudaSuccess;
+}
+
+cudaError_t emulate_launch(dim3 grid, dim3 block, std::function<void()> body)
+{
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || block.x * block.y * block.z > 1024)
+        return cudaErrorInvalidValue;
+    return perform([=]() { run_grid(grid, block, body); });
 }
 
 extern "C" {
@@ -139,20 +164,63 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *of, int)
 cudaError_t cudaDeviceGetPCIBusId(char *key, int room, int) { return snprintf(key, (size_t)room, "emulated"), cudaSuccess; }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) { return *stream = nullptr, cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return outside_of_captures(); }
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
+    if (captured) return *out = nullptr, outside_of_captures();
     if (posix_memalign(out, 256, bytes) != 0) return *out = nullptr, cudaErrorMemoryAllocation;
     memset(*out, 0xFF, bytes < (1u << 20) ? bytes : 1u << 20); /* NaN: contents are undefined */
     return cudaSuccess;
 }
-cudaError_t cudaFree(void *memory) { return free(memory), cudaSuccess; }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
+cudaError_t cudaFree(void *memory)
 {
-    memmove(to, from, bytes);
+    if (captured) return outside_of_captures();
+    return free(memory), cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
+{
+    if (captured && kind != cudaMemcpyDeviceToDevice) return outside_of_captures();
+    return perform([=]() { memmove(to, from, bytes); });
+}
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
+{
+    return perform([=]() { memset(to, value, bytes); });
+}
+cudaError_t emulate_call(void (*f)(void *), const void *context, size_t bytes)
+{
+    const char *from = static_cast<const char *>(context);
+    std::vector<char> kept(from, from + bytes);
+    return perform([f, kept]() mutable { f(kept.data()); });
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode)
+{
+    if (captured) return outside_of_captures();
+    captured = new emulated_graph;
+    broken = false;
     return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) { return memset(to, value, bytes), cudaSuccess; }
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out)
+{
+    *out = captured;
+    captured = nullptr;
+    if (!broken) return cudaSuccess;
+    delete *out;
+    *out = nullptr;
+    return cudaErrorStreamCaptureInvalidated;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long)
+{
+    *out = new emulated_graph(*graph);
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t)
+{
+    if (captured) return outside_of_captures();
+    for (const auto &work : graph->work) work();
+    return cudaSuccess;
+}
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 const char *cudaGetErrorString(cudaError_t e) { return e == cudaErrorMemoryAllocation ? "out of memory" : "emulated error"; }
 const char *cudaGetErrorName(cudaError_t e) { return e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaError"; }
