@@ -52,8 +52,8 @@ typedef struct train_model {
     /* Adds the graph with its losses to a fresh net. Called again for the other size, after `release` (may be NULL). */
     status (*build)(void *ctx, net *n, int64_t micro, int64_t rows, int64_t cols, train_graph *g);
     void (*release)(void *ctx); /* what build made beside the net, which is already gone */
-    /* Sample number k onto one array an input: a pure function of k, rows and cols. Runs on a thread of its own, beside
-     * build. */
+    /* Sample number k onto one array an input: a pure function of k, rows and cols. Runs on threads of its own, several
+     * at once, beside build. */
     status (*fill)(void *ctx, uint64_t k, int64_t rows, int64_t cols, void *const *to);
     void *ctx;
 } train_model;
@@ -87,7 +87,8 @@ typedef struct train_options {
     const char *licence; /* text for the record "licence"; may be NULL */
     int64_t rows, cols; /* network input; 0: the model's own, as everywhere below */
     float coarse; /* share of the steps, the first ones, at half the size: a quarter of the work; <0: the model's own */
-    int batch, micro; /* global batch; samples a forward pass, which must divide it; micro 0: at most the model's own */
+    int batch, micro; /* global batch; samples a forward pass, which must divide it; micro 0: at most the model's own, or 8
+                         where one rank has a device with memory of its own */
     float rate;
     double minutes; /* length of the training by the clock, measured before the first step, then fixed as steps and at
                        once saved; or: */

@@ -472,6 +472,38 @@ static void ranks_agree(const train_model *m, const char *start)
     weights_free(&one);
 }
 
+/* A device of its own memory: the table of b but for that word. */
+static status train_beside(const train_model *m, const char *path, train_options o, char *record, size_t room)
+{
+    backend apart = *b;
+    apart.host_memory = 0;
+    o.backend = &apart;
+    o.out = path;
+    COV_TRY(b->open(&(device_options){.threads = 4}, &o.device));
+    status s = train_run(&o, m);
+    b->close(&o.device);
+    COV_TRY(s);
+    weights_file *w = load(path);
+    snprintf(record, room, "%s", weights_find_text(w, "training"));
+    weights_free(&w);
+    return COV_OK;
+}
+
+static void a_device_with_memory_of_its_own_takes_a_whole_batch_and_the_same_samples(void **state)
+{
+    (void)state;
+    char one[64], path[64], record[1024];
+    float loss[2];
+    trained t = {0};
+    train_options o = options_of(in_folder(one, "groups.h5"), 9, &t);
+    assert_int_equal(run(o), COV_OK);
+    loss[0] = t.last.loss;
+    assert_int_equal(train_beside(&disc.model, in_folder(path, "whole.h5"), o, record, sizeof record), COV_OK);
+    loss[1] = t.last.loss;
+    assert_non_null(strstr(record, "batch 6 in groups of 6"));
+    assert_true(fabsf(loss[0] - loss[1]) < 1e-3f * loss[0]);
+}
+
 static void any_number_of_ranks_trains_what_one_rank_trains(void **state)
 {
     (void)state;
@@ -501,6 +533,7 @@ int main(void)
         cmocka_unit_test(the_length_that_the_clock_gave_is_kept_when_a_training_is_resumed),
         cmocka_unit_test(a_sample_that_cannot_be_made_ends_the_training_with_its_message),
         cmocka_unit_test(a_length_is_needed_and_groups_must_divide_the_batch),
+        cmocka_unit_test(a_device_with_memory_of_its_own_takes_a_whole_batch_and_the_same_samples),
         cmocka_unit_test(any_number_of_ranks_trains_what_one_rank_trains),
         cmocka_unit_test(so_it_does_with_batchnorm_and_from_a_start_file),
     };
