@@ -13,7 +13,7 @@ for _ in 1 2 3; do
     "$covpipe" --archive "$folder/archive" --out "$folder/c.h5" --quiet 2>/dev/null &
     job=$!
     peaks=$(mktemp)
-    while sleep 1; do   # VmHWM of every process of the job: the worker's is the rank's peak. Looking more often would slow it.
+    while sleep 1 && kill -0 $job 2>/dev/null; do   # VmHWM of every process of the job: the worker's is the rank's peak. Looking more often would slow it.
         for p in $(pgrep -P $job; for c in $(pgrep -P $job); do pgrep -P "$c"; done); do
             awk '/VmHWM/ { print $2 }' "/proc/$p/status" 2>/dev/null >>"$peaks" || true
         done
@@ -21,7 +21,7 @@ for _ in 1 2 3; do
     watch=$!
     wait $job
     end=$(date +%s.%N)
-    kill $watch
+    kill $watch 2>/dev/null || true
     echo "wall $(echo "$end - $start" | bc | cut -c1-6) s, largest process $(($(sort -n "$peaks" | tail -1) / 1024)) MiB"
     rm "$peaks"
     [ -z "$python" ] || MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=34359738368 "$python" "$here/bench_peers.py" lungmask/torch_fp32 | awk '{ printf "lungmask'"'"'s network, 300 slices by PyTorch in fp32: %.1f s\n", 300 * $6 }'
