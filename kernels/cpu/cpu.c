@@ -42,6 +42,7 @@ static status cpu_open(const device_options *o, device **out)
     d->threads = o->threads > 0 ? o->threads : cpu_affinity_count();
     d->isa = vec_isa();
     d->bf16 = __builtin_cpu_supports("avx512bf16") != 0;
+    d->amx = d->isa == 2 && vec_amx();
     d->bf16_layers = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     omp_set_num_threads(d->threads);
     status s = cpu_open_engine(d);

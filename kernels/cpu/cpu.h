@@ -14,6 +14,7 @@ struct device {
     int threads;
     int isa;  /* which version of our own loops runs: see vec.h */
     int bf16; /* 1: the processor multiplies bf16 by itself (avx512_bf16) */
+    int amx;  /* 1: it has tiles for products in bf16, and this process may use them */
     int bf16_layers; /* 1: oneDNN has convolutions in bf16 (AVX-512) */
     dnnl_engine_t engine;
     dnnl_stream_t stream;

@@ -28,6 +28,8 @@ typedef uint16_t vec16h __attribute__((vector_size(32)));
 
 /* What this processor can do, as an index of such a table. */
 int vec_isa(void);
+/* 1: it has AMX tiles for bf16. Asks the system for them, which a process has to do once. */
+int vec_amx(void);
 
 static inline float vec_float(uint16_t b)
 {

@@ -137,11 +137,13 @@ static void wino_shared(const device *d, const wino *k, const wino_block *like)
     }
 }
 
-/* Measured: against bf16 products it pays from 16 to 32 channels on, against fp32 ones from 16; and not in tiny images. */
+/* Measured: against bf16 products it pays from 16 to 32 channels on, but never where those run on AMX tiles; against
+ * fp32 ones from 16; and not in tiny images. */
 int wino_fits(const device *d, const op *o, const op_shapes *s)
 {
     const tensor_shape *x = &s->x[0];
     const int64_t ci = x->c, co = s->y.c;
+    if (d->isa == 2 && d->amx && x->type == TENSOR_BF16) return 0;
     return d->isa > 0 && o->kind == OP_CONV && o->kernel == 3 && o->stride == 1 && o->pad == 1 && ci % 16 == 0 &&
            co % 16 == 0 && ci + co >= (x->type == TENSOR_BF16 ? 48 : 32) && x->h >= 16 && x->w >= 16 &&
            x->n * x->h * x->w >= ((int64_t)1 << 20) / (ci * co);

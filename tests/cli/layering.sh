@@ -49,7 +49,7 @@ check() {
             place("^zlib\\.h$", "^data/")
             place("^png\\.h$", "^(data/|stages/draw\\.c$)")
             place("^(oneapi/|dnnl)", "^kernels/cpu/")
-            place("intrin\\.h$", "^kernels/cpu/")
+            place("(intrin|^cpuid)\\.h$", "^kernels/cpu/")
             place("^(cuda|cudnn|cublas|curand|cooperative_groups|nvtx|nvToolsExt|nccl|mma|cub/|thrust/)", "^kernels/cuda/")
             place("^mpi\\.h$", "^(mpi/|data/cohort\\.[ch]$)")
             place("^openssl/", "^base/sha256\\.c$")
