@@ -6,7 +6,7 @@
  * by the reorder that unpacks them. oneDNN adds the bias of a transposed convolution in a scalar loop, so there we add
  * it, and sum its gradient, ourselves. Eight outputs or fewer fill half a register: forward, such a convolution
  * is made one of stride `fold` that gives `fold` neighbouring pixels at once, 16 channels in all: in memory the same.
- * Scratch: oneDNN's own scratchpad first, then masked dy, dw, db.
+ * Scratch: oneDNN's own scratchpad first, then masked dy, dw (or wgrad's own), db.
  * oneDNN's matrix product divides a long sum among threads where there is little else to divide, and the result then
  * depends on their number. So a linear layer runs as a 1 x 1 convolution over a column of rows, which does not, and is no
  * slower. */
@@ -223,7 +223,9 @@ static status conv_own_weights(conv_plan *p, const op_args *a, const void *dy)
 {
     const plan *base = &p->base;
     const tensor_shape *y = &base->s.y;
-    if (a->dp[0].data != NULL) wgrad_run(base->d, &base->o, &base->s, a->x[0].data, dy, a->dp[0].data);
+    char *scratch = base->d->scratch;
+    if (a->dp[0].data != NULL)
+        wgrad_run(base->d, &base->o, &base->s, a->x[0].data, dy, a->dp[0].data, scratch + p->at_dw);
     if (!base->o.bias || a->dp[1].data == NULL) return COV_OK;
     return vec_column_sums(base->d, y->type, y->n * y->h * y->w, y->c, dy, a->dp[1].data);
 }
@@ -292,7 +294,7 @@ static status conv_backward_weights_new(conv_plan *p, const conv_mds *m, const_d
     const int args[] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS};
     conv_desc desc;
     p->own_weights = wgrad_fits(p->base.d, &p->base.o, &p->base.s);
-    if (p->own_weights) return conv_backward_room(p, 0);
+    if (p->own_weights) return conv_backward_room(p, wgrad_scratch(p->base.d, &p->base.o, &p->base.s));
     COV_TRY(conv_weights_desc(&p->base.o, &p->base.s, m, &desc));
     COV_TRY(cpu_prim_new(p->base.d, &desc, 0, hint, args, conv_dnn_bias(&p->base.o) ? 4 : 3, &p->weights));
     const dnnl_memory_desc_t *dw = dnnl_primitive_desc_query_md(p->weights.desc, dnnl_query_exec_arg_md,
