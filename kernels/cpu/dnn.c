@@ -80,18 +80,41 @@ static status dnn_prim_finish(device *d, const int *args, int count, cpu_prim *o
     return COV_OK;
 }
 
-status cpu_prim_new(device *d, const_dnnl_op_desc_t desc, int relu, const_dnnl_primitive_desc_t hint, const int *args,
+static int dnn_has_tiles(const_dnnl_primitive_desc_t p)
+{
+    const char *name = NULL;
+    return dnnl_primitive_desc_query(p, dnnl_query_impl_info_str, 0, &name) == dnnl_success && strstr(name, "amx") != NULL;
+}
+
+/* The first of oneDNN's implementations, or the second; see CPU_PRIM_SECOND. */
+static dnnl_status_t dnn_choose(dnnl_primitive_desc_iterator_t list, int second, dnnl_primitive_desc_t *out)
+{
+    *out = dnnl_primitive_desc_iterator_fetch(list);
+    if (*out == NULL) return dnnl_out_of_memory;
+    if (!second || dnnl_primitive_desc_iterator_next(list) != dnnl_success) return dnnl_success;
+    dnnl_primitive_desc_t other = dnnl_primitive_desc_iterator_fetch(list);
+    if (other == NULL) return dnnl_success;
+    const int better = dnn_has_tiles(other);
+    dnnl_primitive_desc_destroy(better ? *out : other);
+    if (better) *out = other;
+    return dnnl_success;
+}
+
+status cpu_prim_new(device *d, const_dnnl_op_desc_t desc, int how, const_dnnl_primitive_desc_t hint, const int *args,
                     int count, cpu_prim *out)
 {
     dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_iterator_t list = NULL;
     status s;
     memset(out, 0, sizeof *out);
     if (count > CPU_PRIM_ARGS) return COV_FAIL(COV_BROKEN, "%d arguments for a primitive", count);
-    COV_GO(dnn_attr(relu, 0, &attr));
-    dnnl_status_t r = dnnl_primitive_desc_create(&out->desc, desc, attr, d->engine, hint);
-    if (r != dnnl_success) s = cpu_dnn_fail(r, "dnnl_primitive_desc_create", __FILE__, __LINE__);
+    COV_GO(dnn_attr((how & CPU_PRIM_RELU) != 0, 0, &attr));
+    dnnl_status_t r = dnnl_primitive_desc_iterator_create(&list, desc, attr, d->engine, hint);
+    if (r == dnnl_success) r = dnn_choose(list, (how & CPU_PRIM_SECOND) != 0, &out->desc);
+    if (r != dnnl_success) s = cpu_dnn_fail(r, "dnnl_primitive_desc_iterator_create", __FILE__, __LINE__);
     else s = dnn_prim_finish(d, args, count, out);
 done:
+    if (list != NULL) dnnl_primitive_desc_iterator_destroy(list);
     if (attr != NULL) dnnl_primitive_attr_destroy(attr);
     if (s != COV_OK) cpu_prim_free(out);
     return s;

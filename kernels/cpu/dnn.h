@@ -20,8 +20,12 @@ typedef struct cpu_prim {
 } cpu_prim;
 
 /* `args`: count DNNL_ARG_ numbers, in the order in which run takes the data. hint: the forward descriptor, or NULL.
- * relu: 1 fuses a ReLU after it. Reserves the scratchpad. */
-status cpu_prim_new(device *d, const_dnnl_op_desc_t desc, int relu, const_dnnl_primitive_desc_t hint, const int *args,
+ * Reserves the scratchpad. */
+enum {
+    CPU_PRIM_RELU = 1,  /* fuses a ReLU after it */
+    CPU_PRIM_SECOND = 2 /* takes oneDNN's second choice instead of its first, if that is for AMX tiles, too */
+};
+status cpu_prim_new(device *d, const_dnnl_op_desc_t desc, int how, const_dnnl_primitive_desc_t hint, const int *args,
                     int count, cpu_prim *out);
 status cpu_prim_run(device *d, cpu_prim *p, void *const *data);
 void cpu_prim_free(cpu_prim *p);
