@@ -1,11 +1,13 @@
 /* eval: `covpipe eval lesion` is jobs/eval_lesion; `covpipe eval lung`: the lung networks against annotated volumes,
  * each way that they can be used, as a Markdown table, JSON and pictures; with --grid, fusion weights times CRF
- * options over the cases given. */
+ * options over the cases given and over copies of them with made-up consolidation. */
+#include "base/sha256.h"
 #include "data/durable.h"
 #include "data/image.h"
 #include "jobs/eval.h"
 #include "jobs/jobs.h"
 #include "jobs/setup.h"
+#include "stages/consolidation.h"
 #include "stages/draw.h"
 #include "stages/lungeval.h"
 #include "stages/lungio.h"
@@ -140,7 +142,9 @@ static void put_json_number(str *to, const char *name, double v)
     else str_putf(to, ",\"%s\":%.6f", name, v);
 }
 
-static void put_json(eval_state *e, const cases_row *row, const char *variant, const char *more, lungeval_score s)
+/* kept: what the share of lesion kept is called. */
+static void put_json(eval_state *e, const cases_row *row, const char *variant, const char *more, const char *kept,
+                     lungeval_score s)
 {
     str_put(&e->json, e->json.length ? ",\n{\"id\":" : "{\"id\":");
     str_put_json(&e->json, row->id);
@@ -149,7 +153,7 @@ static void put_json(eval_state *e, const cases_row *row, const char *variant, c
     str_putf(&e->json, ",\"variant\":\"%s\"%s", variant, more);
     put_json_number(&e->json, "dice", s.dice);
     put_json_number(&e->json, "surface_dice", s.surface);
-    put_json_number(&e->json, "lesion_kept", s.lesion_kept);
+    put_json_number(&e->json, kept, s.lesion_kept);
     put_json_number(&e->json, "lung_ml", s.lung_ml);
     put_json_number(&e->json, "false_ml", s.false_ml);
     put_json_number(&e->json, "missed_ml", s.missed_ml);
@@ -171,7 +175,7 @@ static void put_row(eval_state *e, const cases_row *row, lungeval_variant v, lun
     str_put(&e->rows, " | ");
     put_number(&e->rows, s.missed_ml, 1);
     str_put(&e->rows, " |\n");
-    put_json(e, row, lungeval_name(v), "", s);
+    put_json(e, row, lungeval_name(v), "", "lesion_kept", s);
 }
 
 /* Room for one more case, whose scores are all NaN. */
@@ -191,9 +195,9 @@ static status add_case(eval_state *e, const char *patient, struct scored **out)
     return COV_OK;
 }
 
-static status score_variants(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits,
-                             uint8_t *mask)
+static status score_variants(eval_state *e, const cases_row *row, const trainset_volume *v, uint8_t *mask)
 {
+    status s;
     static const struct { int weight, crf; } how[] = {
 #define X(NAME, name, weight, crf) {weight, crf},
         LUNGEVAL_VARIANTS(X)
@@ -201,51 +205,67 @@ static status score_variants(eval_state *e, const cases_row *row, const trainset
     };
     int last = -1;
     struct scored *to = NULL;
-    COV_TRY(add_case(e, row->patient, &to));
+    lungeval *logits = NULL;
+    COV_GO(lungeval_new(e->p.backend, e->device, e->nets, e->p.use_sagittal, v, &logits));
+    COV_GO(add_case(e, row->patient, &to));
     for (int k = 0; k < LUNGEVAL_COUNT; k++) {
         if ((how[k].weight != 0 && !e->p.use_sagittal) || (how[k].crf && !e->p.use_crf)) continue;
         float weight = how[k].weight < 0 ? e->fusion : (float)how[k].weight;
-        COV_TRY(lungeval_mask(logits, weight, how[k].crf ? &e->p.crf : NULL, mask));
-        COV_TRY(lungeval_score_of(v, mask, &to->score[k]));
+        COV_GO(lungeval_mask(logits, weight, how[k].crf ? &e->p.crf : NULL, mask));
+        COV_GO(lungeval_score_of(v, mask, &to->score[k]));
         put_row(e, row, (lungeval_variant)k, to->score[k]);
         last = k;
     }
     if (*e->o->pictures && last >= 0)
-        COV_TRY(draw_case(e, row->id, v, mask, to->score[last])); /* the last variant is the fullest */
-    return COV_OK;
+        COV_GO(draw_case(e, row->id, v, mask, to->score[last])); /* the last variant is the fullest */
+done:
+    lungeval_free(&logits);
+    return s;
 }
 
-/* ---- grid search: fusion weights times CRF options; scripts/lung-choice.py chooses for each patient on the others */
+/* ---- grid search: fusion weights times CRF options, on the volume itself and on copies of it with consolidation drawn
+ * into the lung, which are scored like any volume: what was drawn is their lesion. scripts/lung-choice.py chooses for
+ * each patient on the others */
 
-static status grid_point(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, float weight,
-                         const crf_options *crf, uint8_t *mask)
+typedef struct grid_volume {
+    const cases_row *row;
+    int copy; /* 0: the volume itself */
+    const trainset_volume *v;
+    lungeval *logits;
+    uint8_t *mask;
+} grid_volume;
+
+static status grid_point(eval_state *e, const grid_volume *g, float weight, const crf_options *crf,
+                         lungeval_score *score)
 {
-    char more[160];
+    char more[192];
+    const char *kept = g->copy ? "drawn_kept" : "lesion_kept";
+    int n = 0;
+    if (g->copy) n += snprintf(more, sizeof more, ",\"copy\":%d", g->copy);
+    n += snprintf(more + n, sizeof more - (size_t)n, ",\"fusion\":%g", (double)weight);
     if (crf)
-        snprintf(more, sizeof more, ",\"fusion\":%g,\"crf\":[%g,%g,%g,%g,%g,%d]", (double)weight,
-                 (double)crf->w_appearance, (double)crf->w_smooth, (double)crf->theta_alpha, (double)crf->theta_beta,
-                 (double)crf->theta_gamma, crf->iterations);
-    else
-        snprintf(more, sizeof more, ",\"fusion\":%g", (double)weight);
-    COV_TRY(lungeval_mask(logits, weight, crf, mask));
-    lungeval_score s;
-    COV_TRY(lungeval_score_of(v, mask, &s));
-    put_json(e, row, "grid", more, s);
-    printf("%s%s  dice %.5f  lesion kept %.5f\n", row->id, more, s.dice, s.lesion_kept);
+        snprintf(more + n, sizeof more - (size_t)n, ",\"crf\":[%g,%g,%g,%g,%g,%d]", (double)crf->w_appearance,
+                 (double)crf->w_smooth, (double)crf->theta_alpha, (double)crf->theta_beta, (double)crf->theta_gamma,
+                 crf->iterations);
+    COV_TRY(lungeval_mask(g->logits, weight, crf, g->mask));
+    COV_TRY(lungeval_score_of(g->v, g->mask, score));
+    put_json(e, g->row, g->copy ? "drawn" : "grid", more, kept, *score);
+    printf("%s%s  dice %.5f  %s %.5f\n", g->row->id, more, score->dice, kept, score->lesion_kept);
     fflush(stdout);
     return COV_OK;
 }
 
-static status grid_case(eval_state *e, const cases_row *row, const trainset_volume *v, lungeval *logits, uint8_t *mask)
+static status grid_points(eval_state *e, const grid_volume *g)
 {
-    static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.85f};
+    static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.85f, 0.95f};
     static const struct {
         float appearance, smooth, alpha, beta, gamma;
         int iterations;
     } crfs[] = {{0.5f, 1, 40, 15, 3, 10}, {1.5f, 1, 20, 10, 3, 3}, {4, 0.5f, 12, 15, 3, 3}};
+    lungeval_score score;
     for (size_t k = 0; k < (e->p.use_sagittal ? sizeof fusions / sizeof *fusions : 1); k++) {
         float weight = e->p.use_sagittal ? fusions[k] : 0.0f;
-        COV_TRY(grid_point(e, row, v, logits, weight, NULL, mask));
+        COV_TRY(grid_point(e, g, weight, NULL, &score));
         for (size_t i = 0; e->p.use_crf && i < sizeof crfs / sizeof *crfs; i++) {
             crf_options c = e->p.crf;
             c.w_appearance = crfs[i].appearance;
@@ -254,9 +274,49 @@ static status grid_case(eval_state *e, const cases_row *row, const trainset_volu
             c.theta_beta = crfs[i].beta;
             c.theta_gamma = crfs[i].gamma;
             c.iterations = crfs[i].iterations;
-            COV_TRY(grid_point(e, row, v, logits, weight, &c, mask));
+            COV_TRY(grid_point(e, g, weight, &c, &score));
         }
     }
+    if (!*e->o->pictures) return COV_OK;
+    char name[SETUP_PATH];
+    snprintf(name, sizeof name, "%s-copy%d", g->row->id, g->copy);
+    return draw_case(e, name, g->v, g->mask, score); /* with the last point's mask */
+}
+
+/* A case draws from a stream of its own, by its id. */
+static status draw_copy(const cases_row *row, const trainset_volume *from, int copy, trainset_volume *to)
+{
+    char hex[SHA256_HEX];
+    size_t n = (size_t)from->ct.head.nx * (size_t)from->ct.head.ny * (size_t)from->ct.head.nz;
+    COV_TRY(sha256_bytes(row->id, strlen(row->id), hex));
+    hex[16] = '\0';
+    to->ct.head = from->ct.head;
+    to->ct.hu = malloc(n * sizeof *to->ct.hu);
+    to->lung = malloc(n);
+    to->lesion = malloc(n);
+    if (!to->ct.hu || !to->lung || !to->lesion) return COV_FAIL(COV_NOMEM, "no memory for a copy of %s", row->id);
+    memcpy(to->lung, from->lung, n);
+    return consolidation_draw(&from->ct, from->lung, copy - 1, strtoull(hex, NULL, 16), to->ct.hu, to->lesion);
+}
+
+static status grid_copy(eval_state *e, const cases_row *row, const trainset_volume *v, int copy, uint8_t *mask)
+{
+    status s;
+    trainset_volume drawn = {0};
+    grid_volume g = {.row = row, .copy = copy, .v = copy ? &drawn : v, .mask = mask};
+    if (copy) COV_GO(draw_copy(row, v, copy, &drawn));
+    COV_GO(lungeval_new(e->p.backend, e->device, e->nets, e->p.use_sagittal, g.v, &g.logits));
+    COV_GO(grid_points(e, &g));
+done:
+    lungeval_free(&g.logits);
+    trainset_volume_free(&drawn);
+    return s;
+}
+
+static status grid_case(eval_state *e, const cases_row *row, const trainset_volume *v, uint8_t *mask)
+{
+    for (int copy = 0; copy <= (v->lung ? CONSOLIDATION_COPIES : 0); copy++)
+        COV_TRY(grid_copy(e, row, v, copy, mask));
     return COV_OK;
 }
 
@@ -264,16 +324,13 @@ static status eval_case(eval_state *e, const cases_row *row)
 {
     status s;
     trainset_volume v = {0};
-    lungeval *logits = NULL;
     uint8_t *mask = NULL;
     COV_GO(trainset_read(row, &v));
-    COV_GO(lungeval_new(e->p.backend, e->device, e->nets, e->p.use_sagittal, &v, &logits));
     mask = malloc((size_t)(v.ct.head.nx * v.ct.head.ny * v.ct.head.nz));
     if (!mask) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the mask of %s", row->id));
-    COV_GO(e->o->grid ? grid_case(e, row, &v, logits, mask) : score_variants(e, row, &v, logits, mask));
+    COV_GO(e->o->grid ? grid_case(e, row, &v, mask) : score_variants(e, row, &v, mask));
 done:
     free(mask);
-    lungeval_free(&logits);
     trainset_volume_free(&v);
     return s;
 }

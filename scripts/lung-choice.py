@@ -4,36 +4,51 @@
     covpipe eval lung --grid --fold PATIENT --lung-axial A.h5 --lung-sagittal S.h5 --cases C --json PATIENT.json   (each fold)
     scripts/lung-choice.py *.json
 
-The choice is the best mean over patients of Dice and share of lesion kept, (Dice + kept) / 2.
+The choice is the best mean over patients of (Dice + share of lesion kept + Dice of the copies + share kept of what was drawn into
+them) / 4: a patient's cases are means, and so are a case's copies with made-up consolidation.
 """
 import json
 import sys
 from statistics import mean
 
-scores = {}  # patient -> option -> [(case, Dice, kept)]
+scores = {}  # patient -> option -> case -> (Dice, kept)
+copies = {}  # case -> option -> [(Dice, kept)], one a copy
 for path in sys.argv[1:]:
     for row in json.load(open(path)):
-        if row.get("variant") == "grid" and row["lesion_kept"] is not None:
-            option = row["fusion"], tuple(row.get("crf") or ())
-            scores.setdefault(row["patient"], {}).setdefault(option, []).append((row["id"], row["dice"], row["lesion_kept"]))
+        option = row.get("fusion"), tuple(row.get("crf") or ())
+        if row["variant"] == "drawn":
+            copies.setdefault(row["id"], {}).setdefault(option, []).append((row["dice"], row["drawn_kept"]))
+        elif row["variant"] == "grid" and row["lesion_kept"] is not None:
+            scores.setdefault(row["patient"], {}).setdefault(option, {})[row["id"]] = row["dice"], row["lesion_kept"]
+
+
+def figures(patient, option):
+    """(case, Dice, kept, Dice of the copies, kept of what was drawn) of each case."""
+    for case, own in sorted(scores[patient][option].items()):
+        yield case, *own, *(mean(column) for column in zip(*copies[case][option]))
 
 
 def merit(patient, option):
-    return mean((dice + kept) / 2 for _, dice, kept in scores[patient][option])
+    return mean(mean(row[1:]) for row in figures(patient, option))
 
 
-print("| case | patient | fusion | CRF: weights, thetas, iterations | Dice | lesion kept |")
-print("| --- | --- | --- | --- | --- | --- |")
-dices, shares = [], []
+def choice(patients):
+    return max(sorted(next(iter(scores.values()))), key=lambda option: mean(merit(p, option) for p in patients))
+
+
+def crf_of(option):
+    return " ".join(f"{x:.3g}" for x in option[1]) or "none"
+
+
+print("| case | patient | fusion | CRF: weights, thetas, iterations | Dice | lesion kept | Dice, drawn | drawn kept |")
+print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+table = []
 for patient in sorted(scores):
-    others = [p for p in scores if p != patient]
-    best = max(sorted(scores[patient]), key=lambda o: mean(merit(p, o) for p in others))
-    crf = " ".join(f"{x:.3g}" for x in best[1]) or "none"
-    for case, dice, kept in sorted(scores[patient][best]):
-        print(f"| {case} | {patient} | {best[0]:g} | {crf} | {dice:.4f} | {kept:.4f} |")
-        dices.append(dice)
-        shares.append(kept)
-print(f"| **mean** | | | | {mean(dices):.4f} | {mean(shares):.4f} |")
-print(f"| **worst** | | | | {min(dices):.4f} | {min(shares):.4f} |")
-everyone = max(sorted(next(iter(scores.values()))), key=lambda o: mean(merit(p, o) for p in scores))
-print(f"\nchosen on all patients, for the weights that are shipped: fusion {everyone[0]:g}, CRF {' '.join(f'{x:.3g}' for x in everyone[1]) or 'none'}")
+    best = choice([p for p in scores if p != patient])
+    for case, *row in figures(patient, best):
+        print(f"| {case} | {patient} | {best[0]:g} | {crf_of(best)} | " + " | ".join(f"{x:.4f}" for x in row) + " |")
+        table.append(row)
+for name, of in ("mean", mean), ("worst", min):
+    print(f"| **{name}** | | | | " + " | ".join(f"{of(column):.4f}" for column in zip(*table)) + " |")
+everyone = choice(scores)
+print(f"\nchosen on all patients, for the weights that are shipped: fusion {everyone[0]:g}, CRF {crf_of(everyone)}")

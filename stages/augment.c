@@ -1,5 +1,6 @@
 /* augment: see augment.h. The canvas holds HU until the window is applied, so that opacities are drawn in HU. */
 #include "stages/augment.h"
+#include "stages/opacity.h"
 #include <math.h>
 #include <string.h>
 
@@ -89,27 +90,10 @@ static int find_place(rng *r, const augment_canvas *to, int lung, int64_t *row, 
     return 0;
 }
 
-/* Smooth noise in [0, 1]: a lattice of hashed values, bilinear between them. */
-static float lattice(uint64_t key, float y, float x)
-{
-    float fy = floorf(y), fx = floorf(x), ty = y - fy, tx = x - fx, v[4];
-    for (int k = 0; k < 4; k++) {
-        uint64_t cell = (uint64_t)((int64_t)fy + (k >> 1) + 4096) << 20 | (uint64_t)((int64_t)fx + (k & 1) + 4096);
-        rng at = {key ^ cell * 0xd1342543de82ef95u};
-        v[k] = rng_unit(&at);
-    }
-    ty = ty * ty * (3 - 2 * ty);
-    tx = tx * tx * (3 - 2 * tx);
-    float top = v[0] + tx * (v[1] - v[0]), low = v[2] + tx * (v[3] - v[2]);
-    return top + ty * (low - top);
-}
-
 typedef struct patch {
     int64_t row, col;
-    float radius_r, radius_c, edge; /* pixels; edge: share of the radius over which it fades */
-    float hu, grain;                /* density, and its noise */
-    float ragged, cell;             /* how much smooth noise eats into it, and the noise's size in pixels */
-    uint64_t key;
+    float radius_r, radius_c; /* pixels */
+    opacity look;             /* cell in pixels */
 } patch;
 
 /* From a pixel of the lung straight on to its edge. */
@@ -125,22 +109,18 @@ static void walk_to_edge(const augment_options *o, rng *r, const augment_canvas 
     }
 }
 
-enum { PATCH_PLEURAL, PATCH_DENSE, PATCH_GLASS };
-
 /* At the pleura dense patches hide the lung's edge, which must then be known from the chest's shape: the hard case, and so
  * the most frequent one. */
 static patch draw_patch(const augment_options *o, rng *r, const augment_canvas *to, int64_t row, int64_t col)
 {
     float u = rng_unit(r), size = (float)to->cols;
-    int kind = u < 0.45f ? PATCH_PLEURAL : u < 0.65f ? PATCH_DENSE : PATCH_GLASS;
-    float radius = size * expf(rng_range(r, logf(kind == PATCH_PLEURAL ? 0.04f : 0.02f), logf(kind == PATCH_GLASS ? 0.28f : o->dense)));
+    opacity_kind kind = u < 0.45f ? OPACITY_PLEURAL : u < 0.65f ? OPACITY_DENSE : OPACITY_GLASS;
+    float radius = size * expf(rng_range(r, logf(kind == OPACITY_PLEURAL ? 0.04f : 0.02f), logf(kind == OPACITY_GLASS ? 0.28f : o->dense)));
     float shape = expf(rng_range(r, -0.6f, 0.6f));
-    if (kind == PATCH_PLEURAL) walk_to_edge(o, r, to, &row, &col);
-    return (patch){.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape,
-                   .edge = kind == PATCH_GLASS ? rng_range(r, 0.1f, 0.8f) : rng_range(r, 0.1f, 0.5f),
-                   .hu = kind == PATCH_GLASS ? rng_range(r, -700.0f, -200.0f) : rng_range(r, -120.0f, 100.0f),
-                   .grain = rng_range(r, 5.0f, 50.0f), .ragged = rng_range(r, 0.0f, kind == PATCH_PLEURAL ? 0.6f : 1.0f),
-                   .cell = size * rng_range(r, 0.012f, 0.06f), .key = rng_next(r)};
+    if (kind == OPACITY_PLEURAL) walk_to_edge(o, r, to, &row, &col);
+    opacity look = opacity_draw(r, kind);
+    look.cell *= size;
+    return (patch){.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape, .look = look};
 }
 
 static int64_t clip_to(int64_t v, int64_t n)
@@ -151,6 +131,7 @@ static int64_t clip_to(int64_t v, int64_t n)
 /* inside: into the lung, adding density, as disease does; else outside, taking it away, as gas does. */
 static void add_patch(const patch *p, rng *r, const augment_canvas *to, int inside)
 {
+    const opacity *look = &p->look;
     int64_t r0 = clip_to(p->row - (int64_t)p->radius_r, to->rows), r1 = clip_to(p->row + (int64_t)p->radius_r + 1, to->rows);
     int64_t c0 = clip_to(p->col - (int64_t)p->radius_c, to->cols), c1 = clip_to(p->col + (int64_t)p->radius_c + 1, to->cols);
     for (int64_t y = r0; y < r1; y++)
@@ -158,10 +139,8 @@ static void add_patch(const patch *p, rng *r, const augment_canvas *to, int insi
             int64_t i = y * to->cols + x;
             float dy = (float)(y - p->row) / p->radius_r, dx = (float)(x - p->col) / p->radius_c, d2 = dy * dy + dx * dx;
             if ((to->target[i] > 0.5f) != inside || d2 >= 1.0f) continue;
-            float alpha = (1.0f - sqrtf(d2)) / p->edge;
-            alpha -= p->ragged * 1.5f * lattice(p->key, (float)y / p->cell, (float)x / p->cell);
-            alpha = alpha < 0.0f ? 0.0f : alpha > 1.0f ? 1.0f : alpha;
-            float hu = p->hu + p->grain * rng_normal(r);
+            float noise = opacity_noise(look->key, 0.0f, (float)y / look->cell, (float)x / look->cell);
+            float alpha = opacity_cover(look, sqrtf(d2), noise), hu = look->hu + look->grain * rng_normal(r);
             if ((hu > to->image[i]) != inside || alpha <= 0.0f) continue; /* vessels and air outside stay */
             to->image[i] += alpha * (hu - to->image[i]);
             if (alpha > 0.3f) to->weight[i] = 1.0f;
@@ -184,9 +163,9 @@ static void add_gas(rng *r, const augment_canvas *to)
     uint64_t count = 1 + rng_below(r, 4);
     for (uint64_t k = 0; k < count && find_place(r, to, 0, &row, &col); k++) {
         float radius = (float)to->cols * expf(rng_range(r, logf(0.01f), logf(0.1f))), shape = expf(rng_range(r, -0.5f, 0.5f));
-        patch p = {.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape, .edge = rng_range(r, 0.05f, 0.3f),
-                   .hu = rng_range(r, -1000.0f, -750.0f), .grain = rng_range(r, 5.0f, 40.0f), .ragged = rng_range(r, 0.0f, 0.7f),
-                   .cell = (float)to->cols * rng_range(r, 0.008f, 0.04f), .key = rng_next(r)};
+        opacity look = {.edge = rng_range(r, 0.05f, 0.3f), .hu = rng_range(r, -1000.0f, -750.0f), .grain = rng_range(r, 5.0f, 40.0f),
+                        .ragged = rng_range(r, 0.0f, 0.7f), .cell = (float)to->cols * rng_range(r, 0.008f, 0.04f), .key = rng_next(r)};
+        patch p = {.row = row, .col = col, .radius_r = radius * shape, .radius_c = radius / shape, .look = look};
         add_patch(&p, r, to, 0);
     }
 }

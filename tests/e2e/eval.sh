@@ -1,6 +1,7 @@
 #!/bin/bash
-# Scoring lesions from the command line, on phantoms in true HU: the baseline finds what is bright, weights are scored as files and as folds, a threshold
-# is chosen and kept, Table 3's sets are made, and wrong calls say what is wrong. What the figures mean is tested in tests/unit.
+# Scoring from the command line, on phantoms in true HU. Lesions: the baseline finds what is bright, weights are scored as files and as folds, a threshold
+# is chosen and kept, Table 3's sets are made, and wrong calls say what is wrong. Lungs: the grid scores copies with made-up consolidation, too, and
+# options are chosen on the others. What the figures mean is tested in tests/unit.
 set -eu
 rm -rf "$SCRATCH"; mkdir -p "$SCRATCH"; cd "$SCRATCH"
 fail() { echo "FAILED: $*" >&2; exit 1; }
@@ -42,4 +43,19 @@ code=0; run --weights a.h5 --choose best > /dev/null 2> best.log || code=$?
 [ $code = 2 ] && grep -q 'dice, volume or all' best.log || fail "--choose best (exit code $code)"
 code=0; run --weights a.h5 --fold somebody 2> fold.log || code=$?
 [ $code = 2 ] && grep -q 'no annotated case' fold.log || fail "a fold without cases (exit code $code)"
-echo "scoring lesions from the command line: all checks passed"
+
+# The lungs' grid, a fold each, and the choice for each patient on the others.
+"$COVPIPE" phantom --out lungs --studies 2 --seed 5 --size 64 --slices 9 --quiet > /dev/null
+grid() { "$COVPIPE" eval lung --grid --cases lungs/cases.csv --threads 1 --fold "$1" --json "$1.json" > "$1.txt" 2> "$1.log" || fail "$(cat "$1.log")"; }
+grid phantom002; cp phantom002.txt again.txt
+grid phantom001; grid phantom002
+cmp -s again.txt phantom002.txt || fail "a grid differs from one run to the next"
+points=$(grep -c '"variant":"grid"' phantom002.json)
+[ "$points" -gt 1 ] || fail "a grid of $points points"
+for copy in 1 2; do
+    n=$(grep "\"variant\":\"drawn\",\"copy\":$copy,\"fusion\"" phantom002.json | grep '"dice":[01]\.' | grep -c '"drawn_kept":[01]\.')
+    [ "$n" = "$points" ] || fail "copy $copy has $n scores of $points"
+done
+python3 "$COVPIPE_SOURCE/scripts/lung-choice.py" phantom00*.json > choice.md || fail "no choice: $(tail -1 choice.md)"
+grep -Eq '^\| phantom002 \| phantom002 \| 0\.[0-9]+ \|.*(\| [01]\.[0-9]{4} ){4}\|$' choice.md || fail "no row of the choice: $(cat choice.md)"
+echo "scoring from the command line: all checks passed"
