@@ -4,7 +4,7 @@
 #include "data/volume.h"
 #include "kernels/backend.h"
 
-/* What lungs are screened with: an appearance kernel that reaches 12 pixels only trims edges. At the bandwidths that the CRF's authors
+/* What lungs are screened with: an appearance kernel that reaches 12 pixels and a narrow range of intensities only trims edges. At the bandwidths that the CRF's authors
  * and peers use (80) consolidated lung, as bright as the body beside it, is taken out of the mask. Three iterations do what
  * ten do at these weights: docs/MODELS.md. */
 crf_options lungcrf_defaults(void);
