@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* Where the sagittal weights say nothing else: docs/MODELS.md. */
-static const float FUSION = 0.5f;
+static const float FUSION = 0.35f;
 /* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (lungplane_put). */
 enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8, DEVICE_BATCHES = 8 /* times as many on a GPU, which they must fill */ };
 
