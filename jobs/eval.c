@@ -257,11 +257,11 @@ static status grid_point(eval_state *e, const grid_volume *g, float weight, cons
 
 static status grid_points(eval_state *e, const grid_volume *g)
 {
-    static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.85f};
+    static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.85f, 0.95f};
     static const struct {
         float appearance, smooth, alpha, beta, gamma;
         int iterations;
-    } crfs[] = {{4, 0.5f, 12, 15, 3, 3}, {8, 0.5f, 12, 8, 3, 3}};
+    } crfs[] = {{0.5f, 1, 40, 15, 3, 10}, {1.5f, 1, 20, 10, 3, 3}, {4, 0.5f, 12, 15, 3, 3}};
     lungeval_score score;
     for (size_t k = 0; k < (e->p.use_sagittal ? sizeof fusions / sizeof *fusions : 1); k++) {
         float weight = e->p.use_sagittal ? fusions[k] : 0.0f;

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where the sagittal weights say nothing else: docs/MODELS.md. */
-static const float FUSION = 0.35f;
+/* lung_weight, where the sagittal weights say nothing else: docs/MODELS.md. */
+static const float FUSION = 0.85f;
 /* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (lungplane_put). */
 enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8, DEVICE_BATCHES = 8 /* times as many on a GPU, which they must fill */ };
 
@@ -224,7 +224,7 @@ static status fuse_smoothed(const lung *l, const lungplane *p, const int16_t *hu
             const int16_t *density = hu + k * p->nx + p->x0;
             mean_along(from, n, reach, row);
             mean_along(row, n, reach, from);
-            for (int64_t x = 0; x < n; x++) to[x] = lung_fused(weight, density[x], to[x], from[x]);
+            for (int64_t x = 0; x < n; x++) to[x] += (weight < 1 ? lung_weight(weight, density[x]) : 1) * (from[x] - to[x]);
         }
     }
     free(room);

@@ -14,17 +14,17 @@ void lung_close(lung **l);
 /* The fusion weight of the sagittal logit: the one stored with the sagittal weights, 0 without them. */
 float lung_fusion(const lung *l);
 /* logit (nz,ny,nx): the axial network's alone with weight 0, the sagittal one's alone with weight 1. Else both, fused voxel by
- * voxel with lung_fused; sagittal planes outside lung_span are not looked at, and their logit is the axial one. */
+ * voxel with lung_weight; sagittal planes outside lung_span are not looked at, and their logit is the axial one. */
 status lung_logits(lung *l, const volume *v, float sagittal_weight, float *logit);
 /* The columns x0 .. x1-1 that hold a positive one of these axial logits (nz,ny,nx), with a 16th of the width to spare on
  * each side; x0 = x1 where there is none. */
 void lung_span(const volume_header *h, const float *axial, int64_t *x0, int64_t *x1);
-/* The fused logit of a voxel of this density: the weighted mean. In dense tissue the axial view may add to what the sagittal one
- * calls lung and not take away, as consolidated lung is not told from the chest's wall in an axial slice [ours]. */
-static inline float lung_fused(float weight, int16_t hu, float axial, float sagittal)
+/* The sagittal logit's share of the fused one in a voxel of this density: weight in dense tissue, as consolidated lung is not told
+ * from the chest's wall in an axial slice; one half at most where there is air, which both see [ours]. */
+static inline float lung_weight(float weight, int16_t hu)
 {
     enum { DENSE_HU = -400 };
-    return hu > DENSE_HU && sagittal > axial ? sagittal : weight * sagittal + (1.0f - weight) * axial;
+    return hu > DENSE_HU || weight < 0.5f ? weight : 0.5f;
 }
 /* Identity of what was loaded: SHA-256 of both files' contents, joined; borrowed. */
 const char *lung_digest(const lung *l);

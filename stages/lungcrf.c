@@ -8,10 +8,10 @@
 crf_options lungcrf_defaults(void)
 {
     crf_options o = crf_defaults();
-    o.w_appearance = 8;
+    o.w_appearance = 4;
     o.w_smooth = 0.5f;
     o.theta_alpha = 12;
-    o.theta_beta = 8;
+    o.theta_beta = 15;
     o.theta_gamma = 3;
     o.iterations = 3;
     return o;

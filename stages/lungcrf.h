@@ -4,9 +4,9 @@
 #include "data/volume.h"
 #include "kernels/backend.h"
 
-/* What lungs are screened with: an appearance kernel that reaches 12 pixels, and a narrow range of intensities, only trims edges. At
- * the bandwidths that the CRF's authors and peers use (80) consolidated lung, as bright as the body beside it, is taken out of
- * the mask. Three iterations do what ten do: docs/MODELS.md. */
+/* What lungs are screened with: an appearance kernel that reaches 12 pixels only trims edges. At the bandwidths that the CRF's authors
+ * and peers use (80) consolidated lung, as bright as the body beside it, is taken out of the mask. Three iterations do what
+ * ten do at these weights: docs/MODELS.md. */
 crf_options lungcrf_defaults(void);
 
 /* Bandwidths are pixels of a 512-pixel slice; on another grid they keep their share of the image. logit and mask (nz, ny, nx); mask

@@ -66,8 +66,8 @@ status lungeval_mask(lungeval *e, float sagittal_weight, const crf_options *crf,
     if (sagittal_weight < 1) lung_span(&v->head, axial, &x0, &x1);
     for (size_t i = 0; i < e->count; i++) {
         int64_t x = (int64_t)i % v->head.nx;
-        e->fused[i] = axial[i];
-        if (sagittal_weight > 0 && x >= x0 && x < x1) e->fused[i] = lung_fused(sagittal_weight, v->hu[i], axial[i], sagittal[i]);
+        float weight = sagittal_weight < 1 ? lung_weight(sagittal_weight, v->hu[i]) : 1.0f;
+        e->fused[i] = axial[i] + (x >= x0 && x < x1 ? weight * (sagittal[i] - axial[i]) : 0.0f);
     }
     if (crf)
         COV_TRY(lungcrf_run(e->backend, e->device, crf, v, e->fused, mask));
