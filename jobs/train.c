@@ -209,8 +209,8 @@ static const struct {
     lesionnet_model model;
     double share;
 } chain[] = {
-    {LESIONNET_SPATIAL, 0.3}, {LESIONNET_TEMPORAL, 0.35}, {LESIONNET_ST, 0.35},
-    {LESIONNET_SP, 0.7},      {LESIONNET_MASKRCNN, 1.0},  {LESIONNET_UNET, 1.0},
+    {LESIONNET_SPATIAL, 0.25}, {LESIONNET_TEMPORAL, 0.25}, {LESIONNET_ST, 0.5},
+    {LESIONNET_SP, 0.75},      {LESIONNET_MASKRCNN, 1.0},  {LESIONNET_UNET, 1.0},
 };
 enum { CHAIN = sizeof chain / sizeof *chain };
 

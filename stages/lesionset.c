@@ -54,7 +54,6 @@ struct lesionset {
 lesionset_options lesionset_defaults(void)
 {
     return (lesionset_options){.seed = 1,
-                               .isolated = 1,
                                .healthy = 0.2f,
                                .slices = 0.4f,
                                .clean = 0.2f,
@@ -66,9 +65,8 @@ lesionset_options lesionset_defaults(void)
 void lesionset_describe(const lesionset_options *o, char *to, size_t room)
 {
     snprintf(
-        to, room, "samples: %s, healthy %g, isolated %g, without lesion %g, shown alone %g, merged %g; periods: %s",
-        o->isolated ? "volumes and isolated slices" : "complete sequences", (double)o->healthy,
-        o->isolated ? (double)o->slices : 0.0, (double)o->clean, o->isolated ? (double)o->alone : 0.0, (double)o->merge,
+        to, room, "samples: healthy %g, isolated %g, without lesion %g, shown alone %g, merged %g; periods: %s",
+        (double)o->healthy, (double)o->slices, (double)o->clean, (double)o->alone, (double)o->merge,
         o->period_proxy ? "the table's, else a proxy of extent and density, no radiologist's" : "the table's");
 }
 
@@ -317,7 +315,7 @@ status lesionset_load(lesionset *s, const cases *c, const char *hold_out)
 static void kind_shares(const lesionset *s, const lesionset_options *o, float share[LESIONSET_KINDS])
 {
     int there[LESIONSET_KINDS];
-    for (int k = 0; k < LESIONSET_KINDS; k++) there[k] = s->weight[k] > 0.0 && (k != LESIONSET_ISOLATED || o->isolated);
+    for (int k = 0; k < LESIONSET_KINDS; k++) there[k] = s->weight[k] > 0.0;
     share[LESIONSET_HEALTHY] = there[LESIONSET_HEALTHY] ? o->healthy : 0.0f;
     share[LESIONSET_ISOLATED] = there[LESIONSET_ISOLATED] ? o->slices : 0.0f;
     share[LESIONSET_VOLUME] =
@@ -355,8 +353,7 @@ status lesionset_check(const lesionset *s, const lesionset_options *o)
     float share[LESIONSET_KINDS];
     kind_shares(s, o, share);
     if (share[LESIONSET_VOLUME] + share[LESIONSET_ISOLATED] > 0.0f) return COV_OK;
-    return COV_FAIL(COV_USAGE, "no case with a lesion mask to train on%s",
-                    o->isolated ? "" : ": this stage needs volumes with a lung and a lesion mask");
+    return COV_FAIL(COV_USAGE, "no case with a lesion mask to train on");
 }
 
 static const patient *draw_patient(const lesionset *s, lesionset_kind kind, rng *r)
@@ -405,7 +402,7 @@ static tripletaug_part part_of(const lesionset *s, key at, int alone, int fit)
 {
     const source *v = &s->sources[at.source];
     tripletaug_part p = {.rows = v->ny, .cols = v->nx, .row = v->row, .col = v->col, .high = v->high, .wide = v->wide,
-                         .eight_bit = v->eight_bit, .turned = v->whole, .fit = fit};
+                         .eight_bit = v->eight_bit, .fit = fit};
     for (int k = 0; k < 3; k++) {
         int64_t z = at.z + k - 1;
         if (z < 0 || z >= v->nz || (alone && k != 1)) continue;
@@ -491,7 +488,7 @@ status lesionset_get(const lesionset *s, const lesionset_options *o, uint64_t k,
     key keys[PARTS_MOST];
     int down, across, alone, period = -1;
     draw_cells(o, &r, &down, &across);
-    alone = rng_chance(&r, o->alone) && o->isolated;
+    alone = rng_chance(&r, o->alone);
     for (int i = 0; i < down * across; i++) {
         keys[i] = draw_key(s, o, &r);
         if (s->sources[keys[i].source].kind == LESIONSET_ISOLATED) alone = 1; /* merged: all are isolated, or none */

@@ -29,7 +29,6 @@ typedef enum lesionset_kind {
  * others. */
 typedef struct lesionset_options {
     uint64_t seed;
-    int isolated; /* 0: complete sequences only, as the spatial stage must: no isolated slices, none shown as such */
     int period_proxy;   /* label by stages/period where the table has no period */
     float healthy;      /* share of samples from healthy volumes */
     float slices;       /* share from isolated slices */

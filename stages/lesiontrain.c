@@ -54,7 +54,6 @@ status lesiontrain_of(lesionnet_model m, const char *preset, int64_t size, uint6
     const lesionnet_spec *spec;
     int from = lesionnet_starts_from(m);
     *out = (lesiontrain){.which = m, .seed = seed, .set = set, .samples = *samples};
-    out->samples.isolated = m != LESIONNET_SPATIAL;
     COV_TRY(lesionnet_preset(preset, &spec));
     COV_TRY(lesionset_check(set, &out->samples));
     if (size == 0) size = strcmp(spec->name, "paper") == 0 ? SIDE_PAPER : SIDE_COMPACT;

@@ -1,5 +1,4 @@
-/* lesiontrain: the lesion networks and their samples, as train.h wants them. The spatial stage sees complete sequences
- * only; isolated slices join from the temporal stage on. Pictures are windows of the canvas (stages/triplet) around the
+/* lesiontrain: the lesion networks and their samples, as train.h wants them. Pictures are windows of the canvas (stages/triplet) around the
  * lungs; at half the size they show the same on half the pixels. Local. */
 #ifndef COV_STAGES_LESIONTRAIN_H
 #define COV_STAGES_LESIONTRAIN_H
@@ -16,7 +15,7 @@ typedef struct lesiontrain {
     lesionnet graph;   /* while there is a net */
 } lesiontrain;
 
-/* Borrows preset and set; samples->isolated is the model's to decide. size: rows and columns of a picture, 0: the
+/* Borrows preset and set. size: rows and columns of a picture, 0: the
  * preset's own. COV_USAGE on a preset that is not there, or a set that has nothing for this model. */
 status lesiontrain_of(lesionnet_model m, const char *preset, int64_t size, uint64_t seed, const lesionset *set,
                       const lesionset_options *samples, lesiontrain *out);

@@ -253,6 +253,8 @@ static void box_targets(const rcnn *r, const sampling *s, const int32_t *list, i
     }
 }
 
+/* Lesions' regions in three quarters of the places at most, background's in the rest, each with what lesion it holds: a
+ * mask branch that has seen lesions alone draws one into every region that the box branch lets through. */
 static void mask_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count,
                          const tensor *target, int64_t i, tensor *y)
 {
@@ -260,12 +262,12 @@ static void mask_targets(const rcnn *r, const sampling *s, const int32_t *list, 
     int64_t bins = (int64_t)r->o.mask_size * r->o.mask_size, first = i * r->o.masks;
     const float *plane = (const float *)target->data + i * shape.h * shape.w;
     box *roi = (box *)y[4].data + first;
-    int64_t loop = positives > 0 ? positives : count; /* places that are left show regions again, without weight */
-    for (int64_t k = 0; k < r->o.masks && loop > 0; k++) {
-        int32_t at = list[k % loop];
+    int64_t others = count - positives, most = r->o.masks * 3 / 4;
+    int64_t own = others == 0 ? r->o.masks : positives < most ? positives : most;
+    for (int64_t k = 0; k < r->o.masks && count > 0; k++) {
+        int32_t at = k < own ? list[k % positives] : list[positives + (k - own) % others];
         float *mask = (float *)y[5].data + (first + k) * bins, *weight = (float *)y[6].data + (first + k) * bins;
         roi[k] = s->region[at];
-        if (k >= positives) continue;
         box_crop_mask(plane, shape.h, shape.w, roi[k], r->o.mask_size, mask);
         for (int64_t b = 0; b < bins; b++) weight[b] = 1.0f;
     }

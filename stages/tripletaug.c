@@ -22,7 +22,8 @@ tripletaug_options tripletaug_defaults(void)
                                 .scale_low = 0.8f,
                                 .scale_high = 1.25f,
                                 .stretch = 0.1f,
-                                .rotate = 0.15f,
+                                .rotate = 3.14159265f,
+                                .mirror = 0.5f,
                                 .level = 80.0f,
                                 .width = 0.15f,
                                 .tone = 0.6f,
@@ -52,9 +53,9 @@ static affine draw_affine(const tripletaug_options *o, rng *r, const tripletaug_
     float stretch = expf(rng_range(r, -o->stretch, o->stretch)), angle = rng_range(r, -o->rotate, o->rotate);
     float by_r = scale * stretch * (float)TRIPLET_CANVAS / (float)p->rows,
           by_c = scale * (float)TRIPLET_CANVAS / (float)p->cols;
-    float high = p->high * by_r, wide = p->wide * by_c;
-    int turns = p->turned ? (int)rng_below(r, 4) : 0;
-    if (turns % 2) { float h = high; high = wide; wide = h; }
+    float up = cosf(angle), across = sinf(angle), mirror = rng_chance(r, o->mirror) ? -1.0f : 1.0f;
+    float high = hypotf(p->high * by_r * up, p->wide * by_c * across), /* of the lungs as an ellipse, turned */
+        wide = hypotf(p->wide * by_c * up, p->high * by_r * across);
     if (p->fit && (high > rows || wide > cols)) {
         float shrink = rows / high < cols / wide ? rows / high : cols / wide;
         by_r *= shrink;
@@ -62,10 +63,9 @@ static affine draw_affine(const tripletaug_options *o, rng *r, const tripletaug_
         high *= shrink;
         wide *= shrink;
     }
-    angle += (float)turns * 1.57079633f;
     float u = 0.5f - 0.5f * rows - draw_shift(o, r, high, rows), v = 0.5f - 0.5f * cols - draw_shift(o, r, wide, cols);
     affine a = {
-        .rr = cosf(angle) / by_r, .rc = sinf(angle) / by_r, .cr = -sinf(angle) / by_c, .cc = cosf(angle) / by_c};
+        .rr = up / by_r, .rc = mirror * across / by_r, .cr = -across / by_c, .cc = mirror * up / by_c};
     a.at_r = p->row + u * a.rr + v * a.rc;
     a.at_c = p->col + u * a.cr + v * a.cc;
     return a;

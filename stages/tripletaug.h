@@ -1,10 +1,12 @@
 /* tripletaug: augmentation of slice triplets (stages/triplet) for the lesion networks: one geometry for the three
- * slices and the key slice's lesion, then what makes a network indifferent to where an image came from. geometry shift,
- * scale, slight rotation, slight stretch; never flips. Slices without a lung mask are crops in any orientation: quarter
- * turns for them intensity   window level and width around (-500, 1600), gamma, gain and bias, local contrast equalised
- * as 8-bit collections often are (CLAHE; Zuiderveld 1994), blur up to that of a slice four times smaller, noise:
- * whether an image is true HU must not tell the network what is in it Lesions are the ones that were there: nothing is
- * pasted or made up. A pure function of (part, options, stream). Local. */
+ * slices and the key slice's lesion, then what makes a network indifferent to where an image came from.
+ *   geometry    shift, scale, slight stretch, rotation by any angle, mirroring: a few patients have their lesions in the
+ *               same few places, and networks that see them upright learn the place (docs/METHOD.md)
+ *   intensity   window level and width around (-500, 1600), gamma, gain and bias, local contrast equalised as 8-bit
+ *               collections often are (CLAHE; Zuiderveld 1994), blur up to that of a slice four times smaller, noise:
+ *               whether an image is true HU must not tell the network what is in it
+ * Lesions are the ones that were there: nothing is pasted or made up. A pure function of (part, options, stream). Local.
+ */
 #ifndef COV_STAGES_TRIPLETAUG_H
 #define COV_STAGES_TRIPLETAUG_H
 #include "base/status.h"
@@ -17,6 +19,7 @@ typedef struct tripletaug_options {
     float scale_low, scale_high; /* log-uniform; 1: as inference shows it */
     float stretch;               /* rows by exp(+- stretch) */
     float rotate;                /* +- radians */
+    float mirror;                /* probability */
     float level, width;          /* window level +- HU, width by exp(+- width) */
     float tone, blur, noise;     /* probability of each */
     float equalise;              /* probability of equalised local contrast, HU images only */
@@ -34,7 +37,7 @@ typedef struct tripletaug_part {
     int64_t rows, cols;
     float row, col;          /* what the picture shows in its middle before it is shifted (the lungs' middle), pixels */
     float high, wide;        /* and how far that extends */
-    int eight_bit, turned;   /* not HU; in any orientation */
+    int eight_bit;           /* not HU */
     int fit;                 /* shrunk until all of high x wide is in the picture */
 } tripletaug_part;
 
