@@ -100,6 +100,25 @@ static train_options options_of(training *t, const char *out)
 
 static int talks(const training *t) { return world_rank(t->w) == 0 && !t->o->quiet; }
 
+/* What an earlier stage has learnt from a patient cannot be left out of this one. */
+static status check_start(const options *o, const char *start)
+{
+    char left_out[1024], patient[128];
+    weights_file *w = NULL;
+    COV_TRY(weights_load(start, &w));
+    trainset_left_out(w, left_out, sizeof left_out);
+    weights_free(&w);
+    for (const char *at = o->fold; *at;) {
+        size_t n = strcspn(at, ",");
+        snprintf(patient, sizeof patient, "%.*s", (int)(n < sizeof patient ? n : sizeof patient - 1), at);
+        if (n > 0 && !trainset_held_out(left_out, patient))
+            return COV_FAIL(COV_USAGE, "%s has learnt from the patient '%s' of --fold; it left out: %s", start, patient,
+                            *left_out ? left_out : "not recorded");
+        at += n + (at[n] == ',');
+    }
+    return COV_OK;
+}
+
 /* ---- lungs */
 
 static status load_lungs(const training *t, lungnet_view view, sampler **out)
@@ -129,6 +148,8 @@ static status train_lung(training *t, lungnet_view view)
     COV_GO(load_lungs(t, view, &samples));
     lungtrain_of(view, t->o->preset, samples, &lung);
     train_options o = options_of(t, t->o->out);
+    if (*t->o->start && *t->o->fold) COV_GO(check_start(t->o, t->o->start));
+    o.start = *t->o->start ? t->o->start : NULL;
     o.rows = o.cols = t->o->size;
     COV_GO(train_run(&o, &lung.model));
     if (talks(t)) fprintf(stderr, "%s: done\n", t->o->out);
@@ -167,25 +188,6 @@ static status load_lesions(training *t, lesionset_options *samples, lesionset **
 done:
     cases_free(&c);
     return s;
-}
-
-/* What an earlier stage has learnt from a patient cannot be left out of this one. */
-static status check_start(const options *o, const char *start)
-{
-    char left_out[1024], patient[128];
-    weights_file *w = NULL;
-    COV_TRY(weights_load(start, &w));
-    trainset_left_out(w, left_out, sizeof left_out);
-    weights_free(&w);
-    for (const char *at = o->fold; *at;) {
-        size_t n = strcspn(at, ",");
-        snprintf(patient, sizeof patient, "%.*s", (int)(n < sizeof patient ? n : sizeof patient - 1), at);
-        if (n > 0 && !trainset_held_out(left_out, patient))
-            return COV_FAIL(COV_USAGE, "%s has learnt from the patient '%s' of --fold; it left out: %s", start, patient,
-                            *left_out ? left_out : "not recorded");
-        at += n + (at[n] == ',');
-    }
-    return COV_OK;
 }
 
 static status train_lesion(training *t, lesionnet_model m, const lesionset *set, const lesionset_options *samples,

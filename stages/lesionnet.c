@@ -202,7 +202,7 @@ static void detecting_losses(net *n, const parts *p, lesionnet *g)
     const rcnn *r = g->steps->rcnn;
     net_t objectness, proposal, logits, delta;
     rcnn_rows rows = rcnn_rpn(n, r, p->level);
-    rcnn_rpn_losses(n, r, rows, p->image, g->in.boxes, &objectness, &proposal);
+    rcnn_rpn_losses(n, r, rows, p->image, g->in.boxes, g->in.target, &objectness, &proposal);
     rcnn_targets t = rcnn_sample(n, r, rcnn_propose(n, r, rows), p->image, g->in.boxes, g->in.target);
     rcnn_box_branch(n, r, regions(n, p, t.rois, 0), &logits, &delta);
     add_loss(g, "objectness", objectness);

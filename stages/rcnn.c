@@ -70,11 +70,12 @@ net_t rcnn_propose(net *n, const rcnn *r, rcnn_rows rows)
     return y;
 }
 
-void rcnn_rpn_losses(net *n, const rcnn *r, rcnn_rows rows, net_t image, net_t boxes, net_t *objectness, net_t *delta)
+void rcnn_rpn_losses(net *n, const rcnn *r, rcnn_rows rows, net_t image, net_t boxes, net_t target,
+                     net_t *objectness, net_t *delta)
 {
     tensor_shape a = net_shape(n, rows.objectness), d = net_shape(n, rows.delta), shape[4] = {a, a, d, d};
     net_t y[4];
-    net_host(n, "rpn/targets", (net_t[]){image, boxes}, 2, shape, 4, rcnn_anchor_step, (void *)r, y);
+    net_host(n, "rpn/targets", (net_t[]){image, boxes, target}, 3, shape, 4, rcnn_anchor_step, (void *)r, y);
     *objectness = net_loss_bce(n, rows.objectness, y[0], y[1]);
     *delta = net_loss_l1s(n, rows.delta, y[2], y[3], BETA);
 }

@@ -10,8 +10,8 @@
  * has one or two lesions, and proposals find them only after a while. An anchor is positive from IoU 0.5 on (0.7
  * there): 8-pixel lesions on a grid of 16 seldom reach 0.7. The mask of a region is all lesion in it, its own and its
  * neighbours': where one ragged lesion ends and the next begins is the annotator's chance, and findings of a slice are
- * united in the end. The mask branch learns from background's regions, too, whose masks are mostly empty: a box that was
- * let through for nothing is then left without a pixel. Local. */
+ * united in the end. What is a tenth lesion or more and fits no lesion's box is no background either: it teaches the mask
+ * branch alone, and so do some background's regions: a box that was let through for nothing is then left without a pixel. Local. */
 #ifndef COV_STAGES_RCNN_H
 #define COV_STAGES_RCNN_H
 #include "kernels/box.h"
@@ -52,14 +52,15 @@ rcnn_rows rcnn_rpn(net *n, const rcnn *r, const rcnn_level *levels);
 net_t rcnn_propose(net *n, const rcnn *r, rcnn_rows rows);
 /* Binary cross-entropy over sampled anchors, smooth L1 over the positive ones among them. boxes: see
  * lesionnet_inputs. */
-void rcnn_rpn_losses(net *n, const rcnn *r, rcnn_rows rows, net_t image, net_t boxes, net_t *objectness, net_t *delta);
+void rcnn_rpn_losses(net *n, const rcnn *r, rcnn_rows rows, net_t image, net_t boxes, net_t target,
+                     net_t *objectness, net_t *delta);
 
 typedef struct rcnn_targets {
     net_t rois;         /* (n,regions,1,4) */
     net_t label;        /* (n*regions,1,1,1) I32: 1 lesion, 0 background, -1 empty place */
     net_t delta;        /* (n*regions,1,1,4) F32 */
     net_t delta_weight; /* the same: 1 for lesions */
-    net_t mask_rois;    /* (n,masks,1,4): lesions' in three quarters at most, then background's */
+    net_t mask_rois;    /* (n,masks,1,4): lesions' in half of them at most, then others' */
     net_t mask;         /* (n*masks,size,size,1) F32 0/1 */
     net_t mask_weight;  /* the same: 1; 0 where an image has no region at all */
 } rcnn_targets;

@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const float RPN_WEIGHT[4] = {1, 1, 1, 1};
-static const float RPN_POSITIVE = 0.5f, RPN_NEGATIVE = 0.3f, RPN_NMS = 0.7f, REGION_POSITIVE = 0.5f, SIDE_LEAST = 1.0f;
+static const float RPN_POSITIVE = 0.5f, RPN_NEGATIVE = 0.3f, RPN_NMS = 0.7f, REGION_POSITIVE = 0.5f, SIDE_LEAST = 1.0f,
+                   BACKGROUND = 0.1f;
 enum { JITTERED = 6, IMAGE_STEP = 61 /* every such value of the image goes into its hash */ };
 
 static status no_memory(const char *what)
@@ -129,6 +130,34 @@ done:
     return s;
 }
 
+/* ---- how much of a rectangle is lesion */
+
+/* sums[y][x], (h + 1, w + 1): lesion pixels above and left of (y, x). */
+static status lesion_sums(const tensor *target, int64_t i, int32_t **out)
+{
+    int64_t h = target->shape.h, w = target->shape.w, wide = w + 1;
+    const float *plane = (const float *)target->data + i * h * w;
+    int32_t *sums = *out = calloc((size_t)((h + 1) * wide), sizeof *sums);
+    if (!sums) return no_memory("the sums of a target");
+    for (int64_t y = 0; y < h; y++)
+        for (int64_t x = 0, row = 0; x < w; x++) {
+            row += plane[y * w + x] > 0.0f;
+            sums[(y + 1) * wide + x + 1] = sums[y * wide + x + 1] + (int32_t)row;
+        }
+    return COV_OK;
+}
+
+/* What holds more lesion than this is not background, however badly it fits one lesion's box: diffuse disease is one
+ * ragged region, and next to no box meets it. */
+static int is_background(const int32_t *sums, tensor_shape shape, box b)
+{
+    b = box_clip(b, (float)shape.h, (float)shape.w);
+    int64_t y0 = (int64_t)b.y0, x0 = (int64_t)b.x0, y1 = (int64_t)ceilf(b.y1), x1 = (int64_t)ceilf(b.x1),
+            wide = shape.w + 1;
+    int32_t ill = sums[y1 * wide + x1] - sums[y0 * wide + x1] - sums[y1 * wide + x0] + sums[y0 * wide + x0];
+    return (float)ill <= BACKGROUND * (float)((y1 - y0) * (x1 - x0));
+}
+
 /* ---- anchors for the RPN's losses */
 
 typedef struct matching {
@@ -139,7 +168,8 @@ typedef struct matching {
 } matching;
 
 /* IoU of every anchor; each lesion's best anchors count as positive, however small their IoU is. */
-static void match_anchors(const rcnn *r, const box *truth, int64_t m, matching *t)
+static void match_anchors(const rcnn *r, const box *truth, int64_t m, const int32_t *sums, tensor_shape shape,
+                          matching *t)
 {
     box_match(r->anchor, r->total, truth, m, t->iou, t->which);
     for (int64_t k = 0; k < m; k++) {
@@ -157,7 +187,8 @@ static void match_anchors(const rcnn *r, const box *truth, int64_t m, matching *
     t->positives = t->negatives = 0;
     for (int64_t a = 0; a < r->total; a++) {
         if (m > 0 && t->iou[a] >= RPN_POSITIVE) t->positive[t->positives++] = (int32_t)a;
-        else if (m == 0 || t->iou[a] < RPN_NEGATIVE) t->negative[t->negatives++] = (int32_t)a;
+        else if (m == 0 || (t->iou[a] < RPN_NEGATIVE && is_background(sums, shape, r->anchor[a])))
+            t->negative[t->negatives++] = (int32_t)a;
     }
 }
 
@@ -184,11 +215,15 @@ status rcnn_anchor_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
                   .positive = malloc(n * sizeof *t.positive),
                   .negative = malloc(n * sizeof *t.negative)};
     box *truth = malloc(m * sizeof *truth);
+    int32_t *sums = NULL;
     (void)nx, (void)ny;
     if (!t.iou || !t.which || !t.positive || !t.negative || !truth) COV_GO(no_memory("targets of anchors"));
     for (int64_t i = 0; i < x[0].shape.n; i++) {
         rng g = stream_of(r, &x[0], &x[1], i, 1);
-        match_anchors(r, truth, truth_of(&x[1], i, truth), &t);
+        COV_GO(lesion_sums(&x[2], i, &sums));
+        match_anchors(r, truth, truth_of(&x[1], i, truth), sums, x[2].shape, &t);
+        free(sums);
+        sums = NULL;
         t.positives = draw(&g, t.positive, t.positives, r->o.anchors / 2);
         t.negatives = draw(&g, t.negative, t.negatives, r->o.anchors - t.positives);
         anchor_targets(r, truth, &t, i, y);
@@ -198,6 +233,7 @@ done:
     free(t.which);
     free(t.positive);
     free(t.negative);
+    free(sums);
     free(truth);
     return s;
 }
@@ -217,8 +253,9 @@ static box jittered(rng *g, box b)
 typedef struct sampling {
     box *truth, *region;       /* lesions; proposals, lesions and their jittered copies */
     float *iou;
-    int32_t *which, *positive, *negative;
-    int64_t truths, regions;
+    int32_t *which, *list, *negative, *mixed; /* list: lesions, then background, drawn; mixed: neither */
+    int64_t truths, regions, positives, count, mixes; /* of list: lesions, all; of mixed */
+    int32_t *sums;
 } sampling;
 
 static void gather_regions(const rcnn *r, rng *g, const tensor *proposals, int64_t i, sampling *s)
@@ -235,59 +272,73 @@ static void gather_regions(const rcnn *r, rng *g, const tensor *proposals, int64
     box_match(s->region, s->regions, s->truth, s->truths, s->iou, s->which);
 }
 
-/* Image i's rows of what the box branch sees; in list: `positives` lesions, then background. */
-static void box_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count,
-                        int64_t i, tensor *y)
+/* Image i's rows of what the box branch sees. */
+static void box_targets(const rcnn *r, const sampling *s, int64_t i, tensor *y)
 {
     int64_t first = i * r->o.regions;
     box *roi = (box *)y[0].data + first;
     int32_t *label = (int32_t *)y[1].data + first;
     float *delta = (float *)y[2].data + 4 * first, *weight = (float *)y[3].data + 4 * first;
     for (int64_t k = 0; k < r->o.regions; k++) {
-        label[k] = k < positives ? 1 : k < count ? 0 : -1;
-        if (k >= count) continue;
-        roi[k] = s->region[list[k]];
-        if (k >= positives) continue;
-        box_encode(roi[k], s->truth[s->which[list[k]]], rcnn_box_weight, delta + 4 * k);
+        label[k] = k < s->positives ? 1 : k < s->count ? 0 : -1;
+        if (k >= s->count) continue;
+        roi[k] = s->region[s->list[k]];
+        if (k >= s->positives) continue;
+        box_encode(roi[k], s->truth[s->which[s->list[k]]], rcnn_box_weight, delta + 4 * k);
         for (int c = 0; c < 4; c++) weight[4 * k + c] = 1.0f;
     }
 }
 
-/* Lesions' regions in three quarters of the places at most, background's in the rest, each with what lesion it holds: a
- * mask branch that has seen lesions alone draws one into every region that the box branch lets through. */
-static void mask_targets(const rcnn *r, const sampling *s, const int32_t *list, int64_t positives, int64_t count,
-                         const tensor *target, int64_t i, tensor *y)
+/* The region that place k of the mask branch shows: lesions in half of them at most, then, in turn, what holds some lesion
+ * and background, as far as there are any. A mask branch that has seen lesions' boxes alone draws one into every region
+ * that the box branch lets through. */
+static int32_t mask_region(const rcnn *r, const sampling *s, int64_t k)
+{
+    int64_t negatives = s->count - s->positives, half = r->o.masks / 2, own = s->positives < half ? s->positives : half;
+    if (negatives + s->mixes == 0) return s->list[k % s->positives];
+    if (k < own) return s->list[k];
+    k -= own;
+    if (s->mixes > 0 && (negatives == 0 || k % 2 == 0)) return s->mixed[(negatives ? k / 2 : k) % s->mixes];
+    return s->list[s->positives + (s->mixes ? k / 2 : k) % negatives];
+}
+
+static void mask_targets(const rcnn *r, const sampling *s, const tensor *target, int64_t i, tensor *y)
 {
     tensor_shape shape = target->shape;
     int64_t bins = (int64_t)r->o.mask_size * r->o.mask_size, first = i * r->o.masks;
     const float *plane = (const float *)target->data + i * shape.h * shape.w;
     box *roi = (box *)y[4].data + first;
-    int64_t others = count - positives, most = r->o.masks * 3 / 4;
-    int64_t own = others == 0 ? r->o.masks : positives < most ? positives : most;
-    for (int64_t k = 0; k < r->o.masks && count > 0; k++) {
-        int32_t at = k < own ? list[k % positives] : list[positives + (k - own) % others];
+    for (int64_t k = 0; k < r->o.masks && s->regions > 0; k++) {
         float *mask = (float *)y[5].data + (first + k) * bins, *weight = (float *)y[6].data + (first + k) * bins;
-        roi[k] = s->region[at];
+        roi[k] = s->region[mask_region(r, s, k)];
         box_crop_mask(plane, shape.h, shape.w, roi[k], r->o.mask_size, mask);
         for (int64_t b = 0; b < bins; b++) weight[b] = 1.0f;
     }
 }
 
-static void sample_image(const rcnn *r, const tensor *x, int64_t i, sampling *s, tensor *y)
+static status sample_image(const rcnn *r, const tensor *x, int64_t i, sampling *s, tensor *y)
 {
     rng g = stream_of(r, &x[1], &x[2], i, 2);
+    int64_t positives = 0, negatives = 0;
+    COV_TRY(lesion_sums(&x[3], i, &s->sums));
     s->truths = truth_of(&x[2], i, s->truth);
     gather_regions(r, &g, &x[0], i, s);
-    int64_t positives = 0, negatives = 0;
+    s->mixes = 0;
     for (int64_t k = 0; k < s->regions; k++) {
-        if (s->truths > 0 && s->iou[k] >= REGION_POSITIVE) s->positive[positives++] = (int32_t)k;
-        else s->negative[negatives++] = (int32_t)k;
+        if (s->truths > 0 && s->iou[k] >= REGION_POSITIVE) s->list[positives++] = (int32_t)k;
+        else if (is_background(s->sums, x[3].shape, s->region[k])) s->negative[negatives++] = (int32_t)k;
+        else s->mixed[s->mixes++] = (int32_t)k;
     }
-    positives = draw(&g, s->positive, positives, r->o.regions / 4);
-    negatives = draw(&g, s->negative, negatives, r->o.regions - positives);
-    memcpy(s->positive + positives, s->negative, (size_t)negatives * sizeof *s->negative);
-    box_targets(r, s, s->positive, positives, positives + negatives, i, y);
-    mask_targets(r, s, s->positive, positives, positives + negatives, &x[3], i, y);
+    free(s->sums);
+    s->sums = NULL;
+    s->positives = draw(&g, s->list, positives, r->o.regions / 4);
+    negatives = draw(&g, s->negative, negatives, r->o.regions - s->positives);
+    s->mixes = draw(&g, s->mixed, s->mixes, r->o.masks);
+    memcpy(s->list + s->positives, s->negative, (size_t)negatives * sizeof *s->negative);
+    s->count = s->positives + negatives;
+    box_targets(r, s, i, y);
+    mask_targets(r, s, &x[3], i, y);
+    return COV_OK;
 }
 
 status rcnn_region_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
@@ -299,16 +350,19 @@ status rcnn_region_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
                   .region = malloc(n * sizeof *s.region),
                   .iou = malloc(n * sizeof *s.iou),
                   .which = malloc(n * sizeof *s.which),
-                  .positive = malloc(2 * n * sizeof *s.positive),
-                  .negative = malloc(n * sizeof *s.negative)};
+                  .list = malloc(2 * n * sizeof *s.list),
+                  .negative = malloc(n * sizeof *s.negative),
+                  .mixed = malloc(n * sizeof *s.mixed)};
     (void)nx, (void)ny;
-    if (!s.truth || !s.region || !s.iou || !s.which || !s.positive || !s.negative) st = no_memory("targets of regions");
-    for (int64_t i = 0; st == COV_OK && i < x[0].shape.n; i++) sample_image(r, x, i, &s, y);
+    if (!s.truth || !s.region || !s.iou || !s.which || !s.list || !s.negative || !s.mixed)
+        st = no_memory("targets of regions");
+    for (int64_t i = 0; st == COV_OK && i < x[0].shape.n; i++) st = sample_image(r, x, i, &s, y);
     free(s.truth);
     free(s.region);
     free(s.iou);
     free(s.which);
-    free(s.positive);
+    free(s.list);
     free(s.negative);
+    free(s.mixed);
     return st;
 }

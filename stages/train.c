@@ -77,8 +77,6 @@ static status check(const train_options *o, const train_model *m)
         return COV_FAIL(COV_USAGE, "a training needs a length: minutes or steps, and not both");
     if (!o->out || !*o->out || strlen(o->out) + 16 > PATH_ROOM)
         return COV_FAIL(COV_USAGE, "a training needs a file to write");
-    if (o->start && !m->starts_from)
-        return COV_FAIL(COV_USAGE, "%s starts from nothing, so it takes no start file", m->name);
     if (m->inputs < 1 || m->inputs > TRAIN_INPUTS) return COV_FAIL(COV_BROKEN, "%s has %d inputs", m->name, m->inputs);
     return COV_OK;
 }
@@ -242,6 +240,15 @@ done:
 
 /* ---- the start file */
 
+/* The earlier stage's weights, or the model's own, to be trained further. */
+static int start_fits(const training *t)
+{
+    const train_model *m = &t->m;
+    const char *preset = m->start_preset ? m->start_preset : m->preset;
+    return (strcmp(t->start->model, m->name) == 0 && strcmp(t->start->preset, m->preset) == 0) ||
+           (m->starts_from && strcmp(t->start->model, m->starts_from) == 0 && strcmp(t->start->preset, preset) == 0);
+}
+
 /* Rank 0 reads it at once, as its digest belongs to the record. Collective. */
 static status open_start(training *t)
 {
@@ -249,10 +256,10 @@ static status open_start(training *t)
     if (!t->o.start) return COV_OK;
     if (t->o.ranks.rank == 0) {
         s = weights_load(t->o.start, &t->start);
-        const char *preset = t->m.start_preset ? t->m.start_preset : t->m.preset;
-        if (s == COV_OK && (strcmp(t->start->model, t->m.starts_from) != 0 || strcmp(t->start->preset, preset) != 0))
-            s = COV_FAIL(COV_USAGE, "%s holds %s/%s, but %s starts from %s/%s", t->o.start, t->start->model,
-                         t->start->preset, t->m.name, t->m.starts_from, preset);
+        if (s == COV_OK && !start_fits(t))
+            s = COV_FAIL(COV_USAGE, "%s holds %s/%s, but %s/%s starts from %s%sweights of its own", t->o.start,
+                         t->start->model, t->start->preset, t->m.name, t->m.preset,
+                         t->m.starts_from ? t->m.starts_from : "", t->m.starts_from ? " or " : "");
     }
     return agree(t, s, "the start file");
 }

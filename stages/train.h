@@ -41,7 +41,7 @@ typedef struct train_graph {
 
 typedef struct train_model {
     const char *name, *preset;  /* as the weights file says them; borrowed */
-    const char *starts_from;    /* model that a start file must hold; NULL: none is taken */
+    const char *starts_from;    /* earlier stage that a start file may hold; NULL: none. Its own weights may be trained further */
     const char *start_preset;   /* and its preset; NULL: the model's own */
     int inputs;
     train_input input[TRAIN_INPUTS];
@@ -81,7 +81,7 @@ typedef struct train_report {
 
 typedef struct train_options {
     const char *out;    /* weights file */
-    const char *start;  /* weights of an earlier stage: parameters of the same name are taken over; NULL: none */
+    const char *start;  /* weights of an earlier stage or of this model: parameters of the same name are taken over; NULL: none */
     const char
         *record; /* text for the weights' record "training": command, cases, fold; part of what must agree on resume */
     const char *licence; /* text for the record "licence"; may be NULL */

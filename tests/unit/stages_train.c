@@ -276,10 +276,31 @@ static void a_stage_starts_from_the_last_ones_file_and_keeps_what_is_frozen(void
     weights_free(&c);
     o.out = in_folder(other, "stage3.h5");
     o.start = second; /* of another model */
-    assert_int_equal(run_model(o, &two), COV_USAGE);
-    o.start = first;
     assert_int_equal(run_model(o, &one), COV_USAGE);
     assert_int_equal(access(other, F_OK), -1);
+}
+
+static void a_finished_model_is_trained_further_from_its_own_file(void **state)
+{
+    (void)state;
+    char first[64], further[64], anew[64];
+    trained t = {0};
+    train_model one = small_model(0);
+    assert_int_equal(run_model(options_of(in_folder(first, "first.h5"), 8, &t), &one), COV_OK);
+    train_options o = options_of(in_folder(further, "further.h5"), 1, &t);
+    o.start = first;
+    assert_int_equal(run_model(o, &one), COV_OK);
+    float went_on = t.last.loss;
+    o.start = NULL;
+    o.out = in_folder(anew, "anew.h5");
+    assert_int_equal(run_model(o, &one), COV_OK);
+    assert_true(went_on < t.last.loss);
+    weights_file *a = load(first), *c = load(further);
+    char from[64];
+    snprintf(from, sizeof from, "starts from first %.16s", a->sha256);
+    assert_non_null(strstr(weights_find_text(c, "training"), from));
+    weights_free(&a);
+    weights_free(&c);
 }
 
 static void files_of_another_training_are_refused_and_kept(void **state)
@@ -527,6 +548,7 @@ int main(void)
         cmocka_unit_test(a_training_stopped_at_any_step_resumes_bit_for_bit),
         cmocka_unit_test(running_statistics_move_and_are_saved),
         cmocka_unit_test(a_stage_starts_from_the_last_ones_file_and_keeps_what_is_frozen),
+        cmocka_unit_test(a_finished_model_is_trained_further_from_its_own_file),
         cmocka_unit_test(files_of_another_training_are_refused_and_kept),
         cmocka_unit_test(a_finished_training_is_left_alone),
         cmocka_unit_test(a_training_by_the_clock_records_how_many_steps_that_was),
