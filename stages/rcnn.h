@@ -10,8 +10,8 @@
  * has one or two lesions, and proposals find them only after a while. An anchor is positive from IoU 0.5 on (0.7
  * there): 8-pixel lesions on a grid of 16 seldom reach 0.7. The mask of a region is all lesion in it, its own and its
  * neighbours': where one ragged lesion ends and the next begins is the annotator's chance, and findings of a slice are
- * united in the end. What is a tenth lesion or more and fits no lesion's box is no background either: it teaches the mask
- * branch alone, and so do some background's regions: a box that was let through for nothing is then left without a pixel. Local. */
+ * united in the end. What is a tenth lesion or more and fits no lesion's box is no background either. Local.
+ */
 #ifndef COV_STAGES_RCNN_H
 #define COV_STAGES_RCNN_H
 #include "kernels/box.h"
@@ -60,11 +60,11 @@ typedef struct rcnn_targets {
     net_t label;        /* (n*regions,1,1,1) I32: 1 lesion, 0 background, -1 empty place */
     net_t delta;        /* (n*regions,1,1,4) F32 */
     net_t delta_weight; /* the same: 1 for lesions */
-    net_t mask_rois;    /* (n,masks,1,4): lesions' in half of them at most, then others' */
+    net_t mask_rois;    /* (n,masks,1,4): lesions' first; then others, so that norms see features and no zeros */
     net_t mask;         /* (n*masks,size,size,1) F32 0/1 */
-    net_t mask_weight;  /* the same: 1; 0 where an image has no region at all */
+    net_t mask_weight;  /* the same: 1 for lesions' regions */
 } rcnn_targets;
-/* Without a truth there are negatives alone: no delta has any weight, and all masks are empty. */
+/* Without a truth there are negatives alone, and neither delta nor mask has any weight. */
 rcnn_targets rcnn_sample(net *n, const rcnn *r, net_t proposals, net_t image, net_t boxes, net_t target);
 
 /* pooled (n*r,s,s,c): "box/hidden1" (linear over all s*s*c), "box/hidden2", then "box/class" (n*r,1,1,2) logits and

@@ -253,8 +253,8 @@ static box jittered(rng *g, box b)
 typedef struct sampling {
     box *truth, *region;       /* lesions; proposals, lesions and their jittered copies */
     float *iou;
-    int32_t *which, *list, *negative, *mixed; /* list: lesions, then background, drawn; mixed: neither */
-    int64_t truths, regions, positives, count, mixes; /* of list: lesions, all; of mixed */
+    int32_t *which, *list, *negative; /* list: lesions, then background, drawn */
+    int64_t truths, regions, positives, count; /* of list: lesions, all */
     int32_t *sums;
 } sampling;
 
@@ -289,28 +289,17 @@ static void box_targets(const rcnn *r, const sampling *s, int64_t i, tensor *y)
     }
 }
 
-/* The region that place k of the mask branch shows: lesions in half of them at most, then, in turn, what holds some lesion
- * and background, as far as there are any. A mask branch that has seen lesions' boxes alone draws one into every region
- * that the box branch lets through. */
-static int32_t mask_region(const rcnn *r, const sampling *s, int64_t k)
-{
-    int64_t negatives = s->count - s->positives, half = r->o.masks / 2, own = s->positives < half ? s->positives : half;
-    if (negatives + s->mixes == 0) return s->list[k % s->positives];
-    if (k < own) return s->list[k];
-    k -= own;
-    if (s->mixes > 0 && (negatives == 0 || k % 2 == 0)) return s->mixed[(negatives ? k / 2 : k) % s->mixes];
-    return s->list[s->positives + (s->mixes ? k / 2 : k) % negatives];
-}
-
 static void mask_targets(const rcnn *r, const sampling *s, const tensor *target, int64_t i, tensor *y)
 {
     tensor_shape shape = target->shape;
     int64_t bins = (int64_t)r->o.mask_size * r->o.mask_size, first = i * r->o.masks;
     const float *plane = (const float *)target->data + i * shape.h * shape.w;
     box *roi = (box *)y[4].data + first;
-    for (int64_t k = 0; k < r->o.masks && s->regions > 0; k++) {
+    int64_t loop = s->positives > 0 ? s->positives : s->count; /* places that are left show regions again, without weight */
+    for (int64_t k = 0; k < r->o.masks && loop > 0; k++) {
         float *mask = (float *)y[5].data + (first + k) * bins, *weight = (float *)y[6].data + (first + k) * bins;
-        roi[k] = s->region[mask_region(r, s, k)];
+        roi[k] = s->region[s->list[k % loop]];
+        if (k >= s->positives) continue;
         box_crop_mask(plane, shape.h, shape.w, roi[k], r->o.mask_size, mask);
         for (int64_t b = 0; b < bins; b++) weight[b] = 1.0f;
     }
@@ -323,17 +312,14 @@ static status sample_image(const rcnn *r, const tensor *x, int64_t i, sampling *
     COV_TRY(lesion_sums(&x[3], i, &s->sums));
     s->truths = truth_of(&x[2], i, s->truth);
     gather_regions(r, &g, &x[0], i, s);
-    s->mixes = 0;
     for (int64_t k = 0; k < s->regions; k++) {
         if (s->truths > 0 && s->iou[k] >= REGION_POSITIVE) s->list[positives++] = (int32_t)k;
         else if (is_background(s->sums, x[3].shape, s->region[k])) s->negative[negatives++] = (int32_t)k;
-        else s->mixed[s->mixes++] = (int32_t)k;
     }
     free(s->sums);
     s->sums = NULL;
     s->positives = draw(&g, s->list, positives, r->o.regions / 4);
     negatives = draw(&g, s->negative, negatives, r->o.regions - s->positives);
-    s->mixes = draw(&g, s->mixed, s->mixes, r->o.masks);
     memcpy(s->list + s->positives, s->negative, (size_t)negatives * sizeof *s->negative);
     s->count = s->positives + negatives;
     box_targets(r, s, i, y);
@@ -351,10 +337,9 @@ status rcnn_region_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
                   .iou = malloc(n * sizeof *s.iou),
                   .which = malloc(n * sizeof *s.which),
                   .list = malloc(2 * n * sizeof *s.list),
-                  .negative = malloc(n * sizeof *s.negative),
-                  .mixed = malloc(n * sizeof *s.mixed)};
+                  .negative = malloc(n * sizeof *s.negative)};
     (void)nx, (void)ny;
-    if (!s.truth || !s.region || !s.iou || !s.which || !s.list || !s.negative || !s.mixed)
+    if (!s.truth || !s.region || !s.iou || !s.which || !s.list || !s.negative)
         st = no_memory("targets of regions");
     for (int64_t i = 0; st == COV_OK && i < x[0].shape.n; i++) st = sample_image(r, x, i, &s, y);
     free(s.truth);
@@ -363,6 +348,5 @@ status rcnn_region_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
     free(s.which);
     free(s.list);
     free(s.negative);
-    free(s.mixed);
     return st;
 }

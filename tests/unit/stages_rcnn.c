@@ -182,9 +182,8 @@ static void regions_hold_the_lesion_itself_a_quarter_of_lesions_at_most_and_back
         const float *mask = (const float *)o.y[5].data + k * BINS * BINS,
                     *weight = (const float *)o.y[6].data + k * BINS * BINS;
         float area = 0;
-        int ill = k < MASKS / 2 && k < positive;
-        assert_true(box_area(mask_roi[k]) > 0 && weight[0] == 1.0f);
-        assert_int_equal(ill, box_iou(mask_roi[k], lesion) >= 0.5f);
+        assert_true(box_area(mask_roi[k]) > 0 && weight[0] == (k < positive ? 1.0f : 0.0f));
+        if (k >= positive) continue;
         for (int i = 0; i < BINS * BINS; i++) area += mask[i];
         box common = box_clip(mask_roi[k], 70, 74);
         common.y0 = common.y0 < 40 ? 40 : common.y0;
@@ -202,9 +201,9 @@ static void without_a_lesion_there_are_negatives_alone(void **state)
     outputs o = regions_of(&s);
     for (int k = 0; k < 2 * REGIONS; k++) assert_int_equal(((const int32_t *)o.y[1].data)[k], 0);
     for (int i = 0; i < 2 * REGIONS * 4; i++) assert_true(((const float *)o.y[3].data)[i] == 0.0f);
-    for (int i = 0; i < 2 * MASKS * BINS * BINS; i++) /* what holds no lesion teaches an empty mask */
-        assert_true(((const float *)o.y[5].data)[i] == 0.0f && ((const float *)o.y[6].data)[i] == 1.0f);
-    for (int k = 0; k < 2 * MASKS; k++) assert_true(box_area(((const box *)o.y[4].data)[k]) > 0);
+    for (int i = 0; i < 2 * MASKS * BINS * BINS; i++) assert_true(((const float *)o.y[6].data)[i] == 0.0f);
+    for (int k = 0; k < 2 * MASKS; k++)
+        assert_true(box_area(((const box *)o.y[4].data)[k]) > 0); /* features for the norms, not zeros */
     outputs_free(&o);
     sample_free(&s);
 }
