@@ -1,6 +1,7 @@
 /* lesioneval: see lesioneval.h. One pass over the slices of a study; the mask at the threshold and the sweep over
  * thresholds both come from one map of scores a slice, so they cannot disagree. */
 #include "stages/lesioneval.h"
+#include "base/str.h"
 
 #include "stages/lesionpost.h"
 
@@ -344,11 +345,15 @@ void lesioneval_summary_free(lesioneval_summary *s)
 
 status lesioneval_choose(const lesioneval_summary *s, const char *by, int *step)
 {
-    double best = NAN;
+    double best = NAN, given;
     int by_volume = strcmp(by, "volume") == 0, dice = strcmp(by, "dice") == 0;
     *step = 0;
+    for (int k = 0; str_to_double(by, &given) && k < LESIONMETRICS_STEPS; k++) {
+        *step = k;
+        if (fabs(given - (double)lesionmetrics_step(k)) < 1e-3) return COV_OK;
+    }
     if (!by_volume && !dice && strcmp(by, "all") != 0)
-        return COV_FAIL(COV_USAGE, "--choose %s: expected dice, volume or all", by);
+        return COV_FAIL(COV_USAGE, "--choose %s: expected dice, volume or all, or a score in steps of 0.05", by);
     for (int k = 0; k < LESIONMETRICS_STEPS; k++) {
         double v = by_volume ? s->step_volume[k] : metrics_value(dice ? s->step[k].dice : s->step[k].all);
         if (isnan(v) || v <= best) continue;

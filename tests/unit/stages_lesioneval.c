@@ -204,6 +204,9 @@ static void the_threshold_is_chosen_by_the_mean_that_was_asked_for(void **state)
     assert_int_equal(step, 9); /* above 0.4 */
     assert_int_equal(lesioneval_choose(&sum, "volume", &step), COV_OK);
     assert_int_equal(step, 9);
+    assert_int_equal(lesioneval_choose(&sum, "0.3", &step), COV_OK);
+    assert_float_equal(lesionmetrics_step(step), 0.3f, 1e-6);
+    assert_int_equal(lesioneval_choose(&sum, "0.33", &step), COV_USAGE);
     assert_int_equal(lesioneval_choose(&sum, "best", &step), COV_USAGE);
     lesioneval_summary_free(&sum);
     lesioneval_row_free(&r);
