@@ -45,7 +45,7 @@ static void after_the_spatial_resolver_the_detector_finds_discs_and_nothing_else
     ok(weights_new("spatial", "compact", &w));
     ok(netio_save(spatial.n, w));
     ok(netio_take(w, t.n, 0, NULL));
-    training_run(&t, 80, 160, 3e-3f, first, last);
+    training_run(&t, 120, 240, 3e-3f, first, last);
     ok(weights_new("sp", "compact", &v));
     ok(netio_save(t.n, v));
     ok(net_new(b, d, 1, &n));
