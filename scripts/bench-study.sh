@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A 300-slice 512 x 512 study end to end: read, segment, CRF, measure, write, gather. Wall time and peak memory of a rank.
 #   scripts/bench-study.sh [FOLDER] [PYTHON]   the phantom is made once and kept in FOLDER (default: ./bench-study)
-# PYTHON: an interpreter with the packages of bench_peers.py; then lungmask's network is timed between the runs: what it alone would take.
+# MORE: options for the run, as MORE='--model none' for lungs alone. PYTHON: an interpreter with the packages of bench_peers.py; then lungmask's network is timed between the runs: what it alone would take.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 covpipe=${COVPIPE:-$here/../build/covpipe} folder=${1:-bench-study} python=${2:-}
@@ -10,7 +10,7 @@ cat "$folder"/archive/*/*/ct.nii* >/dev/null   # in the page cache
 for _ in 1 2 3; do
     rm -rf "$folder"/c.h5*
     start=$(date +%s.%N)
-    "$covpipe" --archive "$folder/archive" --out "$folder/c.h5" --quiet 2>/dev/null &
+    "$covpipe" --archive "$folder/archive" --out "$folder/c.h5" --quiet ${MORE:-} 2>/dev/null &
     job=$!
     peaks=$(mktemp)
     while sleep 1 && kill -0 $job 2>/dev/null; do   # VmHWM of every process of the job: the worker's is the rank's peak. Looking more often would slow it.
