@@ -35,6 +35,14 @@ kill -TERM $pid; wait $pid || true
 first=$(grep -o '"step":[0-9]*' more.log | head -1 | cut -d: -f2); before=$(grep -o '"step":[0-9]*' long.log | tail -1 | cut -d: -f2)
 [ "$first" -gt "$before" ] || fail "the resumed training started over (step $first after $before)"
 
+# A finished file is trained further, but not past a patient that it has learnt from.
+train lung-sagittal --steps 2 --start one.h5 --out further.h5 2> further.log
+h5dump -a /record/training further.h5 | grep -q 'starts from lung-sagittal' || fail "the record does not say what further.h5 started from"
+code=0; train lung-sagittal --steps 2 --start one.h5 --fold phantom001 --out fold.h5 2> refused.log || code=$?
+[ $code = 2 ] && grep -q "has learnt from the patient 'phantom001'" refused.log && [ ! -e fold.h5 ] || fail "a fold went on from its own patient (exit code $code)"
+code=0; train lung-axial --steps 2 --start one.h5 --out swapped.h5 2> swapped.log || code=$?
+[ $code = 2 ] && grep -q 'starts from weights of its own' swapped.log || fail "the axial network started from the sagittal one (exit code $code)"
+
 # What was trained can be evaluated; a model in the other's place is named.
 train lung-axial --steps 2 --batch 1 --out axial.h5 2> axial.log
 "$COVPIPE" eval lung --cases "$cases" --lung-axial axial.h5 --lung-sagittal one.h5 --threads 1 --json eval.json > eval.md

@@ -348,9 +348,65 @@ static void the_three_slices_and_the_lesion_share_one_geometry(void **state)
     assert_true(moved > 1000);
 }
 
+/* One lung is ill in one corner: where the lesion's middle lies in the picture, from the picture's. */
+static void lesion_middle(const tripletaug_options *o, uint64_t k, float *row, float *col)
+{
+    static int16_t hu[PX];
+    static uint8_t marks[PX], lesion[PX];
+    for (int i = 0; i < PX; i++) {
+        int y = i / SIDE, x = i % SIDE, ill = (y - 24) * (y - 24) + (x - 44) * (x - 44) < 25;
+        hu[i] = -900;
+        marks[i] = (uint8_t)(TRIPLETAUG_ROI | (ill ? TRIPLETAUG_LESION : 0));
+    }
+    tripletaug_part p = {.hu = {hu, hu, hu}, .marks = {marks, marks, marks}, .rows = SIDE, .cols = SIDE,
+                         .row = 31.5f, .col = 31.5f, .high = SIDE, .wide = SIDE};
+    rng r = rng_start(5, k);
+    float n = 0.0f;
+    assert_int_equal(tripletaug_run(o, &r, &p, (float)SIDE / TRIPLET_CANVAS, SIDE, SIDE, image[0], lesion), COV_OK);
+    *row = *col = 0.0f;
+    for (int i = 0; i < PX; i++)
+        if (lesion[i]) {
+            *row += (float)(i / SIDE) - 31.5f;
+            *col += (float)(i % SIDE) - 31.5f;
+            n++;
+        }
+    assert_true(n > 0.0f);
+    *row /= n;
+    *col /= n;
+}
+
+/* The lesion is 7.5 rows above the middle and 12.5 columns beside it. */
+static void mirroring_swaps_sides_and_turning_reaches_every_quarter(void **state)
+{
+    (void)state;
+    tripletaug_options o = tripletaug_none();
+    float row, col;
+    int quarter[4] = {0}, swapped = 0;
+    lesion_middle(&o, 0, &row, &col);
+    assert_true(fabsf(row + 7.5f) < 0.6f && fabsf(col - 12.5f) < 0.6f);
+    o.mirror = 1.0f;
+    lesion_middle(&o, 0, &row, &col);
+    assert_true(fabsf(row + 7.5f) < 0.6f && fabsf(col + 12.5f) < 0.6f);
+    o.mirror = tripletaug_defaults().mirror;
+    for (uint64_t k = 0; k < 40; k++) {
+        lesion_middle(&o, k, &row, &col);
+        swapped += col < 0.0f;
+    }
+    assert_in_range(swapped, 10, 30);
+    o.mirror = 0.0f;
+    o.rotate = tripletaug_defaults().rotate;
+    for (uint64_t k = 0; k < 40; k++) {
+        lesion_middle(&o, k, &row, &col);
+        assert_true(fabsf(hypotf(row, col) - hypotf(7.5f, 12.5f)) < 0.8f);
+        quarter[2 * (row > 0.0f) + (col > 0.0f)]++;
+    }
+    for (int q = 0; q < 4; q++) assert_true(quarter[q] >= 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mirroring_swaps_sides_and_turning_reaches_every_quarter),
         cmocka_unit_test(a_sample_is_a_function_of_its_number),
         cmocka_unit_test(without_augmentation_a_sample_is_what_inference_shows),
         cmocka_unit_test(outside_the_dilated_lung_all_is_zero),
