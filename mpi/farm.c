@@ -125,6 +125,7 @@ status farm_run(world *w, spawner *s, const farm_options *given, farm_report *ou
     if (f.shell) out->stopped = shell_stopped(f.shell);
     if (done == COV_OK) flush(&f);
     else if (f.shell) end_badly(&f, done, out);
+    else out->speaker = 1; /* nobody was told: without a shell nothing is sent */
     /* Tidying up may fail too, and then what it says of itself must not stand where the reason stood. */
     snprintf(text, sizeof text, "%s", status_message());
     dealer_free(&f.dealer);
