@@ -1,5 +1,5 @@
 /* eval: `covpipe eval lesion` is jobs/eval_lesion; `covpipe eval lung`: the lung networks against annotated volumes,
- * each way that they can be used, as a Markdown table, JSON and pictures; with --grid, fusion weights times CRF
+ * each way that they can be used, as a Markdown table, JSON and pictures; with --grid, fusions times CRF
  * options over the cases given and over copies of them with made-up consolidation. */
 #include "base/sha256.h"
 #include "data/durable.h"
@@ -27,7 +27,7 @@ typedef struct eval_state {
     setup_paths paths;
     device *device;
     lung *nets;
-    float fusion;
+    lung_fusion fusion;
     str rows, json; /* Markdown and JSON so far */
     struct scored {
         const char *patient;
@@ -210,8 +210,8 @@ static status score_variants(eval_state *e, const cases_row *row, const trainset
     COV_GO(add_case(e, row->patient, &to));
     for (int k = 0; k < LUNGEVAL_COUNT; k++) {
         if ((how[k].weight != 0 && !e->p.use_sagittal) || (how[k].crf && !e->p.use_crf)) continue;
-        float weight = how[k].weight < 0 ? e->fusion : (float)how[k].weight;
-        COV_GO(lungeval_mask(logits, weight, how[k].crf ? &e->p.crf : NULL, mask));
+        lung_fusion fusion = how[k].weight < 0 ? e->fusion : (lung_fusion){.weight = (float)how[k].weight};
+        COV_GO(lungeval_mask(logits, fusion, how[k].crf ? &e->p.crf : NULL, mask));
         COV_GO(lungeval_score_of(v, mask, &to->score[k]));
         put_row(e, row, (lungeval_variant)k, to->score[k]);
         last = k;
@@ -223,7 +223,7 @@ done:
     return s;
 }
 
-/* ---- grid search: fusion weights times CRF options, on the volume itself and on copies of it with consolidation drawn
+/* ---- grid search: fusions, with and without the CRF, on the volume itself and on copies of it with consolidation drawn
  * into the lung, which are scored like any volume: what was drawn is their lesion. scripts/lung-choice.py chooses for
  * each patient on the others */
 
@@ -235,19 +235,18 @@ typedef struct grid_volume {
     uint8_t *mask;
 } grid_volume;
 
-static status grid_point(eval_state *e, const grid_volume *g, float weight, const crf_options *crf,
-                         lungeval_score *score)
+static status grid_point(eval_state *e, const grid_volume *g, lung_fusion f, const crf_options *crf, lungeval_score *score)
 {
     char more[192];
     const char *kept = g->copy ? "drawn_kept" : "lesion_kept";
     int n = 0;
     if (g->copy) n += snprintf(more, sizeof more, ",\"copy\":%d", g->copy);
-    n += snprintf(more + n, sizeof more - (size_t)n, ",\"fusion\":%g", (double)weight);
+    n += snprintf(more + n, sizeof more - (size_t)n, ",\"fusion\":%g,\"prior\":%g", (double)f.weight, (double)f.prior);
     if (crf)
         snprintf(more + n, sizeof more - (size_t)n, ",\"crf\":[%g,%g,%g,%g,%g,%d]", (double)crf->w_appearance,
                  (double)crf->w_smooth, (double)crf->theta_alpha, (double)crf->theta_beta, (double)crf->theta_gamma,
                  crf->iterations);
-    COV_TRY(lungeval_mask(g->logits, weight, crf, g->mask));
+    COV_TRY(lungeval_mask(g->logits, f, crf, g->mask));
     COV_TRY(lungeval_score_of(g->v, g->mask, score));
     put_json(e, g->row, g->copy ? "drawn" : "grid", more, kept, *score);
     printf("%s%s  dice %.5f  %s %.5f\n", g->row->id, more, score->dice, kept, score->lesion_kept);
@@ -257,26 +256,14 @@ static status grid_point(eval_state *e, const grid_volume *g, float weight, cons
 
 static status grid_points(eval_state *e, const grid_volume *g)
 {
-    static const float fusions[] = {0.35f, 0.5f, 0.65f, 0.85f, 0.95f};
-    static const struct {
-        float appearance, smooth, alpha, beta, gamma;
-        int iterations;
-    } crfs[] = {{0.5f, 1, 40, 15, 3, 10}, {1.5f, 1, 20, 10, 3, 3}, {4, 0.5f, 12, 15, 3, 3}};
+    static const float weights[] = {0.5f, 0.85f, 0.95f}, priors[] = {0, 0.35f, 0.7f, 1, 1.4f};
     lungeval_score score;
-    for (size_t k = 0; k < (e->p.use_sagittal ? sizeof fusions / sizeof *fusions : 1); k++) {
-        float weight = e->p.use_sagittal ? fusions[k] : 0.0f;
-        COV_TRY(grid_point(e, g, weight, NULL, &score));
-        for (size_t i = 0; e->p.use_crf && i < sizeof crfs / sizeof *crfs; i++) {
-            crf_options c = e->p.crf;
-            c.w_appearance = crfs[i].appearance;
-            c.w_smooth = crfs[i].smooth;
-            c.theta_alpha = crfs[i].alpha;
-            c.theta_beta = crfs[i].beta;
-            c.theta_gamma = crfs[i].gamma;
-            c.iterations = crfs[i].iterations;
-            COV_TRY(grid_point(e, g, weight, &c, &score));
+    for (size_t k = 0; k < (e->p.use_sagittal ? sizeof weights / sizeof *weights : 1); k++)
+        for (size_t i = 0; i < (e->p.use_sagittal ? sizeof priors / sizeof *priors : 1); i++) {
+            lung_fusion f = e->p.use_sagittal ? (lung_fusion){.weight = weights[k], .prior = priors[i]} : (lung_fusion){0};
+            COV_TRY(grid_point(e, g, f, NULL, &score));
+            if (e->p.use_crf) COV_TRY(grid_point(e, g, f, &e->p.crf, &score));
         }
-    }
     if (!*e->o->pictures) return COV_OK;
     char name[SETUP_PATH];
     snprintf(name, sizeof name, "%s-copy%d", g->row->id, g->copy);
@@ -414,7 +401,7 @@ static status eval_lung(const options *o)
     e.device = machine.device;
     COV_GO(lung_open(e.p.backend, e.device, e.p.precision, e.p.lung_axial_path,
                      e.p.use_sagittal ? e.p.lung_sagittal_path : NULL, &e.nets));
-    e.fusion = !e.p.use_sagittal ? 0.0f : e.p.fusion_weight >= 0.0f ? e.p.fusion_weight : lung_fusion(e.nets);
+    e.fusion = lung_fusion_of(e.nets, e.p.fusion_weight, e.p.fusion_prior);
     if (*o->pictures) COV_GO(draw_loss(e.p.lung_axial_path, LUNGNET_AXIAL, o->pictures));
     if (*o->pictures && e.p.use_sagittal) COV_GO(draw_loss(e.p.lung_sagittal_path, LUNGNET_SAGITTAL, o->pictures));
     str_put(&e.rows, "| case | patient | variant | Dice | surface Dice | lesion kept | lung ml | false ml | missed ml "

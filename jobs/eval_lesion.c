@@ -149,7 +149,7 @@ static status lung_of(eval_state *e, const evalset_study *of, uint8_t **out)
                          e->p.use_sagittal ? e->p.lung_sagittal_path : NULL, &e->lungs));
     }
     COV_GO(lungeval_new(e->machine.backend, e->machine.device, e->lungs, e->p.use_sagittal, &of->v, &logits));
-    float fusion = !e->p.use_sagittal ? 0.0f : e->p.fusion_weight >= 0.0f ? e->p.fusion_weight : lung_fusion(e->lungs);
+    lung_fusion fusion = lung_fusion_of(e->lungs, e->p.fusion_weight, e->p.fusion_prior);
     COV_GO(lungeval_mask(logits, fusion, e->p.use_crf ? &e->p.crf : NULL, *out));
 done:
     lungeval_free(&logits);

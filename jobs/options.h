@@ -82,6 +82,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(lung_sagittal, "lung-sagittal", TEXT, "", "FILE", ON_LUNG, KEY, "weights; default: those installed for the preset")        \
     X(axial_only, "axial-only", FLAG, "0", "", ON_LUNG, KEY, "do without the sagittal network")                                  \
     X(fusion, "fusion", REAL, "-1", "W", ON_LUNG, KEY, "weight of the sagittal logit, 0..1; -1: the one in the weights")        \
+    X(dense_prior, "dense-prior", REAL, "-1", "L", ON_LUNG, KEY, "log odds of lung added in dense tissue; -1: those in the weights")  \
     X(no_crf, "no-crf", FLAG, "0", "", ON_LUNG, KEY, "do without the fully connected CRF")                                       \
     X(crf, "crf", TEXT, "", "A,S,a,b,g,N", ON_LUNG, KEY, "weights of appearance and smoothness, theta alpha, beta, gamma, iterations") \
     X(model, "model", TEXT, "auto", "NAME", ON_SCREEN, KEY, "lesions: st, sp, maskrcnn, unet or none; auto: that of --lesion, or st where installed") \
@@ -120,7 +121,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(coronal, "coronal", FLAG, "0", "", ON_EVAL, RUN, "lesion: also volumes turned to the coronal view (Table 3)")             \
     X(merge, "merge", INT, "0", "N", ON_EVAL, RUN, "lesion: also N positive slices squeezed and merged into 3N/2 pictures (Table 3: 200)") \
     X(threshold_baseline, "threshold-baseline", TEXT, "", "HU", ON_EVAL, RUN, "lesion: also what lies above HU inside the lung of volumes") \
-    X(grid, "grid", FLAG, "0", "", ON_EVAL, RUN, "search fusion and CRF options over the cases given")                           \
+    X(grid, "grid", FLAG, "0", "", ON_EVAL, RUN, "search fusion, dense prior and CRF over the cases given")                           \
     X(repeat, "repeat", INT, "5", "N", ON_BENCH, RUN, "repetitions; the median is printed")                                      \
     X(training, "training", FLAG, "0", "", ON_BENCH, RUN, "also time training steps")                                            \
     X(help, "help", FLAG, "0", "", ALWAYS, RUN, "this text (after a job's name: that job's options)")                           \

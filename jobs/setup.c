@@ -206,9 +206,12 @@ status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out
                               .use_sagittal = !o->axial_only,
                               .use_crf = !o->no_crf,
                               .crf = lungcrf_defaults(),
-                              .fusion_weight = (float)o->fusion};
+                              .fusion_weight = (float)o->fusion,
+                              .fusion_prior = (float)o->dense_prior};
     if (o->fusion > 1)
         return COV_FAIL(COV_USAGE, "--fusion %g: expected 0 to 1, or -1 for the one in the weights", o->fusion);
+    if (o->dense_prior > 10)
+        return COV_FAIL(COV_USAGE, "--dense-prior %g: expected 0 to 10, or -1 for the one in the weights", o->dense_prior);
     COV_TRY(parse_crf(o->crf, &out->crf));
     if (*o->lung_axial) snprintf(room->axial, SETUP_PATH, "%s", o->lung_axial);
     else COV_TRY(setup_weights_path("lung-axial", o->preset, room->axial));

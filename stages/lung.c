@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* lung_weight, where the sagittal weights say nothing else: docs/MODELS.md. */
-static const float FUSION = 0.85f;
+/* Where the sagittal weights say nothing else: docs/MODELS.md. */
+static const lung_fusion FUSION = {.weight = 0.85f, .prior = 1};
 /* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (lungplane_put). */
 enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8, DEVICE_BATCHES = 8 /* times as many on a GPU, which they must fill */ };
 
@@ -38,7 +38,7 @@ struct lung {
     net_precision precision;
     int lane_count, threads; /* threads of a lane */
     lane *lanes;
-    float fusion;
+    lung_fusion fusion; /* of the sagittal weights; zero without them */
     char digest[2 * SHA256_HEX];
 };
 
@@ -111,7 +111,8 @@ status lung_open(const backend *b, device *d, net_precision precision, const cha
     COV_GO(lungio_open(axial_path, LUNGNET_AXIAL, NULL, &w[LUNGNET_AXIAL]));
     if (sagittal_path) {
         COV_GO(lungio_open(sagittal_path, LUNGNET_SAGITTAL, NULL, &w[LUNGNET_SAGITTAL]));
-        l->fusion = lungio_fusion(w[LUNGNET_SAGITTAL], FUSION);
+        l->fusion.weight = lungio_number(w[LUNGNET_SAGITTAL], LUNGIO_WEIGHT, 0, 1, FUSION.weight);
+        l->fusion.prior = lungio_number(w[LUNGNET_SAGITTAL], LUNGIO_PRIOR, 0, 10, FUSION.prior);
     }
     snprintf(l->digest, sizeof l->digest, "%s%s%s", w[LUNGNET_AXIAL]->sha256, sagittal_path ? "+" : "", sagittal_path ? w[LUNGNET_SAGITTAL]->sha256 : "");
     COV_GO(build_lanes(l, w));
@@ -131,7 +132,12 @@ void lung_close(lung **l)
     *l = NULL;
 }
 
-float lung_fusion(const lung *l) { return l->fusion; }
+lung_fusion lung_fusion_of(const lung *l, float weight, float prior)
+{
+    if (!l->lanes[0].view[LUNGNET_SAGITTAL].net) return (lung_fusion){0};
+    return (lung_fusion){.weight = weight < 0 ? l->fusion.weight : weight, .prior = prior < 0 ? l->fusion.prior : prior};
+}
+
 const char *lung_digest(const lung *l) { return l->digest; }
 
 static status make_room(lane *of, size_t elements)
@@ -209,7 +215,7 @@ static void mean_along(const float *from, int64_t n, int64_t reach, float *to)
 /* Sagittal planes are segmented each by itself and neighbours disagree: stripes in the axial slice. Their logits `side`
  * (nz,ny,width) are smoothed across the planes by two means over a plane's own reach, about a Gaussian of that sigma, and fused
  * into the axial ones. */
-static status fuse_smoothed(const lung *l, const lungplane *p, const int16_t *hu, float weight, float *side, float *logit)
+static status fuse_smoothed(const lung *l, const lungplane *p, const int16_t *hu, lung_fusion f, float *side, float *logit)
 {
     int64_t n = p->width, rows = p->ny * p->nz, reach = (p->nx + p->all - 1) / p->all;
     int threads = l->backend->threads(l->device);
@@ -224,14 +230,14 @@ static status fuse_smoothed(const lung *l, const lungplane *p, const int16_t *hu
             const int16_t *density = hu + k * p->nx + p->x0;
             mean_along(from, n, reach, row);
             mean_along(row, n, reach, from);
-            for (int64_t x = 0; x < n; x++) to[x] += (weight < 1 ? lung_weight(weight, density[x]) : 1) * (from[x] - to[x]);
+            for (int64_t x = 0; x < n; x++) to[x] = lung_fused(f, density[x], to[x], from[x]);
         }
     }
     free(room);
     return COV_OK;
 }
 
-static status fuse_sagittal(lung *l, const volume *v, float weight, int64_t x0, int64_t x1, float *logit)
+static status fuse_sagittal(lung *l, const volume *v, lung_fusion f, int64_t x0, int64_t x1, float *logit)
 {
     lungplane p;
     COV_TRY(lungplane_of(LUNGNET_SAGITTAL, &v->head, &p));
@@ -240,7 +246,7 @@ static status fuse_sagittal(lung *l, const volume *v, float weight, int64_t x0, 
     float *side = calloc((size_t)(v->head.nz * v->head.ny * p.width), sizeof *side); /* no more than `logit` has */
     if (!side) return COV_FAIL(COV_NOMEM, "no memory for sagittal logits of %lld columns", (long long)p.width);
     status s = run_view(l, &p, v, side);
-    if (s == COV_OK) s = fuse_smoothed(l, &p, v->hu, weight, side, logit);
+    if (s == COV_OK) s = fuse_smoothed(l, &p, v->hu, f, side, logit);
     free(side);
     return s;
 }
@@ -260,18 +266,18 @@ void lung_span(const volume_header *h, const float *axial, int64_t *x0, int64_t 
     if (high == 0) *x0 = *x1 = 0;
 }
 
-status lung_logits(lung *l, const volume *v, float sagittal_weight, float *logit)
+status lung_logits(lung *l, const volume *v, lung_fusion f, float *logit)
 {
     int64_t x0 = 0, x1 = v->head.nx;
-    if (sagittal_weight > 0 && !l->lanes[0].view[LUNGNET_SAGITTAL].net)
-        return COV_FAIL(COV_USAGE, "a fusion weight of %g needs sagittal weights, and none are loaded", (double)sagittal_weight);
+    if (f.weight > 0 && !l->lanes[0].view[LUNGNET_SAGITTAL].net)
+        return COV_FAIL(COV_USAGE, "a fusion weight of %g needs sagittal weights, and none are loaded", (double)f.weight);
     memset(logit, 0, sizeof *logit * (size_t)(v->head.nx * v->head.ny * v->head.nz));
-    if (sagittal_weight < 1) {
+    if (f.weight < 1) {
         lungplane axial;
         COV_TRY(lungplane_of(LUNGNET_AXIAL, &v->head, &axial));
         COV_TRY(run_view(l, &axial, v, logit));
         lung_span(&v->head, logit, &x0, &x1);
     }
-    if (sagittal_weight > 0) COV_TRY(fuse_sagittal(l, v, sagittal_weight, x0, x1, logit));
+    if (f.weight > 0) COV_TRY(fuse_sagittal(l, v, f, x0, x1, logit));
     return COV_OK;
 }

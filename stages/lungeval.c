@@ -39,7 +39,7 @@ status lungeval_new(const backend *b, device *d, lung *nets, int sagittal, const
     for (int k = 0; k < (sagittal ? 2 : 1); k++) {
         e->view[k] = malloc(e->count * sizeof *e->view[k]);
         if (!e->view[k] || !e->fused) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the logits of %zu voxels", e->count));
-        COV_GO(lung_logits(nets, &v->ct, (float)k, e->view[k]));
+        COV_GO(lung_logits(nets, &v->ct, (lung_fusion){.weight = (float)k}, e->view[k]));
     }
 done:
     if (s != COV_OK) lungeval_free(&e);
@@ -57,17 +57,16 @@ void lungeval_free(lungeval **e)
     *e = NULL;
 }
 
-status lungeval_mask(lungeval *e, float sagittal_weight, const crf_options *crf, uint8_t *mask)
+status lungeval_mask(lungeval *e, lung_fusion f, const crf_options *crf, uint8_t *mask)
 {
     const volume *v = &e->volume->ct;
     const float *axial = e->view[0], *sagittal = e->view[1] ? e->view[1] : e->view[0];
     lungpost_report report;
     int64_t x0 = 0, x1 = v->head.nx;
-    if (sagittal_weight < 1) lung_span(&v->head, axial, &x0, &x1);
+    if (f.weight < 1) lung_span(&v->head, axial, &x0, &x1);
     for (size_t i = 0; i < e->count; i++) {
         int64_t x = (int64_t)i % v->head.nx;
-        float weight = sagittal_weight < 1 ? lung_weight(sagittal_weight, v->hu[i]) : 1.0f;
-        e->fused[i] = axial[i] + (x >= x0 && x < x1 ? weight * (sagittal[i] - axial[i]) : 0.0f);
+        e->fused[i] = f.weight > 0 && x >= x0 && x < x1 ? lung_fused(f, v->hu[i], axial[i], sagittal[i]) : axial[i];
     }
     if (crf)
         COV_TRY(lungcrf_run(e->backend, e->device, crf, v, e->fused, mask));

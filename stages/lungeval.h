@@ -36,6 +36,6 @@ typedef struct lungeval lungeval; /* one volume's logits */
 status lungeval_new(const backend *b, device *d, lung *nets, int sagittal, const trainset_volume *v, lungeval **out);
 void lungeval_free(lungeval **e);
 /* Fuses, runs the CRF (crf NULL: none) and the component step; mask (nz, ny, nx) 0, 1 right, 2 left. */
-status lungeval_mask(lungeval *e, float sagittal_weight, const crf_options *crf, uint8_t *mask);
+status lungeval_mask(lungeval *e, lung_fusion f, const crf_options *crf, uint8_t *mask);
 status lungeval_score_of(const trainset_volume *v, const uint8_t *mask, lungeval_score *out);
 #endif

@@ -21,10 +21,10 @@ done:
     return s;
 }
 
-float lungio_fusion(const weights_file *sagittal, float otherwise)
+float lungio_number(const weights_file *w, const char *name, double least, double most, float otherwise)
 {
     double v;
-    const char *text = weights_find_text(sagittal, LUNGIO_FUSION);
-    if (!text || !str_to_double(text, &v) || v < 0.0 || v > 1.0) return otherwise;
+    const char *text = weights_find_text(w, name);
+    if (!text || !str_to_double(text, &v) || !(v >= least && v <= most)) return otherwise;
     return (float)v;
 }

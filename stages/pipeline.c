@@ -31,7 +31,7 @@ struct pipeline {
     device *device;
     lung *lung;
     lesion *lesion; /* NULL: none are looked for */
-    float fusion;
+    lung_fusion fusion;
 };
 
 static double now(void)
@@ -52,7 +52,7 @@ status pipeline_open(const pipeline_options *o, pipeline **out)
     COV_GO(lung_open(o->backend, p->device, o->precision, o->lung_axial_path,
                      o->use_sagittal ? o->lung_sagittal_path : NULL, &p->lung));
     if (o->lesion_path) COV_GO(lesion_open(o->backend, p->device, o->precision, o->lesion_path, &p->lesion));
-    p->fusion = !o->use_sagittal ? 0.0f : o->fusion_weight >= 0 ? o->fusion_weight : lung_fusion(p->lung);
+    p->fusion = lung_fusion_of(p->lung, o->fusion_weight, o->fusion_prior);
 done:
     if (s != COV_OK) pipeline_close(&p);
     *out = p;
@@ -87,7 +87,7 @@ static void skip(study_result *out, reason why, const char *format, ...)
 /* ---- lungs */
 
 /* v into mask (nz,ny,nx): 0/1, before components and sides. Adds to the seconds of the row. */
-static status segment(pipeline *p, const volume *v, float fusion, uint8_t *mask, study_row *row)
+static status segment(pipeline *p, const volume *v, lung_fusion fusion, uint8_t *mask, study_row *row)
 {
     size_t count, bytes;
     float *logit = NULL;
@@ -158,7 +158,7 @@ static status segment_isolated(pipeline *p, const volume *v, uint8_t *lungs, stu
             s = COV_FAIL(COV_NOMEM, "no memory for a mask");
             goto done;
         }
-        COV_GO(segment(p, &run, 0, mask, row));
+        COV_GO(segment(p, &run, (lung_fusion){0}, mask, row));
         for (int64_t k = 0; k < run.head.nz; k++)
             COV_GO(lungpost_run(mask + k * area, run.head.nx, run.head.ny, 1, &report));
         copy_corner(mask, run.head.ny, run.head.nx, lungs + z * h->ny * h->nx, h->ny, h->nx, run.head.nz, 1);
@@ -212,7 +212,7 @@ status pipeline_lungs(pipeline *p, const volume *v, const volume_stats *stats, s
     out->row.seconds_lung = out->row.seconds_crf = 0;
     if (h->isolated) COV_GO(segment_isolated(p, v, out->lung, &out->row));
     else {
-        COV_GO(segment(p, v, h->nz < SAGITTAL_LEAST ? 0.0f : p->fusion, out->lung, &out->row));
+        COV_GO(segment(p, v, h->nz < SAGITTAL_LEAST ? (lung_fusion){0} : p->fusion, out->lung, &out->row));
         COV_GO(lungpost_run(out->lung, h->nx, h->ny, h->nz, &report));
     }
     COV_GO(burden_lung(v, out->lung, out));

@@ -16,8 +16,7 @@ typedef struct pipeline_options {
     const char *lung_axial_path, *lung_sagittal_path; /* weights files */
     int use_sagittal, use_crf;
     crf_options crf;
-    float
-        fusion_weight; /* weight of the sagittal logit, 0..1; axial has the rest; <0: the one stored with the weights */
+    float fusion_weight, fusion_prior; /* lung_fusion's; <0: what is stored with the weights */
     const char *lesion_path; /* weights file; NULL: no lesions are looked for */
     float score_least;       /* findings below are dropped; <0: the one stored with the weights */
 } pipeline_options;
