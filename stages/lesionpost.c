@@ -153,12 +153,12 @@ static void relabel(work *w)
     }
 }
 
-/* The likeliest, of equals the earlier; -1 where nothing is known. */
-static int32_t period_of(const double *probability)
+/* The likeliest, of equals the earlier; -1 where nothing is known. Where lesions were found nobody is healthy [ours]. */
+static int32_t period_of(const double *probability, int lesions)
 {
-    int best = 0;
+    int best = lesions ? 1 : 0;
     if (isnan(probability[0])) return -1;
-    for (int k = 1; k < STUDY_PERIODS; k++)
+    for (int k = best + 1; k < STUDY_PERIODS; k++)
         if (probability[k] > probability[best]) best = k;
     return best;
 }
@@ -184,7 +184,7 @@ static status put_rows(work *w)
                               .area_mm2 = h->isolated ? NAN : (double)a->area * h->spacing_mm[0] * h->spacing_mm[1],
                               .mean_hu = h->isolated ? NAN : (double)a->hu_sum / (double)a->area,
                               .tiny = a->tiny,
-                              .period = period_of(out->slices[f->z].period_probability)};
+                              .period = period_of(out->slices[f->z].period_probability, 1)};
     }
     return COV_OK;
 }
@@ -236,7 +236,7 @@ static void put_period(work *w)
         weight += share;
     }
     for (int k = 0; k < STUDY_PERIODS; k++) row->period_probability[k] = weight > 0 ? sum[k] / weight : NAN;
-    row->period = period_of(row->period_probability);
+    row->period = period_of(row->period_probability, any);
 }
 
 status lesionpost_run(const volume *v, const uint8_t *lung, findings *f, study_result *out)

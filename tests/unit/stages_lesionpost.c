@@ -211,8 +211,14 @@ static void the_period_is_that_of_the_slices_with_lesions_by_their_pixels_or_of_
     assert_float_equal(r.row.period_probability[0], 0.25 * 0.5, 1e-6);
     assert_float_equal(r.row.period_probability[2], 0.75 * 0.75, 1e-6);
     assert_int_equal(r.row.period, 2);
-    assert_int_equal(r.lesions[0].period, 0); /* of equals the earlier */
+    assert_int_equal(r.lesions[0].period, 1); /* likely healthy as much, but it is a lesion */
     assert_int_equal(r.lesions[1].period, 2);
+    study_result_free(&r);
+    set_period(f, 2, 0.9f, 0.04f, 0.06f, 0);
+    set_period(f, 4, 0.9f, 0.04f, 0.06f, 0);
+    r = post(&v, f);
+    assert_int_equal(r.row.period, 2); /* nobody with a lesion is healthy; what the network said stays */
+    assert_float_equal(r.row.period_probability[0], 0.9, 1e-6);
     study_result_free(&r);
     findings_free(&f);
 }
