@@ -207,3 +207,21 @@ void box_paste_mask(const float *probability, int size, box b, int64_t y0, int64
             *out = value >= threshold;
         }
 }
+
+static float shared_area(box a, box b)
+{
+    box both = {larger(a.y0, b.y0), larger(a.x0, b.x0), smaller(a.y1, b.y1), smaller(a.x1, b.x1)};
+    return box_area(both);
+}
+
+int64_t box_drop_inside(const box *b, int64_t n, float share, int32_t *keep)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++) {
+        box one = b[keep[i]];
+        int64_t k = 0;
+        while (k < kept && !(shared_area(one, b[keep[k]]) > share * box_area(one))) k++;
+        if (k == kept) keep[kept++] = keep[i];
+    }
+    return kept;
+}

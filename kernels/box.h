@@ -50,4 +50,7 @@ void box_crop_mask(const float *mask, int64_t h, int64_t w, box b, int size, flo
  * else 0. */
 void box_paste_mask(const float *probability, int size, box b, int64_t y0, int64_t x0, int64_t y1, int64_t x1,
                     float threshold, uint8_t *out);
+/* Of the boxes b[keep[0..n-1]], best first, those stay of whose area no more than `share` lies in one that stayed before: keep is
+ * overwritten with them. Returns how many. IoU does not see a small box inside a large one. */
+int64_t box_drop_inside(const box *b, int64_t n, float share, int32_t *keep);
 #endif

@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum { CUT_REGIONS = 4 /* masks a pass of the second net */, WINDOW = 3 };
-static const float NMS_IOU = 0.5f, SIDE_LEAST = 1.0f;
+static const float NMS_IOU = 0.5f, INSIDE_MOST = 0.7f, SIDE_LEAST = 1.0f;
 
 struct lesion {
     const backend *backend;
@@ -231,6 +231,7 @@ static status read_regions(const pass *p, int64_t *count)
     }
     box_top_k(l->best, n, n, l->order);
     *count = box_nms(l->found, l->order, n, NMS_IOU, l->spec->found, l->keep);
+    *count = box_drop_inside(l->found, *count, INSIDE_MOST, l->keep);
     return COV_OK;
 }
 

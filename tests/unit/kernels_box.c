@@ -275,6 +275,18 @@ static void a_mask_cut_and_pasted_is_the_mask(void **state)
     }
 }
 
+static void a_box_inside_a_better_one_is_dropped_and_a_better_one_inside_stays(void **state)
+{
+    (void)state;
+    const box b[] = {{0, 0, 10, 10}, {2, 2, 6, 6}, {6, 6, 14, 14}, {0, 0, 20, 20}, {30, 30, 30, 30}, {0, 3, 10, 13}};
+    int32_t keep[] = {0, 1, 2, 3}, three[] = {1, 0, 3}, edge[] = {0, 5, 4}, none_of_it[] = {0, 5};
+    assert_int_equal(box_drop_inside(b, 4, 0.7f, keep), 3); /* box 1 lies in 0; 3 holds others but lies in none */
+    assert_memory_equal(keep, ((int32_t[]){0, 2, 3}), 3 * sizeof *keep);
+    assert_int_equal(box_drop_inside(b, 3, 0.7f, three), 3);
+    assert_int_equal(box_drop_inside(b, 3, 0.7f, edge), 3); /* box 5 shares 0.7 and no more; an empty one has nothing to share */
+    assert_int_equal(box_drop_inside(b, 2, 0.6f, none_of_it), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +303,7 @@ int main(void)
         cmocka_unit_test(a_cut_mask_says_which_bins_are_half_covered),
         cmocka_unit_test(a_pasted_mask_is_interpolated_between_bins_and_ends_with_its_box),
         cmocka_unit_test(a_mask_cut_and_pasted_is_the_mask),
+        cmocka_unit_test(a_box_inside_a_better_one_is_dropped_and_a_better_one_inside_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
