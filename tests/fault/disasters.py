@@ -1,5 +1,6 @@
 """What may befall a run from outside: kills, stops and signals at random instants, a full disk, a second run, parts that are not its
 own or damaged, an archive that changes. Each function tries one such thing and returns a Try; TABLE names them."""
+import copy
 import hashlib
 import os
 import random
