@@ -64,7 +64,7 @@ def readers(job):
 
 
 def end(pid, how):
-    """True if the process was alive."""
+    """Sends the signal; true if the process was alive."""
     try:
         alive = b") Z " not in (read(pid, "stat") or b") Z ")
         os.kill(pid, how)
@@ -126,15 +126,10 @@ def pause(role, ranks, seconds):
         def meanwhile(job):
             time.sleep(rng.random() * bench.seconds)
             victims = find(job.pid, role)
-            for pid in victims if role == "all" else victims[:1]:
-                os.kill(pid, signal.SIGSTOP)
-                hit.append(pid)
+            hit.extend(pid for pid in (victims if role == "all" else victims[:1]) if end(pid, signal.SIGSTOP))
             time.sleep(seconds)
             for pid in hit:
-                try:
-                    os.kill(pid, signal.SIGCONT)
-                except ProcessLookupError:
-                    pass
+                end(pid, signal.SIGCONT)
 
         code, _, text = bench.run(out, ranks, meanwhile=meanwhile)
         t = end_of(bench, f"{role} stopped for {seconds} s, {ranks} ranks", "", out, code, text, len(hit), False, ranks)
@@ -152,9 +147,7 @@ def stop_for_ever(bench, work, rng):
         while job.poll() is None and not (victims := find(job.pid, "rank1")):
             time.sleep(0.01)
         time.sleep(rng.random() * bench.seconds)
-        for pid in victims:
-            os.kill(pid, signal.SIGSTOP)
-            hit.append(pid)
+        hit.extend(pid for pid in victims if end(pid, signal.SIGSTOP))
 
     code, seconds, text = bench.run(out, 2, meanwhile=meanwhile)
     return end_of(bench, "rank stopped for ever, 2 ranks", f"{seconds:.0f} s", out, code, text, len(hit), True, 2)
