@@ -17,7 +17,6 @@ cp "$build/covpipe" "$stage/bin/"
 cp -r "$here"/share "$stage/share/covpipe"
 [ -e "$build/covpipe-cuda.so" ] && cp "$build/covpipe-cuda.so" "$stage/lib/covpipe/"
 for t in "$build"/tests/gpu/gpu_*; do [ -f "$t" ] && [ -x "$t" ] && cp "$t" "$stage/tests/gpu/"; done
-[ -e "$build/tests/lesion_weights" ] && cp "$build/tests/lesion_weights" "$stage/tests/"
 cp "$here"/tests/lib.sh "$stage/tests/"
 cp "$here"/tests/gpu/*.sh "$here"/tests/gpu/*.py "$here"/tests/gpu/*.json "$stage/tests/gpu/"
 mkdir -p "$stage/tests/gpu/peers"
@@ -94,6 +93,7 @@ for t in "$bundle"/tests/gpu/gpu_kernels_*; do one "$(basename "$t")" "${loader[
 if [ -e "$bundle/tests/gpu/gpu_engines" ]; then one gpu_engines "${loader[@]}" "$bundle/tests/gpu/gpu_engines" "$bundle/tests/gpu/h100.json"; fi
 export COVPIPE=$bundle/covpipe COVPIPE_SOURCE=$bundle SCRATCH=$logs/screen
 one gpu_screen env SIZE=160 SLICES=28 STUDIES=2 bash "$bundle/tests/gpu/screen.sh"
+one gpu_screen_lesions env SCRATCH="$logs/lesions" LESIONS=1 SIZE=160 SLICES=12 STUDIES=1 bash "$bundle/tests/gpu/screen.sh"
 if command -v compute-sanitizer > /dev/null; then
     # Calls that fail are not the checkers' business: tests provoke some (memory that there is not), and every status is read.
     for tool in memcheck racecheck; do
