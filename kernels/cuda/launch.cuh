@@ -6,6 +6,7 @@
 #ifndef COV_KERNELS_CUDA_LAUNCH_CUH
 #define COV_KERNELS_CUDA_LAUNCH_CUH
 #include "kernels/cuda/cuda.h"
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 enum { BLOCK = 256 }; /* threads of a block, where a kernel does not say otherwise; a power of two */
@@ -17,12 +18,14 @@ struct bf16 {
 __device__ __forceinline__ float get(float x) { return x; }
 __device__ __forceinline__ float get(bf16 x) { return __uint_as_float((unsigned)x.bits << 16); }
 __device__ __forceinline__ void put(float *to, float x) { *to = x; }
-/* To nearest even; NaN stays NaN: as tensor_bf16_from_f32. */
-__device__ __forceinline__ void put(bf16 *to, float x)
+/* To nearest even; NaN stays NaN. Two at once is one instruction. */
+__device__ __forceinline__ void put(bf16 *to, float x) { to->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
+__device__ __forceinline__ void put_two(float *to, float x, float y) { to[0] = x, to[1] = y; }
+__device__ __forceinline__ void put_two(bf16 *to, float x, float y)
 {
-    unsigned u = __float_as_uint(x);
-    if ((u & 0x7fffffffu) > 0x7f800000u) to->bits = (uint16_t)((u >> 16) | 0x40u);
-    else to->bits = (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+    __nv_bfloat162 two = __floats2bfloat162_rn(x, y);
+    to[0].bits = __bfloat16_as_ushort(two.x);
+    to[1].bits = __bfloat16_as_ushort(two.y);
 }
 
 /* V neighbours, read and written at once. */
@@ -36,9 +39,14 @@ template <> struct widest<float> {
 template <> struct widest<bf16> {
     enum { v = 8 };
 };
+template <class T, int V> __device__ __forceinline__ void take(pack<T, V> *to, const T *from)
+{
+    *to = *reinterpret_cast<const pack<T, V> *>(from);
+}
 template <class T, int V> __device__ __forceinline__ void load(float to[V], const T *from)
 {
-    pack<T, V> p = *reinterpret_cast<const pack<T, V> *>(from);
+    pack<T, V> p;
+    take(&p, from);
 #pragma unroll
     for (int k = 0; k < V; k++) to[k] = get(p.v[k]);
 }
@@ -46,7 +54,8 @@ template <class T, int V> __device__ __forceinline__ void store(T *to, const flo
 {
     pack<T, V> p;
 #pragma unroll
-    for (int k = 0; k < V; k++) put(&p.v[k], from[k]);
+    for (int k = 0; k + 1 < V; k += 2) put_two(&p.v[k], from[k], from[k + 1]);
+    if (V % 2) put(&p.v[V - 1], from[V - 1]);
     *reinterpret_cast<pack<T, V> *>(to) = p;
 }
 
@@ -77,17 +86,24 @@ template <class F> static status each(device *d, int64_t n, F f)
     return COV_OK;
 }
 
-/* The sum of x over the block, for its first thread. room: BLOCK doubles of shared memory, free again after the call. */
-__device__ inline double block_sum(double x, double *room)
+/* Sums over the block, for its first thread. room: J * BLOCK doubles of shared memory, free again after the call. */
+template <int J> __device__ __forceinline__ void block_sums(double *sum, double *room)
 {
-    room[threadIdx.x] = x;
+    double *own = room + threadIdx.x;
+#pragma unroll
+    for (int j = 0; j < J; j++) own[j * BLOCK] = sum[j];
     __syncthreads();
     for (int half = BLOCK / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
+        if ((int)threadIdx.x < half) {
+#pragma unroll
+            for (int j = 0; j < J; j++) own[j * BLOCK] = sum[j] += own[j * BLOCK + half];
+        }
         __syncthreads();
     }
-    double sum = room[0];
-    __syncthreads();
-    return sum;
+}
+__device__ inline double block_sum(double x, double *room)
+{
+    block_sums<1>(&x, room);
+    return x;
 }
 #endif

@@ -1,87 +1,78 @@
 /* norm: GroupNorm and BatchNorm, forward and backward, with the residual and ReLU that are fused; formulas in
  * kernels/ref/norm.c. A set is what shares a mean: one sample's group of channels, or one channel of all samples.
  *
- * Forward: every chunk of rows sums (x - K) and its square for each channel, K its first pixel, so that nothing cancels;
- * chunks join in double (Chan et al. 1983). Backward: sums of dy and dy * xhat a channel and chunk serve dgamma and dbeta
- * and, joined over a set with gamma, dx. Scratch: the chunks' sums, then two doubles and two floats a set. */
+ * Forward: each thread sums x - K and its square, K the first element that it reads, so that nothing cancels; its sums
+ * become sums of x and x^2 in double, which simply add. (What cancels there is less than what rounding x itself to F32
+ * has lost.) Backward: sums of dy * xhat and dy a channel and sample serve dgamma and dbeta and, joined over a set with
+ * gamma, dx. Scratch: the chunks' sums, then a channel's of each sample, then four floats a set. */
 #include "kernels/cuda/channels.cuh"
 
 struct norm_plan {
     plan base;
-    channels g;
+    channels g, sums; /* of what goes over elements, and of what is summed: columns are sets forward, channels backward */
     int v, group, frozen;
-    int64_t sets, width; /* width: channels of a set */
+    int64_t sets, samples, width; /* samples: that have sets of their own; width: channels of a set */
 };
 
-/* Index of the set of a sample's channel. */
-struct set_of {
-    int group;
-    int64_t groups, width;
-    __device__ int64_t operator()(int64_t n, int64_t c) const { return group ? n * groups + c / width : c; }
+/* Statistics of a set: saved and moved may be NULL. */
+struct set_statistics {
+    int64_t columns;
+    double size;
+    float eps, momentum;
+    float *mean, *rstd, *saved_mean, *saved_rstd, *moved_mean, *moved_var;
+    __device__ void operator()(int64_t column, int64_t sample, const double *sum) const
+    {
+        int64_t set = sample * columns + column;
+        double centre = sum[0] / size, squares = sum[1] - sum[0] * centre;
+        squares = squares > 0 ? squares : 0;
+        float m = (float)centre, r = (float)(1 / sqrt(squares / size + (double)eps));
+        mean[set] = m;
+        rstd[set] = r;
+        if (saved_mean) saved_mean[set] = m;
+        if (saved_rstd) saved_rstd[set] = r;
+        if (!moved_mean) return;
+        double part = (double)momentum, unbiased = size > 1 ? squares / (size - 1) : squares;
+        moved_mean[set] = (float)((1 - part) * (double)moved_mean[set] + part * centre);
+        moved_var[set] = (float)((1 - part) * (double)moved_var[set] + part * unbiased);
+    }
 };
 
 template <class T, int V> struct shifted_terms {
+    enum { sums = 2, ahead = 4 };
     const T *x;
-    int64_t rows, c;
+    int common; /* one K for the pack: its channels are of one set */
     struct channel {
         float k[V];
     };
-    __device__ void begin(channel *s, int64_t n, int64_t first, int64_t ch) const { load<T, V>(s->k, x + (n * rows + first) * c + ch); }
-    __device__ void step(const channel &s, int64_t at, float *a, float *b) const
+    typedef pack<T, V> input;
+    __device__ void begin(channel *s, int64_t, int, int64_t at) const
     {
-        load<T, V>(a, x + at);
+        load<T, V>(s->k, x + at);
+#pragma unroll
+        for (int k = 1; k < V; k++) s->k[k] = common ? s->k[0] : s->k[k];
+    }
+    __device__ void read(input *in, int64_t at) const { take(in, x + at); }
+    __device__ void add(const channel &s, const input &in, float (*sum)[V]) const
+    {
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            a[k] -= s.k[k];
-            b[k] = a[k] * a[k];
+            float v = get(in.v[k]) - s.k[k];
+            sum[0][k] += v;
+            sum[1][k] += v * v;
+        }
+    }
+    /* Of x - K and its square to x and its square. */
+    template <int Q> __device__ void finish(const channel &s, int rows, const float (*sum)[V], double (*total)[Q]) const
+    {
+        double count = (double)(rows * (V / Q));
+#pragma unroll
+        for (int q = 0; q < Q; q++) {
+            double shift = (double)s.k[q], a = (double)gathered<V, Q>(sum[0], q), b = (double)gathered<V, Q>(sum[1], q);
+            total[0][q] = a + count * shift;
+            total[1][q] = b + shift * (2 * a + count * shift);
         }
     }
 };
-
-/* Statistics of one set by one block: saved and run may be NULL. */
-template <class T> struct statistics_of {
-    channels g;
-    const T *x;
-    const double *part;
-    float *mean, *rstd, *saved_mean, *saved_rstd, *moved_mean, *moved_var;
-    int group;
-    int64_t groups, width;
-    float eps, momentum;
-};
-
-template <class T> __global__ void __launch_bounds__(BLOCK) statistics_kernel(statistics_of<T> s)
-{
-    __shared__ double room[BLOCK];
-    const channels g = s.g;
-    int64_t set = blockIdx.x, chunks = s.group ? g.chunks : g.n * g.chunks, ch0 = s.group ? set % s.groups * s.width : set;
-    int64_t chunk0 = s.group ? set / s.groups * g.chunks : 0;
-    double weighted = 0, size = (double)(s.group ? g.rows * s.width : g.n * g.rows), squares = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        double centre = weighted / size, sum = 0; /* of the set, once known */
-        for (int64_t i = threadIdx.x; i < chunks * s.width; i += BLOCK) {
-            int64_t k = chunk0 + i / s.width, ch = ch0 + i % s.width, first = k % g.chunks * g.each;
-            double count = (double)(first + g.each < g.rows ? g.each : g.rows - first);
-            double shift = (double)get(s.x[(k / g.chunks * g.rows + first) * g.c + ch]);
-            const double *p = s.part + (k * g.c + ch) * 2;
-            double mean = shift + p[0] / count, spread = p[1] - p[0] * p[0] / count;
-            sum += pass == 0 ? count * mean : (spread > 0 ? spread : 0) + count * (mean - centre) * (mean - centre);
-        }
-        sum = block_sum(sum, room);
-        if (pass == 0) weighted = sum;
-        else squares = sum;
-    }
-    if (threadIdx.x > 0) return;
-    double mean = weighted / size, var = squares / size;
-    float rstd = (float)(1 / sqrt(var + (double)s.eps));
-    s.mean[set] = (float)mean;
-    s.rstd[set] = rstd;
-    if (s.saved_mean) s.saved_mean[set] = (float)mean;
-    if (s.saved_rstd) s.saved_rstd[set] = rstd;
-    if (!s.moved_mean) return;
-    double m = (double)s.momentum, unbiased = size > 1 ? squares / (size - 1) : var;
-    s.moved_mean[set] = (float)((1 - m) * (double)s.moved_mean[set] + m * mean);
-    s.moved_var[set] = (float)((1 - m) * (double)s.moved_var[set] + m * unbiased);
-}
 
 struct frozen_statistics {
     const float *run_mean, *run_var;
@@ -97,41 +88,56 @@ struct frozen_statistics {
     }
 };
 
-/* What forward and backward read of a channel. */
-template <int V> struct norm_channel {
-    float mean[V], rstd[V], gamma[V], beta[V];
-};
-template <int V>
-__device__ __forceinline__ void channel_load(norm_channel<V> *s, const set_of &of, int64_t n, int64_t ch, const float *mean, const float *rstd,
-                                            const float *gamma, const float *beta)
-{
+/* Of each of a pack's channels, the value of its set; sets of a sample lie one after the other. */
+struct set_of {
+    int group, groups, width;
+    template <int V> __device__ __forceinline__ void read(float to[V], const float *from, int64_t n, int ch) const
+    {
+        int set = ch / width, left = width - (ch - set * width);
+        from += (group ? n * groups : 0) + set;
 #pragma unroll
-    for (int k = 0; k < V; k++) {
-        int64_t set = of(n, ch + k);
-        s->mean[k] = mean[set];
-        s->rstd[k] = rstd[set];
-        s->gamma[k] = gamma[ch + k];
-        s->beta[k] = beta ? beta[ch + k] : 0;
+        for (int k = 0; k < V; k++) {
+            to[k] = *from;
+            if (--left == 0) from++, left = width;
+        }
     }
-}
+};
 
 template <class T, int V> struct norm_forward {
+    enum { ahead = 2 };
     const T *x, *residual;
     T *y;
     const float *mean, *rstd, *gamma, *beta;
     set_of of;
     int relu;
-    typedef norm_channel<V> channel;
-    __device__ void begin(channel *s, int64_t n, int64_t, int64_t ch) const { channel_load<V>(s, of, n, ch, mean, rstd, gamma, beta); }
-    __device__ void step(const channel &s, int64_t at) const
+    struct channel {
+        float mean[V], scale[V], beta[V];
+    };
+    struct input {
+        pack<T, V> x, more;
+    };
+    __device__ void begin(channel *s, int64_t n, int ch) const
     {
-        float v[V], more[V];
-        load<T, V>(v, x + at);
-        if (residual) load<T, V>(more, residual + at);
+        float by[V];
+        of.read<V>(s->mean, mean, n, ch);
+        of.read<V>(s->scale, rstd, n, ch);
+        load<float, V>(by, gamma + ch);
+        load<float, V>(s->beta, beta + ch);
+#pragma unroll
+        for (int k = 0; k < V; k++) s->scale[k] *= by[k];
+    }
+    __device__ void read(input *in, int64_t at) const
+    {
+        take(&in->x, x + at);
+        if (residual) take(&in->more, residual + at);
+    }
+    __device__ void write(const channel &s, const input &in, int64_t at) const
+    {
+        float v[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            v[k] = (v[k] - s.mean[k]) * s.rstd[k] * s.gamma[k] + s.beta[k];
-            if (residual) v[k] += more[k];
+            v[k] = (get(in.x.v[k]) - s.mean[k]) * s.scale[k] + s.beta[k];
+            if (residual) v[k] += get(in.more.v[k]);
             if (relu && !(v[k] > 0)) v[k] = 0;
         }
         store<T, V>(y + at, v);
@@ -139,76 +145,121 @@ template <class T, int V> struct norm_forward {
 };
 
 template <class T, int V> struct backward_terms {
+    enum { sums = 2, ahead = 2 };
     const T *x, *y, *dy; /* y: NULL without ReLU */
-    const float *mean, *rstd, *gamma;
+    const float *mean, *rstd;
     set_of of;
-    typedef norm_channel<V> channel;
-    __device__ void begin(channel *s, int64_t n, int64_t, int64_t ch) const { channel_load<V>(s, of, n, ch, mean, rstd, gamma, NULL); }
-    /* a: dy * xhat, b: dy */
-    __device__ void step(const channel &s, int64_t at, float *a, float *b) const
+    struct channel {
+        float mean[V], rstd[V];
+    };
+    struct input {
+        pack<T, V> x, dy, y;
+    };
+    __device__ void begin(channel *s, int64_t n, int ch, int64_t) const
     {
-        float cut[V];
-        load<T, V>(a, x + at);
-        load<T, V>(b, dy + at);
-        if (y) load<T, V>(cut, y + at);
+        of.read<V>(s->mean, mean, n, ch);
+        of.read<V>(s->rstd, rstd, n, ch);
+    }
+    __device__ void read(input *in, int64_t at) const
+    {
+        take(&in->x, x + at);
+        take(&in->dy, dy + at);
+        if (y) take(&in->y, y + at);
+    }
+    /* dy * xhat, and dy */
+    __device__ void add(const channel &s, const input &in, float (*sum)[V]) const
+    {
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            if (y && !(cut[k] > 0)) b[k] = 0;
-            a[k] = b[k] * (a[k] - s.mean[k]) * s.rstd[k];
+            float g = y && !(get(in.y.v[k]) > 0) ? 0 : get(in.dy.v[k]);
+            sum[0][k] += g * (get(in.x.v[k]) - s.mean[k]) * s.rstd[k];
+            sum[1][k] += g;
         }
+    }
+    template <int Q> __device__ void finish(const channel &, int, const float (*sum)[V], double (*total)[Q]) const
+    {
+        channels_as_added<2, V, Q>(sum, total);
     }
 };
 
-/* of_set[2 * set]: the sums over the set of dy * gamma * xhat and dy * gamma. */
-__global__ void __launch_bounds__(BLOCK) set_sums_kernel(channels g, int group, int64_t groups, int64_t width, const double *part,
-                                                         const float *gamma, double *of_set)
-{
-    __shared__ double room[BLOCK];
-    int64_t set = blockIdx.x, chunks = group ? g.chunks : g.n * g.chunks, ch0 = group ? set % groups * width : set;
-    int64_t chunk0 = group ? set / groups * g.chunks : 0;
-    for (int j = 0; j < 2; j++) {
-        double sum = 0;
-        for (int64_t i = threadIdx.x; i < chunks * width; i += BLOCK) {
-            int64_t ch = ch0 + i % width;
-            sum += (double)gamma[ch] * part[((chunk0 + i / width) * g.c + ch) * 2 + j];
-        }
-        sum = block_sum(sum, room);
-        if (threadIdx.x == 0) of_set[2 * set + j] = sum;
+/* A channel's sums of one sample (or of all) are kept. */
+struct keep_sums {
+    int64_t c;
+    double *to;
+    __device__ void operator()(int64_t column, int64_t sample, const double *sum) const
+    {
+        to[(sample * c + column) * 2] = sum[0];
+        to[(sample * c + column) * 2 + 1] = sum[1];
     }
+};
+
+/* A block a set: the means over the set of dy * gamma * xhat and dy * gamma; with the first sample's sets, dgamma and
+ * dbeta (NULL: not wanted) of all samples. */
+struct set_means {
+    int64_t samples, c, width;
+    double size;
+    const double *sums;
+    const float *gamma;
+    float *product, *sum, *dgamma, *dbeta;
+};
+__global__ void __launch_bounds__(BLOCK) set_means_kernel(set_means s)
+{
+    __shared__ double room[2 * BLOCK];
+    int64_t sets = s.c / s.width, sample = blockIdx.x / sets, first = blockIdx.x % sets * s.width;
+    double of_set[2] = {};
+    for (int64_t ch = first + threadIdx.x; ch < first + s.width; ch += BLOCK) {
+        const double *own = s.sums + (sample * s.c + ch) * 2;
+        of_set[0] += (double)s.gamma[ch] * own[0];
+        of_set[1] += (double)s.gamma[ch] * own[1];
+        double all[2] = {};
+        for (int64_t n = 0; n < s.samples && sample == 0; n++)
+            for (int j = 0; j < 2; j++) all[j] += own[n * s.c * 2 + j];
+        if (s.dgamma && sample == 0) s.dgamma[ch] += (float)all[0];
+        if (s.dbeta && sample == 0) s.dbeta[ch] += (float)all[1];
+    }
+    block_sums<2>(of_set, room);
+    if (threadIdx.x > 0) return;
+    s.product[blockIdx.x] = (float)(of_set[0] / s.size);
+    s.sum[blockIdx.x] = (float)(of_set[1] / s.size);
 }
 
+/* dx = rstd * (gamma * dy - sum - xhat * product) */
 template <class T, int V> struct norm_backward {
+    enum { ahead = 2 };
     const T *x, *y, *dy;
     T *dx, *dr; /* either may be NULL */
-    const float *mean, *rstd, *gamma;
-    const double *of_set; /* NULL: frozen */
-    double size;
+    const float *mean, *rstd, *gamma, *product, *sum; /* product, sum: NULL: frozen */
     set_of of;
     struct channel {
-        norm_channel<V> of;
-        float product[V], sum[V]; /* means over the set */
+        float mean[V], rstd[V], gamma[V], product[V], sum[V];
     };
-    __device__ void begin(channel *s, int64_t n, int64_t, int64_t ch) const
+    struct input {
+        pack<T, V> x, dy, y;
+    };
+    __device__ void begin(channel *s, int64_t n, int ch) const
     {
-        channel_load<V>(&s->of, of, n, ch, mean, rstd, gamma, NULL);
+        of.read<V>(s->mean, mean, n, ch);
+        of.read<V>(s->rstd, rstd, n, ch);
+        load<float, V>(s->gamma, gamma + ch);
+        if (product) of.read<V>(s->product, product, n, ch);
+        if (product) of.read<V>(s->sum, sum, n, ch);
 #pragma unroll
-        for (int k = 0; k < V; k++) {
-            int64_t set = of(n, ch + k);
-            s->product[k] = of_set ? (float)(of_set[2 * set] / size) : 0;
-            s->sum[k] = of_set ? (float)(of_set[2 * set + 1] / size) : 0;
-        }
+        for (int k = 0; k < V && !product; k++) s->product[k] = s->sum[k] = 0;
     }
-    __device__ void step(const channel &s, int64_t at) const
+    __device__ void read(input *in, int64_t at) const
     {
-        float v[V], g[V], cut[V];
-        load<T, V>(v, x + at);
-        load<T, V>(g, dy + at);
-        if (y) load<T, V>(cut, y + at);
+        take(&in->x, x + at);
+        take(&in->dy, dy + at);
+        if (y) take(&in->y, y + at);
+    }
+    __device__ void write(const channel &s, const input &in, int64_t at) const
+    {
+        float v[V], g[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            if (y && !(cut[k] > 0)) g[k] = 0;
-            float hat = (v[k] - s.of.mean[k]) * s.of.rstd[k];
-            v[k] = s.of.rstd[k] * (g[k] * s.of.gamma[k] - s.sum[k] - hat * s.product[k]);
+            g[k] = y && !(get(in.y.v[k]) > 0) ? 0 : get(in.dy.v[k]);
+            float hat = (get(in.x.v[k]) - s.mean[k]) * s.rstd[k];
+            v[k] = s.rstd[k] * (g[k] * s.gamma[k] - s.sum[k] - hat * s.product[k]);
         }
         if (dx) store<T, V>(dx + at, v);
         if (dr) store<T, V>(dr + at, g);
@@ -216,20 +267,24 @@ template <class T, int V> struct norm_backward {
 };
 
 struct norm_scratch {
-    double *part, *of_set;
-    float *mean, *rstd;
+    double *part, *sums;
+    float *mean, *rstd, *product, *sum;
 };
 static size_t scratch_of(const norm_plan *p, char *base, norm_scratch *s)
 {
-    size_t part = channels_part_bytes(p->g), sets = (size_t)p->sets;
+    size_t part = channels_part_bytes(p->sums, 2), sums = (size_t)(p->samples * p->g.c) * 2 * sizeof(double), sets = (size_t)p->sets;
     if (base) {
         s->part = (double *)base;
-        s->of_set = (double *)(base + part);
-        s->mean = (float *)(base + part + 2 * sets * sizeof(double));
+        s->sums = (double *)(base + part);
+        s->mean = (float *)(base + part + sums);
         s->rstd = s->mean + sets;
+        s->product = s->rstd + sets;
+        s->sum = s->product + sets;
     }
-    return part + sets * (2 * sizeof(double) + 2 * sizeof(float));
+    return part + sums + 4 * sets * sizeof(float);
 }
+
+static double size_of(const norm_plan *p) { return (double)(p->g.n / p->samples * p->g.rows * p->width); }
 
 template <class T, int V> static status forward(const norm_plan *p, const op_args *a)
 {
@@ -243,16 +298,15 @@ template <class T, int V> static status forward(const norm_plan *p, const op_arg
         COV_TRY(each(d, p->sets, frozen_statistics{(const float *)a->p[2].data, (const float *)a->p[3].data, s.mean, s.rstd, saved_mean,
                                                    saved_rstd, o->eps}));
     } else {
-        COV_TRY(channels_sum<V>(d, p->g, shifted_terms<T, V>{x, p->g.rows, p->g.c}, s.part));
-        statistics_of<T> of = {p->g, x, s.part, s.mean, s.rstd, saved_mean, saved_rstd, NULL, NULL, p->group, o->groups, p->width, o->eps,
-                               o->momentum};
+        set_statistics of = {p->sets / p->samples, size_of(p), o->eps, o->momentum, s.mean, s.rstd, saved_mean, saved_rstd, NULL, NULL};
         if (!p->group) of.moved_mean = (float *)a->p[2].data, of.moved_var = (float *)a->p[3].data;
-        LAUNCH(d, statistics_kernel<T>, dim3((unsigned)p->sets), of);
+        COV_TRY(channels_sum<V>(d, p->sums, shifted_terms<T, V>{x, p->sums.width >= V}, s.part));
+        COV_TRY((channels_total<2>(d, p->sums, p->samples, s.part, of)));
     }
     return channels_each<V>(d, p->g,
                             norm_forward<T, V>{x, o->residual ? (const T *)a->x[1].data : NULL, (T *)a->y.data, s.mean, s.rstd,
                                                (const float *)a->p[0].data, (const float *)a->p[1].data,
-                                               set_of{p->group, o->groups, p->width}, o->relu});
+                                               set_of{p->group, o->groups, (int)p->width}, o->relu});
 }
 
 template <class T, int V> static status backward(const norm_plan *p, const op_args *a)
@@ -260,21 +314,20 @@ template <class T, int V> static status backward(const norm_plan *p, const op_ar
     const op *o = &p->base.o;
     device *d = p->base.d;
     norm_scratch s = {};
-    set_of of = {p->group, o->groups, p->width};
+    set_of of = {p->group, o->groups, (int)p->width};
     const T *x = (const T *)a->x[0].data, *dy = (const T *)a->dy.data, *y = o->relu ? (const T *)a->y.data : NULL;
     const float *mean = (const float *)a->saved[0].data, *rstd = (const float *)a->saved[1].data, *gamma = (const float *)a->p[0].data;
     float *dgamma = (float *)a->dp[0].data, *dbeta = (float *)a->dp[1].data;
     T *dx = (T *)a->dx[0].data, *dr = o->residual ? (T *)a->dx[1].data : NULL;
-    int sums = dgamma || dbeta || (dx && !p->frozen);
     scratch_of(p, (char *)d->scratch, &s);
-    if (sums) COV_TRY(channels_sum<V>(d, p->g, backward_terms<T, V>{x, y, dy, mean, rstd, gamma, of}, s.part));
-    if (dgamma || dbeta) COV_TRY(each(d, p->g.c, channels_total{p->g, s.part, {dgamma, dbeta}}));
+    if (dgamma || dbeta || (dx && !p->frozen)) {
+        COV_TRY(channels_sum<V>(d, p->sums, backward_terms<T, V>{x, y, dy, mean, rstd, of}, s.part));
+        COV_TRY((channels_total<2>(d, p->sums, p->samples, s.part, keep_sums{p->g.c, s.sums})));
+        LAUNCH(d, set_means_kernel, dim3((unsigned)p->sets),
+               set_means{p->samples, p->g.c, p->width, size_of(p), s.sums, gamma, s.product, s.sum, dgamma, dbeta});
+    }
     if (!dx && !dr) return COV_OK;
-    if (dx && !p->frozen)
-        LAUNCH(d, set_sums_kernel, dim3((unsigned)p->sets), p->g, p->group, (int64_t)o->groups, p->width, (const double *)s.part, gamma,
-               s.of_set);
-    double size = (double)(p->group ? p->g.rows * p->width : p->g.n * p->g.rows);
-    return channels_each<V>(d, p->g, norm_backward<T, V>{x, y, dy, dx, dr, mean, rstd, gamma, dx && !p->frozen ? s.of_set : NULL, size, of});
+    return channels_each<V>(d, p->g, norm_backward<T, V>{x, y, dy, dx, dr, mean, rstd, gamma, p->frozen ? NULL : s.product, s.sum, of});
 }
 
 template <class T> static status run(plan *base, const op_args *a)
@@ -290,12 +343,14 @@ extern "C" status cuda_norm_plan(device *d, const op *o, const op_shapes *s, op_
     tensor_shape x = s->x[0];
     COV_TRY(cuda_plan_alloc(d, o, s, pass, sizeof(norm_plan), out));
     norm_plan *p = (norm_plan *)*out;
-    p->v = channels_pack(p->base.bf16, x.c);
-    p->g = channels_plan(x.n, x.h * x.w, x.c, p->v);
     p->group = o->kind == OP_GROUPNORM;
     p->frozen = !p->group && !o->training;
     p->width = p->group ? x.c / o->groups : 1;
-    p->sets = p->group ? x.n * o->groups : x.c;
+    p->samples = p->group ? x.n : 1;
+    p->sets = x.c / p->width * p->samples;
+    p->v = channels_pack(p->base.bf16, x.c, p->width);
+    p->g = channels_plan(x.n, x.h * x.w, x.c, p->v, 1, CHANNEL_BLOCKS);
+    p->sums = channels_plan(x.n, x.h * x.w, x.c, p->v, pass == OP_FORWARD ? p->width : 1, CHANNEL_SUM_BLOCKS);
     p->base.run = p->base.bf16 ? run<bf16> : run<float>;
     return cuda_reserve(d, scratch_of(p, NULL, NULL));
 }

@@ -105,24 +105,26 @@ extern "C" status cuda_own_weights(device *d, const dnn_pair *g, const void *sma
 
 /* ---- bias */
 template <class T, int V> struct bias_add {
+    enum { ahead = 4 };
     T *y;
     const float *bias;
     int relu;
     struct channel {
         float b[V];
     };
-    __device__ void begin(channel *s, int64_t, int64_t, int64_t ch) const
+    typedef pack<T, V> input;
+    __device__ void begin(channel *s, int64_t, int ch) const
     {
 #pragma unroll
         for (int k = 0; k < V; k++) s->b[k] = bias ? bias[ch + k] : 0;
     }
-    __device__ void step(const channel &s, int64_t at) const
+    __device__ void read(input *in, int64_t at) const { take(in, y + at); }
+    __device__ void write(const channel &s, const input &in, int64_t at) const
     {
         float v[V];
-        load<T, V>(v, y + at);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            v[k] += s.b[k];
+            v[k] = get(in.v[k]) + s.b[k];
             if (relu && !(v[k] > 0)) v[k] = 0;
         }
         store<T, V>(y + at, v);
@@ -130,25 +132,37 @@ template <class T, int V> struct bias_add {
 };
 
 template <class T, int V> struct bias_terms {
+    enum { sums = 1, ahead = 4 };
     const T *dy;
-    struct channel {
-        int none;
-    };
-    __device__ void begin(channel *, int64_t, int64_t, int64_t) const {}
-    __device__ void step(const channel &, int64_t at, float *a, float *b) const
+    struct channel {};
+    typedef pack<T, V> input;
+    __device__ void begin(channel *, int64_t, int, int64_t) const {}
+    __device__ void read(input *in, int64_t at) const { take(in, dy + at); }
+    __device__ void add(const channel &, const input &in, float (*sum)[V]) const
     {
-        load<T, V>(a, dy + at);
 #pragma unroll
-        for (int k = 0; k < V; k++) b[k] = 0;
+        for (int k = 0; k < V; k++) sum[0][k] += get(in.v[k]);
+    }
+    template <int Q> __device__ void finish(const channel &, int, const float (*sum)[V], double (*total)[Q]) const
+    {
+        channels_as_added<1, V, Q>(sum, total);
     }
 };
 
-static channels plan_of(tensor_shape y) { return channels_plan(y.n, y.h * y.w, y.c, channels_pack(y.type == TENSOR_BF16, y.c)); }
-size_t cuda_own_bias_bytes(tensor_shape y) { return channels_part_bytes(plan_of(y)); }
+struct bias_gradient {
+    float *db;
+    __device__ void operator()(int64_t channel, int64_t, const double *sum) const { db[channel] += (float)sum[0]; }
+};
+
+static channels plan_of(tensor_shape y, int blocks)
+{
+    return channels_plan(y.n, y.h * y.w, y.c, channels_pack(y.type == TENSOR_BF16, y.c, 1), 1, blocks);
+}
+size_t cuda_own_bias_bytes(tensor_shape y) { return channels_part_bytes(plan_of(y, CHANNEL_SUM_BLOCKS), 1); }
 
 template <class T, int V> static status add_bias(device *d, tensor_shape y, const float *bias, int relu, void *data)
 {
-    return channels_each<V>(d, plan_of(y), bias_add<T, V>{(T *)data, bias, relu});
+    return channels_each<V>(d, plan_of(y, CHANNEL_BLOCKS), bias_add<T, V>{(T *)data, bias, relu});
 }
 template <class T> static status add_bias(device *d, tensor_shape y, const float *bias, int relu, void *data)
 {
@@ -164,11 +178,11 @@ template <class T> static status sum_bias(device *d, tensor_shape y, const void 
 {
     enum { V = widest<T>::v };
     const T *g = (const T *)dy;
-    if (y.c % V == 0) return channels_sum<V>(d, plan_of(y), bias_terms<T, V>{g}, part);
-    return channels_sum<1>(d, plan_of(y), bias_terms<T, 1>{g}, part);
+    if (y.c % V == 0) return channels_sum<V>(d, plan_of(y, CHANNEL_SUM_BLOCKS), bias_terms<T, V>{g}, part);
+    return channels_sum<1>(d, plan_of(y, CHANNEL_SUM_BLOCKS), bias_terms<T, 1>{g}, part);
 }
 extern "C" status cuda_own_bias_gradient(device *d, tensor_shape y, const void *dy, double *part, float *db)
 {
     COV_TRY(y.type == TENSOR_BF16 ? sum_bias<bf16>(d, y, dy, part) : sum_bias<float>(d, y, dy, part));
-    return each(d, y.c, channels_total{plan_of(y), part, {db, NULL}});
+    return channels_total<1>(d, plan_of(y, CHANNEL_SUM_BLOCKS), 1, part, bias_gradient{db});
 }
