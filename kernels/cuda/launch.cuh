@@ -86,6 +86,25 @@ template <class F> static status each(device *d, int64_t n, F f)
     return COV_OK;
 }
 
+/* f(row, i) for `rows` rows of `width` packs. A block stays in its row, so that what is found of a row by division is found
+ * once, and i takes 32 bits. */
+template <class F> __global__ void __launch_bounds__(BLOCK) in_rows_kernel(unsigned blocks, int width, F f)
+{
+    unsigned row = blockIdx.x / blocks;
+    int i = (int)((blockIdx.x - row * blocks) * BLOCK + threadIdx.x);
+    if (i < width) f((int64_t)row, i);
+}
+
+template <class F> static status each_in_rows(device *d, int64_t rows, int64_t width, F f)
+{
+    int64_t blocks = (width + BLOCK - 1) / BLOCK;
+    if (rows <= 0 || width <= 0) return COV_OK;
+    if (width > INT32_MAX - BLOCK || blocks > INT32_MAX / rows)
+        return COV_FAIL(COV_UNSUPPORTED, "cuda: %lld rows of %lld packs are too many", (long long)rows, (long long)width);
+    LAUNCH(d, in_rows_kernel<F>, dim3((unsigned)(blocks * rows)), (unsigned)blocks, (int)width, f);
+    return COV_OK;
+}
+
 /* Sums over the block, for its first thread. room: J * BLOCK doubles of shared memory, free again after the call. */
 template <int J> __device__ __forceinline__ void block_sums(double *sum, double *room)
 {

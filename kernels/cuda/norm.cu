@@ -95,16 +95,20 @@ struct set_of {
     {
         int set = ch / width, left = width - (ch - set * width);
         from += (group ? n * groups : 0) + set;
+        to[0] = *from;
 #pragma unroll
-        for (int k = 0; k < V; k++) {
-            to[k] = *from;
+        for (int k = 1; k < V; k++) {
+            to[k] = to[0];
+            if (width >= V) continue; /* all of one set */
             if (--left == 0) from++, left = width;
+            to[k] = *from;
         }
     }
 };
 
-template <class T, int V> struct norm_forward {
-    enum { ahead = 2 };
+/* MORE: there is a residual. */
+template <class T, int V, int MORE> struct norm_forward {
+    enum { ahead = MORE ? 2 : 4 };
     const T *x, *residual;
     T *y;
     const float *mean, *rstd, *gamma, *beta;
@@ -114,7 +118,7 @@ template <class T, int V> struct norm_forward {
         float mean[V], scale[V], beta[V];
     };
     struct input {
-        pack<T, V> x, more;
+        pack<T, V> x, more[MORE + 1];
     };
     __device__ void begin(channel *s, int64_t n, int ch) const
     {
@@ -129,7 +133,7 @@ template <class T, int V> struct norm_forward {
     __device__ void read(input *in, int64_t at) const
     {
         take(&in->x, x + at);
-        if (residual) take(&in->more, residual + at);
+        if (MORE) take(&in->more[MORE], residual + at);
     }
     __device__ void write(const channel &s, const input &in, int64_t at) const
     {
@@ -137,41 +141,46 @@ template <class T, int V> struct norm_forward {
 #pragma unroll
         for (int k = 0; k < V; k++) {
             v[k] = (get(in.x.v[k]) - s.mean[k]) * s.scale[k] + s.beta[k];
-            if (residual) v[k] += get(in.more.v[k]);
+            if (MORE) v[k] += get(in.more[MORE].v[k]);
             if (relu && !(v[k] > 0)) v[k] = 0;
         }
         store<T, V>(y + at, v);
     }
 };
 
-template <class T, int V> struct backward_terms {
+/* CUT: a ReLU came behind, and where y is 0, dy counts as 0. */
+template <class T, int V, int CUT> struct normed {
+    pack<T, V> x, dy, y[CUT + 1];
+    __device__ __forceinline__ void read(const T *from_x, const T *from_dy, const T *from_y, int64_t at)
+    {
+        take(&x, from_x + at);
+        take(&dy, from_dy + at);
+        if (CUT) take(&y[CUT], from_y + at);
+    }
+    __device__ __forceinline__ float gradient(int k) const { return CUT && !(get(y[CUT].v[k]) > 0) ? 0 : get(dy.v[k]); }
+};
+
+template <class T, int V, int CUT> struct backward_terms {
     enum { sums = 2, ahead = 2 };
-    const T *x, *y, *dy; /* y: NULL without ReLU */
+    const T *x, *y, *dy;
     const float *mean, *rstd;
     set_of of;
     struct channel {
         float mean[V], rstd[V];
     };
-    struct input {
-        pack<T, V> x, dy, y;
-    };
+    typedef normed<T, V, CUT> input;
     __device__ void begin(channel *s, int64_t n, int ch, int64_t) const
     {
         of.read<V>(s->mean, mean, n, ch);
         of.read<V>(s->rstd, rstd, n, ch);
     }
-    __device__ void read(input *in, int64_t at) const
-    {
-        take(&in->x, x + at);
-        take(&in->dy, dy + at);
-        if (y) take(&in->y, y + at);
-    }
+    __device__ void read(input *in, int64_t at) const { in->read(x, dy, y, at); }
     /* dy * xhat, and dy */
     __device__ void add(const channel &s, const input &in, float (*sum)[V]) const
     {
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            float g = y && !(get(in.y.v[k]) > 0) ? 0 : get(in.dy.v[k]);
+            float g = in.gradient(k);
             sum[0][k] += g * (get(in.x.v[k]) - s.mean[k]) * s.rstd[k];
             sum[1][k] += g;
         }
@@ -224,7 +233,7 @@ __global__ void __launch_bounds__(BLOCK) set_means_kernel(set_means s)
 }
 
 /* dx = rstd * (gamma * dy - sum - xhat * product) */
-template <class T, int V> struct norm_backward {
+template <class T, int V, int CUT> struct norm_backward {
     enum { ahead = 2 };
     const T *x, *y, *dy;
     T *dx, *dr; /* either may be NULL */
@@ -233,9 +242,7 @@ template <class T, int V> struct norm_backward {
     struct channel {
         float mean[V], rstd[V], gamma[V], product[V], sum[V];
     };
-    struct input {
-        pack<T, V> x, dy, y;
-    };
+    typedef normed<T, V, CUT> input;
     __device__ void begin(channel *s, int64_t n, int ch) const
     {
         of.read<V>(s->mean, mean, n, ch);
@@ -246,18 +253,13 @@ template <class T, int V> struct norm_backward {
 #pragma unroll
         for (int k = 0; k < V && !product; k++) s->product[k] = s->sum[k] = 0;
     }
-    __device__ void read(input *in, int64_t at) const
-    {
-        take(&in->x, x + at);
-        take(&in->dy, dy + at);
-        if (y) take(&in->y, y + at);
-    }
+    __device__ void read(input *in, int64_t at) const { in->read(x, dy, y, at); }
     __device__ void write(const channel &s, const input &in, int64_t at) const
     {
         float v[V], g[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            g[k] = y && !(get(in.y.v[k]) > 0) ? 0 : get(in.dy.v[k]);
+            g[k] = in.gradient(k);
             float hat = (get(in.x.v[k]) - s.mean[k]) * s.rstd[k];
             v[k] = s.rstd[k] * (g[k] * s.gamma[k] - s.sum[k] - hat * s.product[k]);
         }
@@ -298,36 +300,37 @@ template <class T, int V> static status forward(const norm_plan *p, const op_arg
         COV_TRY(each(d, p->sets, frozen_statistics{(const float *)a->p[2].data, (const float *)a->p[3].data, s.mean, s.rstd, saved_mean,
                                                    saved_rstd, o->eps}));
     } else {
-        set_statistics of = {p->sets / p->samples, size_of(p), o->eps, o->momentum, s.mean, s.rstd, saved_mean, saved_rstd, NULL, NULL};
-        if (!p->group) of.moved_mean = (float *)a->p[2].data, of.moved_var = (float *)a->p[3].data;
+        set_statistics sets = {p->sets / p->samples, size_of(p), o->eps, o->momentum, s.mean, s.rstd, saved_mean, saved_rstd, NULL, NULL};
+        if (!p->group) sets.moved_mean = (float *)a->p[2].data, sets.moved_var = (float *)a->p[3].data;
         COV_TRY(channels_sum<V>(d, p->sums, shifted_terms<T, V>{x, p->sums.width >= V}, s.part));
-        COV_TRY((channels_total<2>(d, p->sums, p->samples, s.part, of)));
+        COV_TRY((channels_total<2>(d, p->sums, p->samples, s.part, sets)));
     }
-    return channels_each<V>(d, p->g,
-                            norm_forward<T, V>{x, o->residual ? (const T *)a->x[1].data : NULL, (T *)a->y.data, s.mean, s.rstd,
-                                               (const float *)a->p[0].data, (const float *)a->p[1].data,
-                                               set_of{p->group, o->groups, (int)p->width}, o->relu});
+    const float *gamma = (const float *)a->p[0].data, *beta = (const float *)a->p[1].data;
+    set_of of = {p->group, o->groups, (int)p->width};
+    T *y = (T *)a->y.data;
+    if (!o->residual) return channels_each<V>(d, p->g, norm_forward<T, V, 0>{x, NULL, y, s.mean, s.rstd, gamma, beta, of, o->relu});
+    return channels_each<V>(d, p->g, norm_forward<T, V, 1>{x, (const T *)a->x[1].data, y, s.mean, s.rstd, gamma, beta, of, o->relu});
 }
 
-template <class T, int V> static status backward(const norm_plan *p, const op_args *a)
+template <class T, int V, int CUT> static status backward(const norm_plan *p, const op_args *a)
 {
     const op *o = &p->base.o;
     device *d = p->base.d;
     norm_scratch s = {};
     set_of of = {p->group, o->groups, (int)p->width};
-    const T *x = (const T *)a->x[0].data, *dy = (const T *)a->dy.data, *y = o->relu ? (const T *)a->y.data : NULL;
+    const T *x = (const T *)a->x[0].data, *dy = (const T *)a->dy.data, *y = (const T *)a->y.data;
     const float *mean = (const float *)a->saved[0].data, *rstd = (const float *)a->saved[1].data, *gamma = (const float *)a->p[0].data;
     float *dgamma = (float *)a->dp[0].data, *dbeta = (float *)a->dp[1].data;
     T *dx = (T *)a->dx[0].data, *dr = o->residual ? (T *)a->dx[1].data : NULL;
     scratch_of(p, (char *)d->scratch, &s);
     if (dgamma || dbeta || (dx && !p->frozen)) {
-        COV_TRY(channels_sum<V>(d, p->sums, backward_terms<T, V>{x, y, dy, mean, rstd, of}, s.part));
+        COV_TRY(channels_sum<V>(d, p->sums, backward_terms<T, V, CUT>{x, y, dy, mean, rstd, of}, s.part));
         COV_TRY((channels_total<2>(d, p->sums, p->samples, s.part, keep_sums{p->g.c, s.sums})));
         LAUNCH(d, set_means_kernel, dim3((unsigned)p->sets),
                set_means{p->samples, p->g.c, p->width, size_of(p), s.sums, gamma, s.product, s.sum, dgamma, dbeta});
     }
     if (!dx && !dr) return COV_OK;
-    return channels_each<V>(d, p->g, norm_backward<T, V>{x, y, dy, dx, dr, mean, rstd, gamma, p->frozen ? NULL : s.product, s.sum, of});
+    return channels_each<V>(d, p->g, norm_backward<T, V, CUT>{x, y, dy, dx, dr, mean, rstd, gamma, p->frozen ? NULL : s.product, s.sum, of});
 }
 
 template <class T> static status run(plan *base, const op_args *a)
@@ -335,7 +338,8 @@ template <class T> static status run(plan *base, const op_args *a)
     enum { V = widest<T>::v };
     const norm_plan *p = (const norm_plan *)base;
     if (base->pass == OP_FORWARD) return p->v > 1 ? forward<T, V>(p, a) : forward<T, 1>(p, a);
-    return p->v > 1 ? backward<T, V>(p, a) : backward<T, 1>(p, a);
+    if (base->o.relu) return p->v > 1 ? backward<T, V, 1>(p, a) : backward<T, 1, 1>(p, a);
+    return p->v > 1 ? backward<T, V, 0>(p, a) : backward<T, 1, 0>(p, a);
 }
 
 extern "C" status cuda_norm_plan(device *d, const op *o, const op_shapes *s, op_pass pass, plan **out)

@@ -136,17 +136,26 @@ template <class T> static status softmax_run(plan *p, const op_args *a)
     return each(p->d, rows, softmax_backward<T>{(const T *)a->y.data, (const T *)a->dy.data, (T *)a->dx[0].data, c});
 }
 
-/* ---- concat: runs of `c` pieces of one input lie at `offset` in runs of `wide` pieces of y */
+/* ---- concat: run k of y is run k of each input, one after the other */
 template <class P> struct join {
-    P *part;
+    P *part[OP_MAX_X]; /* NULL: nothing to do */
+    int end[OP_MAX_X]; /* in packs of a run of y */
     P *whole;
-    int64_t c, wide, offset;
-    int split;
-    __device__ void operator()(int64_t i) const
+    int wide, split; /* a run of y; whole to parts */
+    int64_t runs;    /* of a row */
+    __device__ void operator()(int64_t row, int i) const
     {
-        P *at = whole + i / c * wide + offset + i % c;
-        if (split) part[i] = *at;
-        else *at = part[i];
+        int run = i / wide, at = i - run * wide, first = 0;
+        P *y = whole + row * runs * wide + i;
+#pragma unroll
+        for (int k = 0; k < OP_MAX_X; k++) {
+            if (at >= first && at < end[k] && part[k]) {
+                P *x = part[k] + (row * runs + run) * (end[k] - first) + (at - first);
+                if (split) *x = *y;
+                else *y = *x;
+            }
+            first = end[k];
+        }
     }
 };
 
@@ -156,17 +165,19 @@ static int64_t run_of(const plan *p, tensor_shape s) { return p->o.pixels ? s.h 
 template <class P, class T> static status join_all(plan *p, const op_args *a)
 {
     const int64_t per = sizeof(P) / sizeof(T);
-    size_t n;
-    int64_t wide = run_of(p, p->s.y) / per, offset = 0;
-    int split = p->pass == OP_BACKWARD;
-    for (int k = 0; k < p->s.nx; k++) {
-        int64_t c = run_of(p, p->s.x[k]) / per;
-        void *part = split ? a->dx[k].data : a->x[k].data, *whole = split ? a->dy.data : a->y.data;
-        COV_TRY(tensor_count(p->s.x[k], &n));
-        if (part) COV_TRY(each(p->d, (int64_t)n / per, join<P>{(P *)part, (P *)whole, c, wide, offset, split}));
-        offset += c;
+    tensor_shape y = p->s.y;
+    join<P> f = {};
+    f.wide = (int)(run_of(p, y) / per);
+    f.split = p->pass == OP_BACKWARD;
+    f.runs = p->o.pixels ? 1 : y.w;
+    f.whole = (P *)(f.split ? a->dy.data : a->y.data);
+    int64_t end = 0;
+    for (int k = 0; k < OP_MAX_X; k++) {
+        if (k < p->s.nx) end += run_of(p, p->s.x[k]) / per;
+        f.end[k] = (int)end;
+        if (k < p->s.nx) f.part[k] = (P *)(f.split ? a->dx[k].data : a->x[k].data);
     }
-    return COV_OK;
+    return each_in_rows(p->d, p->o.pixels ? y.n : y.n * y.h, f.runs * f.wide, f);
 }
 
 template <class T> static status concat_run(plan *p, const op_args *a)
