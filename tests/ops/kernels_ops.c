@@ -392,9 +392,40 @@ static void max_pooling_gives_a_tie_to_one_winner(void **state)
     }
 }
 
+/* Sums of squares about 0 in F32 would leave nothing of such a variance. */
+static void a_norm_finds_a_small_variance_about_a_large_mean(void **state)
+{
+    static const op_case cases[] = {NORM_(OP_GROUPNORM, 2, 0, 0, 0, 16, 2, 40, 41), NORM_(OP_BATCHNORM, 0, 1, 0, 0, 16, 2, 40, 41)};
+    variant v;
+    (void)state;
+    for (int k = 1; variant_open(k, 2, &v); v.b->close(&v.d), k++)
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            bench t, ref;
+            op_shapes s;
+            uint64_t seed = 12;
+            float x[2 * 40 * 41 * 16];
+            MUST(op_case_shapes(&cases[i], TENSOR_F32, &s));
+            device *d = device_of(backend_at(0), 1);
+            bench_new(&t, v.b, v.d, &cases[i].o, &s);
+            bench_new(&ref, backend_at(0), d, &cases[i].o, &s);
+            bench_fill(&t, 12);
+            bench_fill(&ref, 12);
+            for (size_t e = 0; e < sizeof x / sizeof x[0]; e++) x[e] = 1000 + 0.5f * draw(&seed);
+            bench_put_floats(&t, SLOT_X, x);
+            bench_put_floats(&ref, SLOT_X, x);
+            bench_run(&t, OP_FORWARD);
+            bench_run(&ref, OP_FORWARD);
+            assert_int_equal(compare(&t, &ref, SLOT_SAVED, v.name), 0);
+            assert_int_equal(compare(&t, &ref, SLOT_SAVED + 1, v.name), 0);
+            bench_free(&t);
+            bench_free(&ref);
+            backend_at(0)->close(&d);
+        }
+}
+
 int main(void)
 {
-    enum { PER_KIND = 2, OTHERS = 5 };
+    enum { PER_KIND = 2, OTHERS = 6 };
     static subject subjects[OP_KIND_COUNT * PER_KIND];
     static char names[OP_KIND_COUNT * PER_KIND][64];
     static struct CMUnitTest tests[OP_KIND_COUNT * PER_KIND + OTHERS];
@@ -412,6 +443,7 @@ int main(void)
         cmocka_unit_test(inference_needs_no_saved_state),
         cmocka_unit_test(weights_that_changed_are_used_at_once),
         cmocka_unit_test(max_pooling_gives_a_tie_to_one_winner),
+        cmocka_unit_test(a_norm_finds_a_small_variance_about_a_large_mean),
     };
     memcpy(tests + n, others, sizeof others);
     return cmocka_run_group_tests_name("ops", tests, NULL, NULL);

@@ -123,6 +123,11 @@ static const op_case op_cases[] = {
     PLAIN(OP_LOSS_CE, 2, 17, 9, 1, 1), PLAIN(OP_LOSS_CE, 2, 4, 1, 131, 127),
     /* L1S: beta, channels, n, h, w */
     L1S(1, 1, 1, 1, 1), L1S(0.25f, 4, 9, 1, 1), L1S(0.5f, 3, 2, 5, 7), L1S(0.1f, 4, 2, 33, 31), L1S(0.1f, 4, 1, 70, 67),
+    /* Norms whose groups are no whole packs, lie within one, or are wider than a block. (A case's numbers depend on its
+     * place in this table: new ones come last.) */
+    GROUPNORM(24, 2, 2, 5, 9), GROUPNORM(64, 32, 1, 9, 7), GROUPNORM(300, 1, 2, 3, 7), GROUPNORM(514, 2, 2, 7, 3),
+    GROUPNORM(640, 2, 1, 11, 5),
+    BATCHNORM(300, 2, 3, 2),
 };
 /* clang-format on */
 enum { OP_CASES = sizeof op_cases / sizeof op_cases[0] };
