@@ -9,7 +9,8 @@ static const float log_most = 4.135166556742356f; /* log(1000/16): no box grows 
 static float smaller(float a, float b) { return a < b ? a : b; }
 static float larger(float a, float b) { return a > b ? a : b; }
 
-float box_area(box b) { return b.y1 > b.y0 && b.x1 > b.x0 ? (b.y1 - b.y0) * (b.x1 - b.x0) : 0; }
+static inline float area_of(box b) { return b.y1 > b.y0 && b.x1 > b.x0 ? (b.y1 - b.y0) * (b.x1 - b.x0) : 0; }
+float box_area(box b) { return area_of(b); }
 
 float box_iou(box a, box b)
 {
@@ -103,28 +104,105 @@ int64_t box_top_k(const float *score, int64_t n, int64_t k, int32_t *index)
     return k;
 }
 
+/* ---- one box against many: the many lie coordinate by coordinate, so that several are compared at once */
+
+enum { TILE = 64 };
+typedef struct tile {
+    float y0[TILE], x0[TILE], y1[TILE], x1[TILE], area[TILE];
+} tile;
+
+static inline void tile_put(tile *t, int64_t k, box b)
+{
+    t->y0[k] = b.y0;
+    t->x0[k] = b.x0;
+    t->y1[k] = b.y1;
+    t->x1[k] = b.x1;
+    t->area[k] = area_of(b);
+}
+
+/* box_iou of `one` and box k, bit by bit, without a branch; area: that of `one`. */
+static inline float tile_iou(const tile *t, int64_t k, box one, float area)
+{
+    float y0 = larger(one.y0, t->y0[k]), x0 = larger(one.x0, t->x0[k]);
+    float y1 = smaller(one.y1, t->y1[k]), x1 = smaller(one.x1, t->x1[k]);
+    float inside = (y1 - y0) * (x1 - x0), share = inside / (area + t->area[k] - inside);
+    int meet = (one.y0 < t->y1[k]) & (t->y0[k] < one.y1) & (one.x0 < t->x1[k]) & (t->x0[k] < one.x1);
+    return meet & (y1 > y0) & (x1 > x0) & (inside > 0) ? share : 0;
+}
+
+/* Does `one` overlap one of `count` by more than `iou`? */
+static int tile_meets(const tile *t, int64_t count, box one, float iou)
+{
+    float area = area_of(one);
+    int met = 0;
+#pragma omp simd reduction(| : met)
+    for (int64_t k = 0; k < count; k++) met |= tile_iou(t, k, one, area) > iou;
+    return met;
+}
+
+/* Candidates go in tiles, too: those kept from earlier tiles are laid out once for all of them. */
 int64_t box_nms(const box *b, const int32_t *order, int64_t n, float iou, int64_t most, int32_t *keep)
 {
     int64_t kept = 0;
-    for (int64_t i = 0; i < n && kept < most; i++) {
-        int32_t one = order ? order[i] : (int32_t)i;
-        int64_t k = 0;
-        while (k < kept && !(box_iou(b[one], b[keep[k]]) > iou)) k++;
-        if (k == kept) keep[kept++] = one;
+    tile t;
+    for (int64_t first = 0; first < n && kept < most; first += TILE) {
+        int64_t here = n - first < TILE ? n - first : TILE, before = kept;
+        unsigned char out[TILE] = {0};
+        for (int64_t k = 0; k < before; k += TILE) {
+            int64_t count = before - k < TILE ? before - k : TILE;
+            for (int64_t j = 0; j < count; j++) tile_put(&t, j, b[keep[k + j]]);
+            for (int64_t i = 0; i < here; i++)
+                if (!out[i]) out[i] = (unsigned char)tile_meets(&t, count, b[order ? order[first + i] : first + i], iou);
+        }
+        for (int64_t i = 0; i < here && kept < most; i++) {
+            int32_t one = order ? order[first + i] : (int32_t)(first + i);
+            if (out[i] || tile_meets(&t, kept - before, b[one], iou)) continue;
+            tile_put(&t, kept - before, b[one]);
+            keep[kept++] = one;
+        }
     }
     return kept;
 }
 
+/* Some of b[0 .. n-1]; returns how many. */
+static int64_t tile_take(tile *t, const box *b, int64_t n)
+{
+    int64_t count = n < TILE ? n : TILE;
+    for (int64_t k = 0; k < count; k++) tile_put(t, k, b[k]);
+    return count;
+}
+
+static void tile_row(const tile *t, int64_t count, box with, float *iou)
+{
+    float area = area_of(with);
+#pragma omp simd
+    for (int64_t k = 0; k < count; k++) iou[k] = tile_iou(t, k, with, area);
+}
+
+void box_iou_row(const box *b, int64_t n, box with, float *iou)
+{
+    tile t;
+    for (int64_t first = 0; first < n; first += TILE) tile_row(&t, tile_take(&t, b + first, n - first), with, iou + first);
+}
+
 void box_match(const box *b, int64_t n, const box *truth, int64_t m, float *iou_best, int32_t *truth_best)
 {
-    for (int64_t i = 0; i < n; i++) {
-        iou_best[i] = 0;
-        truth_best[i] = -1;
+    float iou[TILE];
+    tile t;
+    for (int64_t first = 0; first < n; first += TILE) {
+        int64_t here = tile_take(&t, b + first, n - first);
+        float *best = iou_best + first;
+        for (int64_t k = 0; k < here; k++) {
+            best[k] = 0;
+            truth_best[first + k] = -1;
+        }
         for (int64_t j = 0; j < m; j++) {
-            float iou = box_iou(b[i], truth[j]);
-            if (!(iou > iou_best[i])) continue;
-            iou_best[i] = iou;
-            truth_best[i] = (int32_t)j;
+            tile_row(&t, here, truth[j], iou);
+            for (int64_t k = 0; k < here; k++) {
+                if (!(iou[k] > best[k])) continue;
+                best[k] = iou[k];
+                truth_best[first + k] = (int32_t)j;
+            }
         }
     }
 }

@@ -39,6 +39,8 @@ int64_t box_top_k(const float *score, int64_t n, int64_t k, int32_t *index);
 /* Goes through order[0..n-1] (indices into b, best first; NULL: 0 1 2 ...) and keeps each box whose IoU with every one
  * kept so far is at most `iou`, until `most` are kept. keep: their indices into b. Returns how many. */
 int64_t box_nms(const box *b, const int32_t *order, int64_t n, float iou, int64_t most, int32_t *keep);
+/* iou[i]: box_iou of b[i] and `with`, the same bits. */
+void box_iou_row(const box *b, int64_t n, box with, float *iou);
 /* For each of n boxes the best of m true ones: its IoU, and its index (the lower of equal ones; -1: none overlaps). */
 void box_match(const box *b, int64_t n, const box *truth, int64_t m, float *iou_best, int32_t *truth_best);
 

@@ -19,6 +19,7 @@ status rcnn_new(const net *n, const rcnn_options *o, const rcnn_level *levels, i
     r->rows = rows;
     r->cols = cols;
     r->levels = count;
+    r->threads = net_backend(n)->threads(net_device(n));
     for (int k = 0; k < count; k++) {
         tensor_shape map = net_shape(n, levels[k].map);
         r->first[k] = r->total;

@@ -1,5 +1,6 @@
-/* rcnn_steps: see rcnn_steps.h. Everything is a pure function of the inputs, image by image; scratch memory is taken
- * and given back in each call, as a step may run for several nets at once. */
+/* rcnn_steps: see rcnn_steps.h. Everything is a pure function of the inputs, image by image, and images (of
+ * proposals: levels, too) are shared out among threads; scratch memory is taken and given back in each call, as a step
+ * may run for several nets at once. */
 #include "stages/rcnn_steps.h"
 
 #include "stages/rng.h"
@@ -64,66 +65,87 @@ static int64_t draw(rng *g, int32_t *list, int64_t n, int64_t want)
 
 /* ---- proposals */
 
+/* Of all images, level after level: candidates, and which of them NMS keeps; then what was kept. */
 typedef struct proposing {
-    int32_t *index, *keep, *order; /* candidates of a level; those that NMS keeps; the best of all levels */
+    int32_t *index, *keep;
     box *decoded, *kept;
-    float *score; /* of kept */
-    int64_t count;
+    float *score;   /* of kept */
+    int64_t *count; /* kept of an image's level */
 } proposing;
 
-/* The best of level k, decoded and thinned, behind those of earlier levels. */
-static void propose_level(const rcnn *r, int k, const float *logit, const float *delta, proposing *p)
+/* The best of level k of an image, decoded and thinned. */
+static void propose_level(const rcnn *r, int64_t image, int k, const tensor *x, const proposing *p)
 {
-    int64_t first = r->first[k], n = r->first[k + 1] - first, boxes = 0;
-    int64_t got = box_top_k(logit + first, n, r->o.candidates, p->index);
+    int64_t first = r->first[k], n = r->first[k + 1] - first, boxes = 0, task = image * r->levels + k;
+    const float *logit = (const float *)x[0].data + image * r->total, *delta = (const float *)x[1].data + 4 * image * r->total;
+    int32_t *index = p->index + task * r->o.candidates, *keep = p->keep + task * r->o.candidates;
+    box *decoded = p->decoded + task * r->o.candidates, *kept = p->kept + task * r->o.proposals;
+    int64_t got = box_top_k(logit + first, n, r->o.candidates, index);
     for (int64_t j = 0; j < got; j++) {
-        int64_t at = first + p->index[j];
+        int64_t at = first + index[j];
         box b = box_clip(box_decode(r->anchor[at], delta + 4 * at, RPN_WEIGHT), (float)r->rows, (float)r->cols);
         if (!(b.y1 - b.y0 >= SIDE_LEAST && b.x1 - b.x0 >= SIDE_LEAST)) continue;
-        p->index[boxes] = (int32_t)at;
-        p->decoded[boxes++] = b;
+        index[boxes] = (int32_t)at;
+        decoded[boxes++] = b;
     }
-    int64_t kept = box_nms(p->decoded, NULL, boxes, RPN_NMS, r->o.proposals, p->keep);
-    for (int64_t j = 0; j < kept; j++) {
-        p->kept[p->count] = p->decoded[p->keep[j]];
-        p->score[p->count++] = logit[p->index[p->keep[j]]];
+    int64_t count = p->count[task] = box_nms(decoded, NULL, boxes, RPN_NMS, r->o.proposals, keep);
+    for (int64_t j = 0; j < count; j++) {
+        kept[j] = decoded[keep[j]];
+        p->score[task * r->o.proposals + j] = logit[index[keep[j]]];
     }
 }
 
-static status proposing_new(const rcnn *r, proposing *p)
+/* The best of an image's levels, which are moved together first. */
+static void propose_best(const rcnn *r, int64_t image, const proposing *p, box *out)
 {
-    size_t each = (size_t)r->o.candidates, all = (size_t)r->levels * (size_t)r->o.proposals;
-    *p = (proposing){.index = malloc(each * sizeof *p->index), .order = malloc(all * sizeof *p->order),
-                     .keep = malloc(each * sizeof *p->keep), .decoded = malloc(each * sizeof *p->decoded),
-                     .kept = malloc(all * sizeof *p->kept), .score = malloc(all * sizeof *p->score)};
-    return p->index && p->order && p->keep && p->decoded && p->kept && p->score ? COV_OK : no_memory("proposals");
+    int64_t task = image * r->levels, count = p->count[task], most = r->o.proposals;
+    box *kept = p->kept + task * most;
+    float *score = p->score + task * most;
+    int32_t *order = p->index + task * r->o.candidates;
+    for (int k = 1; k < r->levels; k++) {
+        memmove(kept + count, kept + k * most, (size_t)p->count[task + k] * sizeof *kept);
+        memmove(score + count, score + k * most, (size_t)p->count[task + k] * sizeof *score);
+        count += p->count[task + k];
+    }
+    int64_t best = box_top_k(score, count, most, order);
+    for (int64_t j = 0; j < best; j++) out[j] = kept[order[j]];
+}
+
+static status proposing_new(const rcnn *r, int64_t images, proposing *p)
+{
+    size_t tasks = (size_t)images * (size_t)r->levels, each = tasks * (size_t)r->o.candidates,
+           all = tasks * (size_t)r->o.proposals;
+    *p = (proposing){.index = malloc(each * sizeof *p->index),     .keep = malloc(each * sizeof *p->keep),
+                     .decoded = malloc(each * sizeof *p->decoded), .kept = malloc(all * sizeof *p->kept),
+                     .score = malloc(all * sizeof *p->score),      .count = malloc(tasks * sizeof *p->count)};
+    return p->index && p->keep && p->decoded && p->kept && p->score && p->count ? COV_OK : no_memory("proposals");
 }
 
 static void proposing_free(proposing *p)
 {
     free(p->index);
-    free(p->order);
     free(p->keep);
     free(p->decoded);
     free(p->kept);
     free(p->score);
+    free(p->count);
 }
 
 status rcnn_propose_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
 {
     const rcnn *r = ctx;
+    int64_t images = x[0].shape.n;
     proposing p;
     status s;
     (void)nx, (void)ny;
-    COV_GO(proposing_new(r, &p));
-    for (int64_t i = 0; i < x[0].shape.n; i++) {
-        const float *logit = (const float *)x[0].data + i * r->total,
-                    *delta = (const float *)x[1].data + 4 * i * r->total;
-        box *out = (box *)y[0].data + i * r->o.proposals;
-        p.count = 0;
-        for (int k = 0; k < r->levels; k++) propose_level(r, k, logit, delta, &p);
-        int64_t best = box_top_k(p.score, p.count, r->o.proposals, p.order);
-        for (int64_t j = 0; j < best; j++) out[j] = p.kept[p.order[j]];
+    COV_GO(proposing_new(r, images, &p));
+#pragma omp parallel num_threads(r->threads)
+    {
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t t = 0; t < images * r->levels; t++) /* the finest level of each image, the largest, first */
+            propose_level(r, t % images, (int)(t / images), x, &p);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < images; i++) propose_best(r, i, &p, (box *)y[0].data + i * r->o.proposals);
     }
 done:
     proposing_free(&p);
@@ -133,19 +155,20 @@ done:
 /* ---- how much of a rectangle is lesion */
 
 /* sums[y][x], (h + 1, w + 1): lesion pixels above and left of (y, x). */
-static status lesion_sums(const tensor *target, int64_t i, int32_t **out)
+static void lesion_sums(const tensor *target, int64_t i, int32_t *sums)
 {
     int64_t h = target->shape.h, w = target->shape.w, wide = w + 1;
     const float *plane = (const float *)target->data + i * h * w;
-    int32_t *sums = *out = calloc((size_t)((h + 1) * wide), sizeof *sums);
-    if (!sums) return no_memory("the sums of a target");
+    for (int64_t x = 0; x < wide; x++) sums[x] = 0;
+    for (int64_t y = 1; y <= h; y++) sums[y * wide] = 0;
     for (int64_t y = 0; y < h; y++)
         for (int64_t x = 0, row = 0; x < w; x++) {
             row += plane[y * w + x] > 0.0f;
             sums[(y + 1) * wide + x + 1] = sums[y * wide + x + 1] + (int32_t)row;
         }
-    return COV_OK;
 }
+
+static size_t sums_count(const tensor *target) { return (size_t)((target->shape.h + 1) * (target->shape.w + 1)); }
 
 /* What holds more lesion than this is not background, however badly it fits one lesion's box: diffuse disease is one
  * ragged region, and next to no box meets it. */
@@ -161,25 +184,25 @@ static int is_background(const int32_t *sums, tensor_shape shape, box b)
 /* ---- anchors for the RPN's losses */
 
 typedef struct matching {
-    float *iou;               /* of each anchor with the best lesion */
-    int32_t *which;           /* that lesion */
+    float *iou, *row;         /* of each anchor with the best lesion; with one lesion */
+    int32_t *which;           /* the best lesion */
     int32_t *positive, *negative;
     int64_t positives, negatives;
+    box *truth;
+    int32_t *sums;
 } matching;
 
 /* IoU of every anchor; each lesion's best anchors count as positive, however small their IoU is. */
-static void match_anchors(const rcnn *r, const box *truth, int64_t m, const int32_t *sums, tensor_shape shape,
-                          matching *t)
+static void match_anchors(const rcnn *r, int64_t m, tensor_shape shape, matching *t)
 {
-    box_match(r->anchor, r->total, truth, m, t->iou, t->which);
+    box_match(r->anchor, r->total, t->truth, m, t->iou, t->which);
     for (int64_t k = 0; k < m; k++) {
         float best = 0.0f;
-        for (int64_t a = 0; a < r->total; a++) {
-            float iou = box_iou(r->anchor[a], truth[k]);
-            best = iou > best ? iou : best;
-        }
+        box_iou_row(r->anchor, r->total, t->truth[k], t->row);
+#pragma omp simd reduction(max : best)
+        for (int64_t a = 0; a < r->total; a++) best = t->row[a] > best ? t->row[a] : best;
         for (int64_t a = 0; best > 0.0f && a < r->total; a++) {
-            if (box_iou(r->anchor[a], truth[k]) < best) continue;
+            if (t->row[a] < best) continue;
             t->which[a] = (int32_t)k;
             t->iou[a] = 1.0f;
         }
@@ -187,55 +210,79 @@ static void match_anchors(const rcnn *r, const box *truth, int64_t m, const int3
     t->positives = t->negatives = 0;
     for (int64_t a = 0; a < r->total; a++) {
         if (m > 0 && t->iou[a] >= RPN_POSITIVE) t->positive[t->positives++] = (int32_t)a;
-        else if (m == 0 || (t->iou[a] < RPN_NEGATIVE && is_background(sums, shape, r->anchor[a])))
+        else if (m == 0 || (t->iou[a] < RPN_NEGATIVE && is_background(t->sums, shape, r->anchor[a])))
             t->negative[t->negatives++] = (int32_t)a;
     }
 }
 
-static void anchor_targets(const rcnn *r, const box *truth, const matching *t, int64_t i, tensor *y)
+static void anchor_targets(const rcnn *r, const matching *t, int64_t i, tensor *y)
 {
     float *target = (float *)y[0].data + i * r->total, *weight = (float *)y[1].data + i * r->total;
     float *delta = (float *)y[2].data + 4 * i * r->total, *delta_weight = (float *)y[3].data + 4 * i * r->total;
     for (int64_t k = 0; k < t->positives; k++) {
         int64_t a = t->positive[k];
         target[a] = weight[a] = 1.0f;
-        box_encode(r->anchor[a], truth[t->which[a]], RPN_WEIGHT, delta + 4 * a);
+        box_encode(r->anchor[a], t->truth[t->which[a]], RPN_WEIGHT, delta + 4 * a);
         for (int c = 0; c < 4; c++) delta_weight[4 * a + c] = 1.0f;
     }
     for (int64_t k = 0; k < t->negatives; k++) weight[t->negative[k]] = 1.0f;
 }
 
+static void anchors_of_image(const rcnn *r, const tensor *x, int64_t i, matching *t, tensor *y)
+{
+    rng g = stream_of(r, &x[0], &x[1], i, 1);
+    lesion_sums(&x[2], i, t->sums);
+    match_anchors(r, truth_of(&x[1], i, t->truth), x[2].shape, t);
+    t->positives = draw(&g, t->positive, t->positives, r->o.anchors / 2);
+    t->negatives = draw(&g, t->negative, t->negatives, r->o.anchors - t->positives);
+    anchor_targets(r, t, i, y);
+}
+
+/* 0: no memory. */
+static int matching_new(const rcnn *r, const tensor *x, matching *t)
+{
+    size_t n = (size_t)r->total;
+    *t = (matching){.iou = malloc(n * sizeof *t->iou),
+                    .row = malloc(n * sizeof *t->row),
+                    .which = malloc(n * sizeof *t->which),
+                    .positive = malloc(n * sizeof *t->positive),
+                    .negative = malloc(n * sizeof *t->negative),
+                    .truth = malloc((size_t)x[1].shape.h * sizeof *t->truth),
+                    .sums = malloc(sums_count(&x[2]) * sizeof *t->sums)};
+    return t->iou && t->row && t->which && t->positive && t->negative && t->truth && t->sums;
+}
+
+static void matching_free(matching *t)
+{
+    free(t->iou);
+    free(t->row);
+    free(t->which);
+    free(t->positive);
+    free(t->negative);
+    free(t->truth);
+    free(t->sums);
+}
+
+/* So many threads have something to do. */
+static int threads_for(const rcnn *r, int64_t images) { return images < r->threads ? (int)images : r->threads; }
+
 status rcnn_anchor_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
 {
     const rcnn *r = ctx;
-    size_t n = (size_t)r->total, m = (size_t)x[1].shape.h;
-    status s = COV_OK;
-    matching t = {.iou = malloc(n * sizeof *t.iou),
-                  .which = malloc(n * sizeof *t.which),
-                  .positive = malloc(n * sizeof *t.positive),
-                  .negative = malloc(n * sizeof *t.negative)};
-    box *truth = malloc(m * sizeof *truth);
-    int32_t *sums = NULL;
+    int64_t images = x[0].shape.n;
+    int failed = 0;
     (void)nx, (void)ny;
-    if (!t.iou || !t.which || !t.positive || !t.negative || !truth) COV_GO(no_memory("targets of anchors"));
-    for (int64_t i = 0; i < x[0].shape.n; i++) {
-        rng g = stream_of(r, &x[0], &x[1], i, 1);
-        COV_GO(lesion_sums(&x[2], i, &sums));
-        match_anchors(r, truth, truth_of(&x[1], i, truth), sums, x[2].shape, &t);
-        free(sums);
-        sums = NULL;
-        t.positives = draw(&g, t.positive, t.positives, r->o.anchors / 2);
-        t.negatives = draw(&g, t.negative, t.negatives, r->o.anchors - t.positives);
-        anchor_targets(r, truth, &t, i, y);
+#pragma omp parallel num_threads(threads_for(r, images)) reduction(| : failed)
+    {
+        matching t;
+        int ready = matching_new(r, x, &t);
+        failed |= !ready;
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < images; i++)
+            if (ready) anchors_of_image(r, x, i, &t, y);
+        matching_free(&t);
     }
-done:
-    free(t.iou);
-    free(t.which);
-    free(t.positive);
-    free(t.negative);
-    free(sums);
-    free(truth);
-    return s;
+    return failed ? no_memory("targets of anchors") : COV_OK;
 }
 
 /* ---- regions for the branches */
@@ -305,48 +352,65 @@ static void mask_targets(const rcnn *r, const sampling *s, const tensor *target,
     }
 }
 
-static status sample_image(const rcnn *r, const tensor *x, int64_t i, sampling *s, tensor *y)
+static void sample_image(const rcnn *r, const tensor *x, int64_t i, sampling *s, tensor *y)
 {
     rng g = stream_of(r, &x[1], &x[2], i, 2);
     int64_t positives = 0, negatives = 0;
-    COV_TRY(lesion_sums(&x[3], i, &s->sums));
+    lesion_sums(&x[3], i, s->sums);
     s->truths = truth_of(&x[2], i, s->truth);
     gather_regions(r, &g, &x[0], i, s);
     for (int64_t k = 0; k < s->regions; k++) {
         if (s->truths > 0 && s->iou[k] >= REGION_POSITIVE) s->list[positives++] = (int32_t)k;
         else if (is_background(s->sums, x[3].shape, s->region[k])) s->negative[negatives++] = (int32_t)k;
     }
-    free(s->sums);
-    s->sums = NULL;
     s->positives = draw(&g, s->list, positives, r->o.regions / 4);
     negatives = draw(&g, s->negative, negatives, r->o.regions - s->positives);
     memcpy(s->list + s->positives, s->negative, (size_t)negatives * sizeof *s->negative);
     s->count = s->positives + negatives;
     box_targets(r, s, i, y);
     mask_targets(r, s, &x[3], i, y);
-    return COV_OK;
+}
+
+/* 0: no memory. */
+static int sampling_new(const tensor *x, sampling *s)
+{
+    size_t truths = (size_t)x[2].shape.h, n = (size_t)x[0].shape.h + (JITTERED + 1) * truths;
+    *s = (sampling){.truth = malloc(truths * sizeof *s->truth),
+                    .region = malloc(n * sizeof *s->region),
+                    .iou = malloc(n * sizeof *s->iou),
+                    .which = malloc(n * sizeof *s->which),
+                    .list = malloc(2 * n * sizeof *s->list),
+                    .negative = malloc(n * sizeof *s->negative),
+                    .sums = malloc(sums_count(&x[3]) * sizeof *s->sums)};
+    return s->truth && s->region && s->iou && s->which && s->list && s->negative && s->sums;
+}
+
+static void sampling_free(sampling *s)
+{
+    free(s->truth);
+    free(s->region);
+    free(s->iou);
+    free(s->which);
+    free(s->list);
+    free(s->negative);
+    free(s->sums);
 }
 
 status rcnn_region_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
 {
     const rcnn *r = ctx;
-    size_t truths = (size_t)x[2].shape.h, n = (size_t)x[0].shape.h + (JITTERED + 1) * truths;
-    status st = COV_OK;
-    sampling s = {.truth = malloc(truths * sizeof *s.truth),
-                  .region = malloc(n * sizeof *s.region),
-                  .iou = malloc(n * sizeof *s.iou),
-                  .which = malloc(n * sizeof *s.which),
-                  .list = malloc(2 * n * sizeof *s.list),
-                  .negative = malloc(n * sizeof *s.negative)};
+    int64_t images = x[0].shape.n;
+    int failed = 0;
     (void)nx, (void)ny;
-    if (!s.truth || !s.region || !s.iou || !s.which || !s.list || !s.negative)
-        st = no_memory("targets of regions");
-    for (int64_t i = 0; st == COV_OK && i < x[0].shape.n; i++) st = sample_image(r, x, i, &s, y);
-    free(s.truth);
-    free(s.region);
-    free(s.iou);
-    free(s.which);
-    free(s.list);
-    free(s.negative);
-    return st;
+#pragma omp parallel num_threads(threads_for(r, images)) reduction(| : failed)
+    {
+        sampling s;
+        int ready = sampling_new(x, &s);
+        failed |= !ready;
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < images; i++)
+            if (ready) sample_image(r, x, i, &s, y);
+        sampling_free(&s);
+    }
+    return failed ? no_memory("targets of regions") : COV_OK;
 }

@@ -8,6 +8,7 @@ struct rcnn {
     rcnn_options o;
     int64_t rows, cols;             /* of the net's input */
     int levels, a_pixel;            /* anchors a pixel */
+    int threads;                    /* of a step: samples are independent of each other */
     int64_t first[RCNN_LEVELS + 1]; /* anchors before level k; the last: all */
     int64_t total;
     box *anchor; /* owned; total */

@@ -210,6 +210,32 @@ static void each_box_is_matched_to_the_true_one_it_overlaps_most(void **state)
     for (int i = 0; i < 5; i++) assert_true(iou[i] == 0 && best[i] == -1);
 }
 
+/* Odd ones among them, and more than are laid out at once. */
+static void a_row_of_overlaps_has_the_bits_of_each_by_itself(void **state)
+{
+    enum { N = 200 };
+    box b[N], odd[] = {{none, 0, 10, 10}, {5, 5, 5, 9}, {9, 9, 1, 1}, {0, 0, INFINITY, 10}, {0, 0, 10, none}, {-3, -3, 4, 4}};
+    float iou[N], best[N];
+    int32_t which[N];
+    (void)state;
+    for (int i = 0; i < N; i++) b[i] = i % 7 ? random_box(60, 40) : odd[i / 7 % 6];
+    for (int k = 0; k < N; k++) {
+        box_iou_row(b, N, b[k], iou);
+        for (int i = 0; i < N; i++) {
+            float each = box_iou(b[i], b[k]);
+            assert_memory_equal(&iou[i], &each, sizeof each);
+        }
+    }
+    box_match(b, N, b + 100, 50, best, which);
+    for (int i = 0; i < N; i++) {
+        int32_t first = -1;
+        float most = 0;
+        for (int j = 0; j < 50; j++)
+            if (box_iou(b[i], b[100 + j]) > most) most = box_iou(b[i], b[100 + j]), first = j;
+        assert_true(best[i] == most && which[i] == first);
+    }
+}
+
 /* ---- masks */
 static void a_cut_mask_says_which_bins_are_half_covered(void **state)
 {
@@ -300,6 +326,7 @@ int main(void)
         cmocka_unit_test(suppression_keeps_the_better_of_two_that_overlap),
         cmocka_unit_test(suppression_is_its_definition),
         cmocka_unit_test(each_box_is_matched_to_the_true_one_it_overlaps_most),
+        cmocka_unit_test(a_row_of_overlaps_has_the_bits_of_each_by_itself),
         cmocka_unit_test(a_cut_mask_says_which_bins_are_half_covered),
         cmocka_unit_test(a_pasted_mask_is_interpolated_between_bins_and_ends_with_its_box),
         cmocka_unit_test(a_mask_cut_and_pasted_is_the_mask),

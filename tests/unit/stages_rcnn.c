@@ -240,6 +240,23 @@ static void a_draw_depends_on_the_sample_alone(void **state)
     sample_free(&t);
 }
 
+static void threads_change_nothing(void **state)
+{
+    (void)state;
+    sample s = sample_new(1);
+    outputs one = anchors_of(&s), few = regions_of(&s);
+    r->threads = 3;
+    outputs many = anchors_of(&s), more = regions_of(&s);
+    r->threads = 1;
+    for (int k = 0; k < one.count; k++) assert_memory_equal(one.y[k].data, many.y[k].data, 2 * bytes_of_half(one.y[k]));
+    for (int k = 0; k < few.count; k++) assert_memory_equal(few.y[k].data, more.y[k].data, 2 * bytes_of_half(few.y[k]));
+    outputs_free(&one);
+    outputs_free(&few);
+    outputs_free(&many);
+    outputs_free(&more);
+    sample_free(&s);
+}
+
 static void proposals_come_best_first_thinned_and_clipped(void **state)
 {
     (void)state;
@@ -250,7 +267,9 @@ static void proposals_come_best_first_thinned_and_clipped(void **state)
     ((float *)x[0].data)[best] = 4;
     ((float *)x[0].data)[second] = 3;
     ((float *)x[1].data)[4 * best] = 0.25f; /* a quarter of its height down */
+    r->threads = 3;
     assert_int_equal(rcnn_propose_step(r, x, 2, &y, 1), COV_OK);
+    r->threads = 1;
     const box *out = y.data;
     box a = r->anchor[best];
     assert_true(fabsf(out[0].y0 - a.y0 - 8) < 1e-4f && fabsf(out[0].x1 - a.x1) < 1e-4f);
@@ -270,6 +289,7 @@ int main(void)
         cmocka_unit_test(regions_hold_the_lesion_itself_a_quarter_of_lesions_at_most_and_background_without_lesion),
         cmocka_unit_test(without_a_lesion_there_are_negatives_alone),
         cmocka_unit_test(a_draw_depends_on_the_sample_alone),
+        cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(proposals_come_best_first_thinned_and_clipped),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
