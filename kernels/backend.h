@@ -44,6 +44,10 @@ typedef struct backend {
 
     status (*alloc)(device *d, size_t bytes, void **out); /* 64-byte aligned at least; contents undefined */
     void (*release)(device *d, void *memory);             /* NULL accepted */
+    /* Host memory, aligned in the same way, that the device reads and writes fast: an upload from it need not have
+     * finished when it returns, and release_host waits for those that have not. */
+    status (*alloc_host)(device *d, size_t bytes, void **out);
+    void (*release_host)(device *d, void *memory); /* NULL accepted */
     status (*upload)(device *d, void *to, const void *from_host, size_t bytes);
     status (*download)(device *d, void *to_host, const void *from, size_t bytes);
     status (*zero)(device *d, void *memory, size_t bytes);

@@ -19,8 +19,8 @@ void net_uncompile(net *n)
     n->b->release(n->d, n->arena);
     n->b->release(n->d, n->staging);
     n->b->release(n->d, n->folded);
+    n->b->release_host(n->d, n->desk);
     free(n->folds);
-    free(n->desk);
     n->desk = NULL;
     n->arena = NULL;
     n->staging = NULL;

@@ -1,9 +1,13 @@
-/* net_host: runs a host step of the graph: its inputs come down into one piece of host memory (the desk), its function
- * fills the outputs behind them, and those that somebody reads go up. Every backend takes the same way. */
+/* net_host: runs a host step of the graph: its inputs come down to the host (the desk), its function fills the outputs
+ * there, and those that somebody reads go up. Every backend takes the same way.
+ *
+ * Each value that a step reads or makes has a place of its own on the desk. What lies there already stays: inputs of the
+ * net until they are set again, and what another step made. A step that reads nothing else does not wait for the device,
+ * which goes on with what it was given. The trap: outputs go up while the host goes on, so their places may be filled
+ * again only after the device was waited for. */
 #include "base/size.h"
 #include "kernels/net_internal.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* What the host sees of a value: F32 for activations, whatever they run in. */
@@ -14,40 +18,41 @@ static tensor_shape seen(const net_value *v)
     return s;
 }
 
-/* Places the tensors of a step on the desk (NULL: only counts); *end: bytes of all. */
-static status lay(const net *n, const net_node *v, char *desk, tensor *x, tensor *y, size_t *end)
+static status give_place(net_value *v, tensor_shape shape, size_t *end)
 {
-    *end = 0;
-    for (int k = 0; k < v->nx + v->host->ny; k++) {
-        tensor *t = k < v->nx ? &x[k] : &y[k - v->nx];
-        size_t bytes;
-        *t = (tensor){.shape = k < v->nx ? seen(&n->values[v->x[k]]) : v->host->shape[k - v->nx]};
-        COV_TRY(tensor_bytes(t->shape, &bytes));
-        if (desk) t->data = desk + *end;
-        if (!size_add(bytes, NET_ALIGN - 1, &bytes) || !size_add(*end, bytes / NET_ALIGN * NET_ALIGN, end))
-            return COV_FAIL(COV_NOMEM, "%s: inputs and outputs do not fit in memory", v->name);
-    }
+    size_t bytes;
+    if (v->has_place) return COV_OK;
+    COV_TRY(tensor_bytes(shape, &bytes));
+    v->has_place = 1;
+    v->place = *end;
+    if (!size_add(bytes, NET_ALIGN - 1, &bytes) || !size_add(*end, bytes / NET_ALIGN * NET_ALIGN, end))
+        return COV_FAIL(COV_NOMEM, "inputs and outputs of host steps do not fit in memory");
     return COV_OK;
 }
 
 status net_host_ready(net *n)
 {
-    tensor x[NET_HOST_MAX], y[NET_HOST_MAX];
-    size_t most = 0, bytes;
+    size_t end = 0;
+    void *memory;
+    for (int k = 0; k < n->value_count; k++) n->values[k].has_place = n->values[k].at_hand = 0;
     for (int k = 0; k < n->node_count; k++) {
-        if (!n->nodes[k].host || !n->nodes[k].needed) continue;
-        COV_TRY(lay(n, &n->nodes[k], NULL, x, y, &bytes));
-        if (bytes > most) most = bytes;
+        const net_node *v = &n->nodes[k];
+        if (!v->host || !v->needed) continue;
+        v->host->sent = 0;
+        for (int j = 0; j < v->nx; j++) COV_TRY(give_place(&n->values[v->x[j]], seen(&n->values[v->x[j]]), &end));
+        for (int j = 0; j < v->host->ny; j++) COV_TRY(give_place(&n->values[v->host->y[j]], v->host->shape[j], &end));
     }
-    if (most && !(n->desk = aligned_alloc(NET_ALIGN, most)))
-        return COV_FAIL(COV_NOMEM, "no memory for %zu bytes of a host step", most);
+    if (!end) return COV_OK;
+    COV_TRY(n->b->alloc_host(n->d, end, &memory));
+    n->desk = memory;
     return COV_OK;
 }
 
-static status fetch(net *n, const net_value *v, const tensor *to)
+static status fetch(net *n, net_value *v, const tensor *to)
 {
     const void *from = n->arena + n->slots[v->slot].offset;
     size_t bytes, count;
+    if (v->at_hand) return COV_OK;
     COV_TRY(tensor_bytes(to->shape, &bytes));
     COV_TRY(tensor_count(to->shape, &count));
     if (v->run.type == TENSOR_BF16) {
@@ -55,6 +60,24 @@ static status fetch(net *n, const net_value *v, const tensor *to)
         from = n->staging;
     }
     COV_TRY(n->b->download(n->d, to->data, from, bytes));
+    n->waits++;
+    v->at_hand = v->node < 0;
+    return COV_OK;
+}
+
+/* The step's outputs, zeroed, when the last of them has gone up. */
+static status clear(net *n, const net_node *v, tensor *y)
+{
+    size_t bytes;
+    if (v->host->sent > n->waits) {
+        COV_TRY(n->b->sync(n->d));
+        n->waits++;
+    }
+    for (int k = 0; k < v->host->ny; k++) {
+        y[k] = (tensor){.shape = v->host->shape[k], .data = n->desk + n->values[v->host->y[k]].place};
+        COV_TRY(tensor_bytes(y[k].shape, &bytes));
+        memset(y[k].data, 0, bytes);
+    }
     return COV_OK;
 }
 
@@ -62,18 +85,20 @@ status net_host_run(net *n, const net_node *v)
 {
     tensor x[NET_HOST_MAX], y[NET_HOST_MAX];
     size_t bytes;
-    COV_TRY(lay(n, v, n->desk, x, y, &bytes));
-    for (int k = 0; k < v->nx; k++) COV_TRY(fetch(n, &n->values[v->x[k]], &x[k]));
-    for (int k = 0; k < v->host->ny; k++) {
-        COV_TRY(tensor_bytes(y[k].shape, &bytes));
-        memset(y[k].data, 0, bytes);
+    for (int k = 0; k < v->nx; k++) {
+        net_value *from = &n->values[v->x[k]];
+        x[k] = (tensor){.shape = seen(from), .data = n->desk + from->place};
+        COV_TRY(fetch(n, from, &x[k]));
     }
+    COV_TRY(clear(n, v, y));
     COV_TRY(v->host->fn(v->host->ctx, x, v->nx, y, v->host->ny));
     for (int k = 0; k < v->host->ny; k++) {
-        const net_value *to = &n->values[v->host->y[k]];
+        net_value *to = &n->values[v->host->y[k]];
+        to->at_hand = 1;
         if (to->slot < 0) continue;
         COV_TRY(tensor_bytes(y[k].shape, &bytes));
         COV_TRY(n->b->upload(n->d, n->arena + n->slots[to->slot].offset, y[k].data, bytes));
+        v->host->sent = n->waits + 1;
     }
     return COV_OK;
 }

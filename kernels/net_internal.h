@@ -28,6 +28,8 @@ typedef struct net_value {
     tensor_shape run; /* with the activations' precision */
     int needed, loss; /* somebody reads it; it is one of the losses compiled for */
     int visits;       /* a host step reads it */
+    int has_place, at_hand; /* on the desk; what lies there is the value, and need not be fetched */
+    size_t place;
     int trains;       /* a trainable parameter lies at or before it */
     int reaches;      /* a loss differentiates through it */
     float weight;     /* of the loss */
@@ -41,6 +43,7 @@ typedef struct net_step {
     int ny;
     net_t y[NET_HOST_MAX];
     tensor_shape shape[NET_HOST_MAX];
+    uint64_t sent; /* the net's `waits` from which on its outputs have gone up */
 } net_step;
 
 typedef struct net_node {
@@ -109,7 +112,8 @@ struct net {
     char *arena; /* device: all slots */
     size_t arena_bytes;
     float *staging; /* device: F32 copies of bf16 inputs and outputs on their way; NULL in fp32 */
-    char *desk;     /* host: where a host step finds its inputs and puts its outputs; NULL without host steps */
+    char *desk;     /* host: where host steps find their inputs and put their outputs; NULL without host steps */
+    uint64_t waits; /* how often a host step has waited for the device */
     net_fold *folds;
     int fold_count;
     float *folded; /* device */
@@ -129,7 +133,7 @@ status net_grads_ready(net *n, int wanted);
 /* net_memory.c: chooses offsets; *total: bytes of all. Host work only. */
 status net_place(net_slot *slots, int count, int reuse, size_t *total);
 /* net_host.c */
-status net_host_ready(net *n); /* at compile: room on the host for the largest step */
+status net_host_ready(net *n); /* at compile: room on the host for all steps */
 status net_host_run(net *n, const net_node *v);
 /* net_fold.c */
 status net_fold_find(net *n);

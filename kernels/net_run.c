@@ -15,8 +15,9 @@ status net_set_input(net *n, net_t input, const void *host)
     COV_TRY(need_compiled(n));
     if (input < 0 || input >= n->value_count || n->values[input].node >= 0)
         return COV_FAIL(COV_BROKEN, "tensor %d is no input of this net", input);
-    const net_value *v = &n->values[input];
+    net_value *v = &n->values[input];
     if (!v->needed) return COV_OK; /* labels of a net compiled without its losses */
+    v->at_hand = 0;
     void *to = n->arena + n->slots[v->slot].offset;
     COV_TRY(tensor_bytes(v->shape, &bytes));
     COV_TRY(tensor_count(v->shape, &count));
@@ -39,10 +40,12 @@ status net_set_input_from(net *n, net_t input, const net *from, net_t output)
         return COV_FAIL(COV_BROKEN, "tensor %d is no input of this net", input);
     if (output < 0 || output >= from->value_count || !from->values[output].output)
         return COV_FAIL(COV_BROKEN, "tensor %d is no output of the other net", output);
-    const net_value *v = &n->values[input], *x = &from->values[output];
+    net_value *v = &n->values[input];
+    const net_value *x = &from->values[output];
     if (x->shape.type != TENSOR_F32 || !tensor_same_shape(v->shape, x->shape))
         return COV_FAIL(COV_BROKEN, "input '%s' is not of the type and shape of the output '%s'", v->name, x->output);
     if (!v->needed) return COV_OK;
+    v->at_hand = 0;
     COV_TRY(tensor_count(v->shape, &count));
     COV_TRY(n->b->convert(n->d, count, x->run.type, from->arena + from->slots[x->slot].offset, v->run.type,
                           n->arena + n->slots[v->slot].offset));

@@ -121,6 +121,24 @@ static void cuda_release(device *d, void *memory)
     cudaFree(memory); /* waits for what still uses it */
 }
 
+static status cuda_alloc_host(device *d, size_t bytes, void **out)
+{
+    *out = NULL;
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    cudaError_t e = cudaMallocHost(out, bytes ? bytes : 1);
+    if (e == cudaSuccess) return COV_OK;
+    *out = NULL;
+    return cuda_fail(e, "cudaMallocHost", __FILE__, __LINE__);
+}
+
+static void cuda_release_host(device *d, void *memory)
+{
+    if (memory == NULL) return;
+    cudaSetDevice(d->ordinal);
+    cudaStreamSynchronize(d->stream);
+    cudaFreeHost(memory);
+}
+
 /* From pageable memory this returns when the bytes were taken over. */
 static status cuda_upload(device *d, void *to, const void *from_host, size_t bytes)
 {
@@ -220,6 +238,8 @@ static const backend backend_cuda = {
     .device_name = cuda_name,
     .alloc = cuda_alloc,
     .release = cuda_release,
+    .alloc_host = cuda_alloc_host,
+    .release_host = cuda_release_host,
     .upload = cuda_upload,
     .download = cuda_download,
     .zero = cuda_zero,

@@ -177,6 +177,8 @@ cudaError_t cudaFree(void *memory)
     if (captured) return outside_of_captures();
     return free(memory), cudaSuccess;
 }
+cudaError_t cudaMallocHost(void **out, size_t bytes) { return cudaMalloc(out, bytes); }
+cudaError_t cudaFreeHost(void *memory) { return cudaFree(memory); }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
 {
     if (captured && kind != cudaMemcpyDeviceToDevice) return outside_of_captures();

@@ -70,6 +70,43 @@ static void a_host_step_sees_f32_and_constants_and_gives_what_it_fills(void **st
         }
 }
 
+static status add_up(void *ctx, const tensor *x, int nx, tensor *y, int ny)
+{
+    (void)ctx, (void)nx, (void)ny;
+    for (int i = 0; i < 4; i++) ((float *)y[0].data)[i] = ((const float *)x[0].data)[i] + ((const float *)x[1].data)[i];
+    return COV_OK;
+}
+
+/* A step that reads an input and what another step made of it, on each pass of several. */
+static void host_steps_see_what_was_set_last_and_what_the_step_before_made(void **state)
+{
+    (void)state;
+    for (int k = 0; backend_at(k); k++)
+        for (int precision = NET_FP32; precision <= NET_BF16; precision++) {
+            net *n;
+            device *d;
+            net_t once, twice;
+            float got[4];
+            ok(backend_at(k)->open(&(device_options){.threads = 2}, &d));
+            ok(net_new(backend_at(k), d, 1, &n));
+            net_t x = net_input(n, "x", f32(1, 2, 2, 1)), y = net_constant(n, "y", f32(1, 2, 2, 1));
+            net_host(n, "once", (net_t[]){x, y}, 2, (tensor_shape[]){f32(1, 2, 2, 1)}, 1, add_up, NULL, &once);
+            net_host(n, "twice", (net_t[]){once, y}, 2, (tensor_shape[]){f32(1, 2, 2, 1)}, 1, add_up, NULL, &twice);
+            net_output(n, "sum", twice);
+            ok(net_compile(n, NET_INFER, (net_precision)precision, NULL, NULL, 0));
+            for (int turn = 0; turn < 4; turn++) {
+                float a = (float)turn, b = (float)(turn / 2); /* y is set on every second pass */
+                ok(net_set_input(n, x, (float[]){a, a + 1, a + 2, a + 3}));
+                if (turn % 2 == 0) ok(net_set_input(n, y, (float[]){b, b, b, b}));
+                ok(net_forward(n));
+                ok(net_get(n, twice, got));
+                for (int i = 0; i < 4; i++) assert_true(got[i] == a + (float)i + 2 * b);
+            }
+            net_free(&n);
+            backend_at(k)->close(&d);
+        }
+}
+
 static void a_host_step_that_nobody_reads_does_not_run(void **state)
 {
     (void)state;
@@ -357,6 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_host_step_sees_f32_and_constants_and_gives_what_it_fills),
+        TEST(host_steps_see_what_was_set_last_and_what_the_step_before_made),
         TEST(a_host_step_that_nobody_reads_does_not_run),
         TEST(a_host_step_passes_no_gradient_to_its_inputs),
         TEST(host_steps_that_make_no_sense_say_where),
