@@ -179,6 +179,15 @@ static tensor view(const net *n, tensor_shape shape, int slot)
     return (tensor){.shape = shape, .data = slot >= 0 ? n->arena + n->slots[slot].offset : NULL};
 }
 
+/* No backward pass that runs before that of `v` adds to parameter p. */
+static int adds_first(const net *n, const net_node *v, int p)
+{
+    for (const net_node *later = v + 1; later < n->nodes + n->node_count; later++)
+        for (int j = 0; later->backward && j < later->np; j++)
+            if (later->p[j] == p) return 0;
+    return 1;
+}
+
 /* Nothing of a host step goes through arguments: see net_host_run. */
 static void set_args(net *n, net_node *v)
 {
@@ -202,6 +211,7 @@ static void set_args(net *n, net_node *v)
     for (int j = 0; j < v->np; j++) {
         a.dp[j] = a.p[j];
         a.dp[j].data = n->params[v->p[j]].public.grad;
+        a.fresh |= adds_first(n, v, v->p[j]) << j;
     }
     v->back = a;
 }

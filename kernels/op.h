@@ -100,5 +100,6 @@ double op_flops(const op *o, const op_shapes *s);
 typedef struct op_args {
     tensor x[OP_MAX_X], p[OP_MAX_P], y, saved[OP_MAX_SAVED];
     tensor dy, dx[OP_MAX_X], dp[OP_MAX_P];
+    int fresh; /* bit k: dp[k] holds zeros, so that it may be overwritten */
 } op_args;
 #endif

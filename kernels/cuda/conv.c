@@ -26,6 +26,12 @@ typedef struct conv_plan {
     size_t weight_count, small_count, large_count;
 } conv_plan;
 
+/* A window over the whole image is a linear layer over all its values. */
+static int is_whole(const op *o, const op_shapes *s)
+{
+    return o->kind == OP_CONV && o->pad == 0 && s->x[0].h == o->kernel && s->x[0].w == o->kernel;
+}
+
 static dnn_pair pair_of(const op *o, const op_shapes *s)
 {
     dnn_pair g = {.small = s->y, .large = s->x[0], .kernel = o->kernel, .stride = o->stride, .pad = o->pad};
@@ -33,7 +39,10 @@ static dnn_pair pair_of(const op *o, const op_shapes *s)
         g.small = s->x[0];
         g.large = s->y;
     }
-    if (o->kind != OP_LINEAR) return g;
+    if (o->kind != OP_LINEAR && !is_whole(o, s)) return g;
+    g.large.c *= g.kernel > 1 ? g.large.h * g.large.w : 1;
+    g.large.h = g.kernel > 1 ? 1 : g.large.h;
+    g.large.w = g.kernel > 1 ? 1 : g.large.w;
     g.kernel = g.stride = 1;
     g.pad = 0;
     /* Rows of any shape are rows. */
@@ -134,7 +143,8 @@ static status run_image(conv_plan *p, const op_args *a, const void *from, const 
     return COV_OK;
 }
 
-static status run_weights(conv_plan *p, const void *small, const void *large, float *dw)
+/* fresh: dw holds zeros. */
+static status run_weights(conv_plan *p, const void *small, const void *large, int fresh, float *dw)
 {
     const way *w = &p->weights;
     device *d = p->base.d;
@@ -145,7 +155,8 @@ static status run_weights(conv_plan *p, const void *small, const void *large, fl
         small = scratch(p, p->wide[0]);
         large = scratch(p, p->wide[1]);
     }
-    COV_TRY(dnn_conv_run(d, w->dnn, small, large, NULL, scratch(p, p->dw), scratch(p, p->workspace)));
+    COV_TRY(dnn_conv_run(d, w->dnn, small, large, NULL, fresh ? (char *)dw : scratch(p, p->dw), scratch(p, p->workspace)));
+    if (fresh) return COV_OK;
     return cuda_accumulate(d, TENSOR_F32, p->weight_count, scratch(p, p->dw), dw);
 }
 
@@ -167,7 +178,7 @@ static status conv_backward(plan *base, const op_args *a)
     }
     int turned = base->o.kind == OP_CONVT;
     if (a->dx[0].data) COV_TRY(run_image(p, a, dy, NULL, 0, a->dx[0].data));
-    if (a->dp[0].data) COV_TRY(run_weights(p, turned ? x : dy, turned ? dy : x, a->dp[0].data));
+    if (a->dp[0].data) COV_TRY(run_weights(p, turned ? x : dy, turned ? dy : x, a->fresh & 1, a->dp[0].data));
     if (base->o.bias && a->dp[1].data)
         COV_TRY(cuda_own_bias_gradient(d, base->s.y, dy, (double *)scratch(p, p->part), a->dp[1].data));
     return COV_OK;
