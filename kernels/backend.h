@@ -13,7 +13,7 @@ typedef struct plan plan;     /* a backend's own: one op at one size; primitives
 
 typedef struct recording recording; /* a backend's own: work that is kept to be run again as one */
 typedef struct comm comm;     /* a backend's own: this device's place among those of other ranks */
-enum { COMM_ID_BYTES = 128, DEVICE_KEY_BYTES = 32 };
+enum { COMM_ID_BYTES = 128, DEVICE_KEY_BYTES = 32, OPTIM_RUN = 64 };
 
 typedef enum op_pass { OP_FORWARD, OP_BACKWARD } op_pass;
 
@@ -73,7 +73,8 @@ typedef struct backend {
     status (*accumulate)(device *d, tensor_type type, size_t n, const void *x, void *y);
     status (*convert)(device *d, size_t n, tensor_type from, const void *x, tensor_type to, void *y);
     status (*sum_squares)(device *d, size_t n, const float *x, double *out); /* fixed order of summation */
-    status (*optim)(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v);
+    /* decays (device memory; NULL: all ones): one for each OPTIM_RUN neighbours, 0 where weight decay does not apply. */
+    status (*optim)(device *d, const optim_step *o, size_t n, const uint8_t *decays, float *w, const float *g, float *m, float *v);
 
     status (*crf)(device *d, const crf_options *o, const crf_batch *b);
 

@@ -1,16 +1,12 @@
-/* optim: the steps of SGD and AdamW over the flat arrays of a net. Weight decay applies to some parameters only, so
- * a step walks stretches of neighbours that are alike. Everything is fp32 on the device; the norm is summed there in a
+/* optim: the steps of SGD and AdamW over the flat arrays of a net. Weight decay applies to some parameters only: a
+ * byte for every few neighbours says to which. Everything is fp32 on the device; the norm is summed there in a
  * fixed order. The trap: a gradient that is not finite would poison weights and moments, so such a step changes nothing
  * but the step number, and the caller sees the norm. */
 #include "kernels/optim.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-typedef struct stretch {
-    size_t offset, count; /* floats */
-    int decay;
-} stretch;
+#include <string.h>
 
 struct optim {
     net *n; /* borrowed */
@@ -18,8 +14,7 @@ struct optim {
     int64_t step;
     size_t count;
     float *m, *v; /* device, owned; v NULL for SGD */
-    stretch *stretches;
-    int stretch_count;
+    uint8_t *decays; /* device, owned; NULL: no weight decay */
 };
 
 optim_options optim_defaults(int adamw)
@@ -58,27 +53,31 @@ static status check(const optim_options *o)
     return COV_OK;
 }
 
-/* Neighbours that are alike in decay become one stretch; the gap after a parameter belongs to it. */
-static status find_stretches(optim *o, const float *values)
+/* Parameters start at multiples of OPTIM_RUN floats; the gap after one belongs to it. */
+static status find_decays(optim *o, const float *values)
 {
-    int count = net_param_count(o->n);
-    if (!(o->stretches = calloc((size_t)count + 1, sizeof *o->stretches)))
-        return COV_FAIL(COV_NOMEM, "no memory for an optimiser");
-    for (int k = 0; k < count; k++) {
+    const backend *b = net_backend(o->n);
+    size_t runs = (o->count + OPTIM_RUN - 1) / OPTIM_RUN;
+    void *memory = NULL;
+    if (!(o->o.decay > 0) || !runs) return COV_OK;
+    uint8_t *host = calloc(runs, 1);
+    if (!host) return COV_FAIL(COV_NOMEM, "no memory for an optimiser");
+    for (int k = 0; k < net_param_count(o->n); k++) {
         const net_param *p = net_param_at(o->n, k);
-        if (p->frozen || p->statistic) continue;
-        stretch *last = o->stretch_count ? &o->stretches[o->stretch_count - 1] : NULL;
-        int decay = p->decay && o->o.decay > 0;
-        if (last && last->decay == decay) continue;
-        size_t offset = (size_t)(p->value - values);
-        if (last) last->count = offset - last->offset;
-        o->stretches[o->stretch_count++] = (stretch){.offset = offset, .decay = decay};
+        size_t count = 0;
+        if (p->frozen || p->statistic || !p->decay) continue;
+        status s = tensor_count(p->shape, &count);
+        if (s != COV_OK) {
+            free(host);
+            return status_relay(s, __FILE__, __LINE__);
+        }
+        memset(host + (size_t)(p->value - values) / OPTIM_RUN, 1, (count + OPTIM_RUN - 1) / OPTIM_RUN);
     }
-    if (o->stretch_count) {
-        stretch *last = &o->stretches[o->stretch_count - 1];
-        last->count = o->count - last->offset;
-    }
-    return COV_OK;
+    status s = b->alloc(net_device(o->n), runs, &memory);
+    o->decays = memory;
+    if (s == COV_OK) s = b->upload(net_device(o->n), o->decays, host, runs);
+    free(host);
+    return s == COV_OK ? COV_OK : status_relay(s, __FILE__, __LINE__);
 }
 
 static status moment_new(optim *o, float **out)
@@ -102,7 +101,7 @@ status optim_new(net *n, const optim_options *options, optim **out)
     o->n = n;
     o->o = *options;
     COV_GO(net_gradients(n, &grads, &values, &o->count));
-    COV_GO(find_stretches(o, values));
+    COV_GO(find_decays(o, values));
     COV_GO(moment_new(o, &o->m));
     if (o->o.adamw) COV_GO(moment_new(o, &o->v));
     *out = o;
@@ -118,7 +117,7 @@ void optim_free(optim **o)
     const backend *b = net_backend((*o)->n);
     b->release(net_device((*o)->n), (*o)->m);
     b->release(net_device((*o)->n), (*o)->v);
-    free((*o)->stretches);
+    b->release(net_device((*o)->n), (*o)->decays);
     free(*o);
     *o = NULL;
 }
@@ -142,16 +141,12 @@ status optim_run(optim *o, float grad_scale, float *norm)
                        .beta1 = o->o.beta1,
                        .beta2 = o->o.beta2,
                        .eps = o->o.eps,
+                       .decay = o->decays ? o->o.decay : 0,
                        .grad_scale = grad_scale};
     step.t = ++o->step;
     if (!isfinite(length)) return COV_OK;
     if (o->o.clip > 0 && length > o->o.clip) step.grad_scale = (float)(grad_scale * (o->o.clip / length));
-    for (int k = 0; k < o->stretch_count; k++) {
-        const stretch *at = &o->stretches[k];
-        step.decay = at->decay ? o->o.decay : 0;
-        COV_TRY(b->optim(d, &step, at->count, values + at->offset, grads + at->offset, o->m + at->offset,
-                         o->v ? o->v + at->offset : NULL));
-    }
+    COV_TRY(b->optim(d, &step, count, o->decays, values, grads, o->m, o->v));
     net_touch(o->n);
     return COV_OK;
 }

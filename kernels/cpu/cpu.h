@@ -60,6 +60,6 @@ status cpu_loss_plan(device *d, const op *o, const op_shapes *s, op_pass pass, p
 status cpu_accumulate(device *d, tensor_type type, size_t n, const void *x, void *y);
 status cpu_convert(device *d, size_t n, tensor_type from, const void *x, tensor_type to, void *y);
 status cpu_sum_squares(device *d, size_t n, const float *x, double *out);
-status cpu_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v);
+status cpu_optim(device *d, const optim_step *o, size_t n, const uint8_t *decays, float *w, const float *g, float *m, float *v);
 status cpu_crf(device *d, const crf_options *o, const crf_batch *b);
 #endif

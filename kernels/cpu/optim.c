@@ -18,7 +18,17 @@ typedef void optim_adamw(const optim_rates *r, size_t n, float *restrict w, cons
 VEC_TABLE(optim_sgd, leaf_sgd);
 VEC_TABLE(optim_adamw, leaf_adamw);
 
-status cpu_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v)
+/* How many of the n from `at` on are alike in weight decay, and whether it applies. */
+static size_t alike(const uint8_t *decays, size_t at, size_t n, int *decay)
+{
+    *decay = !decays || decays[at / OPTIM_RUN];
+    if (!decays) return n;
+    size_t end = (at / OPTIM_RUN + 1) * OPTIM_RUN;
+    while (end < at + n && !decays[end / OPTIM_RUN] == !*decay) end += OPTIM_RUN;
+    return end < at + n ? end - at : n;
+}
+
+status cpu_optim(device *d, const optim_step *o, size_t n, const uint8_t *decays, float *w, const float *g, float *m, float *v)
 {
     const size_t pieces = (n + VEC_PIECE - 1) / VEC_PIECE;
     optim_rates r = {.o = *o};
@@ -28,9 +38,15 @@ status cpu_optim(device *d, const optim_step *o, size_t n, float *w, const float
     }
 #pragma omp parallel for schedule(static) num_threads(d->threads) if (pieces > 1)
     for (size_t k = 0; k < pieces; k++) {
-        size_t at = k * VEC_PIECE, count = n - at < VEC_PIECE ? n - at : VEC_PIECE;
-        if (o->adamw) VEC_PICK(d, leaf_adamw)(&r, count, w + at, g + at, m + at, v + at);
-        else VEC_PICK(d, leaf_sgd)(&r, count, w + at, g + at, m + at);
+        size_t end = (k + 1) * VEC_PIECE < n ? (k + 1) * VEC_PIECE : n;
+        for (size_t at = k * VEC_PIECE, count; at < end; at += count) {
+            optim_rates own = r;
+            int decay;
+            count = alike(decays, at, end - at, &decay);
+            if (!decay) own.o.decay = 0;
+            if (o->adamw) VEC_PICK(d, leaf_adamw)(&own, count, w + at, g + at, m + at, v + at);
+            else VEC_PICK(d, leaf_sgd)(&own, count, w + at, g + at, m + at);
+        }
     }
     return COV_OK;
 }

@@ -103,36 +103,58 @@ extern "C" status cuda_sum_squares(device *d, size_t n, const float *x, double *
     return COV_OK;
 }
 
-/* ---- optimiser */
+/* ---- optimiser: packs of neighbours, which are alike in weight decay */
 struct sgd {
     float rate, momentum, decay, scale;
-    float *w, *m;
-    const float *g;
-    __device__ void operator()(int64_t i) const
+    __device__ void operator()(float grad, float decayed, float *w, float *m, float *) const
     {
-        float moved = momentum * m[i] + (g[i] * scale + decay * w[i]);
-        m[i] = moved;
-        w[i] -= rate * moved;
+        *m = momentum * *m + (grad * scale + decayed * *w);
+        *w -= rate * *m;
     }
 };
 
 /* first, second: 1 - beta; correct1, correct2: 1 / (1 - beta^t), from doubles. */
 struct adamw {
     float rate, decay, beta1, first, beta2, second, correct1, correct2, eps, scale;
-    float *w, *m, *v;
-    const float *g;
-    __device__ void operator()(int64_t i) const
+    __device__ void operator()(float g, float decayed, float *w, float *m, float *v) const
     {
-        float grad = g[i] * scale, mean = beta1 * m[i] + first * grad, square = beta2 * v[i] + second * grad * grad;
-        m[i] = mean;
-        v[i] = square;
-        w[i] -= rate * (mean * correct1 / (sqrtf(square * correct2) + eps) + decay * w[i]);
+        float grad = g * scale;
+        *m = beta1 * *m + first * grad;
+        *v = beta2 * *v + second * grad * grad;
+        *w -= rate * (*m * correct1 / (sqrtf(*v * correct2) + eps) + decayed * *w);
     }
 };
 
-extern "C" status cuda_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v)
+template <class F, int V> struct move {
+    F f;
+    const uint8_t *decays;
+    float *w, *m, *v; /* v: NULL: none */
+    const float *g;
+    __device__ void operator()(int64_t i) const
+    {
+        float at_w[V], at_m[V], at_v[V] = {}, at_g[V], decay = !decays || decays[i * V / OPTIM_RUN] ? f.decay : 0;
+        load<float, V>(at_w, w + i * V);
+        load<float, V>(at_m, m + i * V);
+        load<float, V>(at_g, g + i * V);
+        if (v) load<float, V>(at_v, v + i * V);
+#pragma unroll
+        for (int k = 0; k < V; k++) f(at_g[k], decay, &at_w[k], &at_m[k], &at_v[k]);
+        store<float, V>(w + i * V, at_w);
+        store<float, V>(m + i * V, at_m);
+        if (v) store<float, V>(v + i * V, at_v);
+    }
+};
+
+template <class F> static status move_all(device *d, F f, size_t n, const uint8_t *decays, float *w, const float *g, float *m, float *v)
 {
-    if (!o->adamw) return each(d, (int64_t)n, sgd{o->rate, o->momentum, o->decay, o->grad_scale, w, m, g});
+    enum { V = widest<float>::v };
+    if (n % V == 0) return each(d, (int64_t)(n / V), move<F, V>{f, decays, w, m, v, g});
+    return each(d, (int64_t)n, move<F, 1>{f, decays, w, m, v, g});
+}
+
+extern "C" status cuda_optim(device *d, const optim_step *o, size_t n, const uint8_t *decays, float *w, const float *g, float *m, float *v)
+{
+    if (!o->adamw) return move_all(d, sgd{o->rate, o->momentum, o->decay, o->grad_scale}, n, decays, w, g, m, NULL);
     double b1 = o->beta1, b2 = o->beta2;
     adamw f = {o->rate,
                o->decay,
@@ -143,10 +165,6 @@ extern "C" status cuda_optim(device *d, const optim_step *o, size_t n, float *w,
                (float)(1 / (1 - pow(b1, (double)o->t))),
                (float)(1 / (1 - pow(b2, (double)o->t))),
                o->eps,
-               o->grad_scale,
-               w,
-               m,
-               v,
-               g};
-    return each(d, (int64_t)n, f);
+               o->grad_scale};
+    return move_all(d, f, n, decays, w, g, m, v);
 }

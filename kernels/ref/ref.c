@@ -111,22 +111,22 @@ static status ref_sum_squares(device *d, size_t n, const float *x, double *out)
     return COV_OK;
 }
 
-static status ref_optim(device *d, const optim_step *o, size_t n, float *w, const float *g, float *m, float *v)
+static status ref_optim(device *d, const optim_step *o, size_t n, const uint8_t *decays, float *w, const float *g, float *m, float *v)
 {
     (void)d;
     /* The bias corrections in double: 1 - 0.999^1 keeps 4 digits only in float. */
     double correct1 = 1 - pow(o->beta1, (double)o->t), correct2 = 1 - pow(o->beta2, (double)o->t);
     for (size_t i = 0; i < n; i++) {
-        double grad = (double)g[i] * o->grad_scale;
+        double grad = (double)g[i] * o->grad_scale, decay = !decays || decays[i / OPTIM_RUN] ? (double)o->decay : 0;
         if (!o->adamw) {
-            m[i] = (float)((double)o->momentum * m[i] + grad + (double)o->decay * w[i]);
+            m[i] = (float)((double)o->momentum * m[i] + grad + decay * w[i]);
             w[i] = (float)(w[i] - (double)o->rate * m[i]);
             continue;
         }
         m[i] = (float)((double)o->beta1 * m[i] + (1 - (double)o->beta1) * grad);
         v[i] = (float)((double)o->beta2 * v[i] + (1 - (double)o->beta2) * grad * grad);
         double step = m[i] / correct1 / (sqrt(v[i] / correct2) + (double)o->eps);
-        w[i] = (float)(w[i] - (double)o->rate * (step + (double)o->decay * w[i]));
+        w[i] = (float)(w[i] - (double)o->rate * (step + decay * w[i]));
     }
     return COV_OK;
 }

@@ -199,18 +199,26 @@ static void step_of(const optim_step *o, double g, double *w, double *m, double 
     *w -= (double)o->rate * (mean / (sqrt(square) + (double)o->eps) + (double)o->decay * *w);
 }
 
-/* Five steps on n elements; the device's arrays against the formulas. */
-static void check_optim(const variant *at, optim_step o, size_t n)
+/* Five steps on n elements; the device's arrays against the formulas. some: weight decay for some of them, else for all. */
+static void check_optim(const variant *at, optim_step o, size_t n, int some)
 {
+    const float decay = o.decay;
+    size_t runs = (n + OPTIM_RUN - 1) / OPTIM_RUN;
+    uint8_t *decays = must_alloc(runs);
+    for (size_t k = 0; k < runs; k++) decays[k] = k % 5 == 1 || k % 7 > 4;
+    char *on_decays = guarded(at, decays, runs);
     float *w = random_floats(n, 6), *g = random_floats(n, 7), *zero = calloc(n, 4);
     double *state = must_alloc(3 * n * sizeof *state);
     for (size_t e = 0; e < n; e++) state[3 * e] = w[e], state[3 * e + 1] = state[3 * e + 2] = 0;
     char *on_w = guarded(at, w, n * 4), *on_g = guarded(at, g, n * 4);
     char *on_m = guarded(at, zero, n * 4), *on_v = o.adamw ? guarded(at, zero, n * 4) : NULL;
     for (o.t = 1; o.t <= 5; o.t++) {
-        MUST(at->b->optim(at->d, &o, n, (float *)(on_w + GUARD), (float *)(on_g + GUARD), (float *)(on_m + GUARD),
+        MUST(at->b->optim(at->d, &o, n, some ? (uint8_t *)(on_decays + GUARD) : NULL, (float *)(on_w + GUARD), (float *)(on_g + GUARD), (float *)(on_m + GUARD),
                           on_v ? (float *)(on_v + GUARD) : NULL));
-        for (size_t e = 0; e < n; e++) step_of(&o, g[e], &state[3 * e], &state[3 * e + 1], &state[3 * e + 2]);
+        for (size_t e = 0; e < n; e++, o.decay = decay) {
+            if (some && !decays[e / OPTIM_RUN]) o.decay = 0;
+            step_of(&o, g[e], &state[3 * e], &state[3 * e + 1], &state[3 * e + 2]);
+        }
     }
     float *got_w = harvest(at, on_w, n * 4), *got_m = harvest(at, on_m, n * 4), *got_g = harvest(at, on_g, n * 4);
     float *got_v = on_v ? harvest(at, on_v, n * 4) : NULL;
@@ -221,7 +229,8 @@ static void check_optim(const variant *at, optim_step o, size_t n)
         if (got_v) assert_true(fabs(got_v[e] - state[3 * e + 2]) <= 2e-6 * fabs(state[3 * e + 2]) + 1e-12);
     }
     assert_memory_equal(got_g, g, n * 4);
-    free(w), free(g), free(zero), free(state), free(got_w), free(got_m), free(got_g), free(got_v);
+    free(harvest(at, on_decays, runs));
+    free(w), free(g), free(zero), free(state), free(got_w), free(got_m), free(got_g), free(got_v), free(decays);
 }
 
 static void optimisers_follow_their_formulas(void **state)
@@ -232,9 +241,9 @@ static void optimisers_follow_their_formulas(void **state)
     variant at;
     (void)state;
     for (int k = 0; variant_open(k, 2, &at); at.b->close(&at.d), k++)
-        for (int i = 0; i < LENGTHS; i++) {
-            check_optim(&at, sgd, lengths[i]);
-            check_optim(&at, adamw, lengths[i]);
+        for (int i = 0; i < 2 * LENGTHS; i++) {
+            check_optim(&at, sgd, lengths[i / 2], i % 2);
+            check_optim(&at, adamw, lengths[i / 2], i % 2);
         }
 }
 
@@ -249,7 +258,7 @@ static void a_first_adamw_step_has_the_size_of_its_rate(void **state)
         const float one[2] = {1, 1}, grad[2] = {1e-4f, -30}, zero[2] = {0, 0};
         char *w = guarded(&at, one, 8), *g = guarded(&at, grad, 8), *m = guarded(&at, zero, 8),
              *v = guarded(&at, zero, 8);
-        MUST(at.b->optim(at.d, &o, 2, (float *)(w + GUARD), (float *)(g + GUARD), (float *)(m + GUARD),
+        MUST(at.b->optim(at.d, &o, 2, NULL, (float *)(w + GUARD), (float *)(g + GUARD), (float *)(m + GUARD),
                          (float *)(v + GUARD)));
         float *got = harvest(&at, w, 8);
         assert_float_equal(got[0], 0.75, 1e-5);
