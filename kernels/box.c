@@ -12,12 +12,16 @@ static float larger(float a, float b) { return a > b ? a : b; }
 static inline float area_of(box b) { return b.y1 > b.y0 && b.x1 > b.x0 ? (b.y1 - b.y0) * (b.x1 - b.x0) : 0; }
 float box_area(box b) { return area_of(b); }
 
+static float shared_area(box a, box b)
+{
+    return area_of((box){larger(a.y0, b.y0), larger(a.x0, b.x0), smaller(a.y1, b.y1), smaller(a.x1, b.x1)});
+}
+
 float box_iou(box a, box b)
 {
     /* The first test leaves out most pairs and all with a NaN. */
     if (!(a.y0 < b.y1 && b.y0 < a.y1 && a.x0 < b.x1 && b.x0 < a.x1)) return 0;
-    box both = {larger(a.y0, b.y0), larger(a.x0, b.x0), smaller(a.y1, b.y1), smaller(a.x1, b.x1)};
-    float inside = box_area(both);
+    float inside = shared_area(a, b);
     return inside > 0 ? inside / (box_area(a) + box_area(b) - inside) : 0;
 }
 
@@ -164,6 +168,18 @@ int64_t box_nms(const box *b, const int32_t *order, int64_t n, float iou, int64_
     return kept;
 }
 
+int64_t box_drop_inside(const box *b, int64_t n, float share, int32_t *keep)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++) {
+        box one = b[keep[i]];
+        int64_t k = 0;
+        while (k < kept && !(shared_area(one, b[keep[k]]) > share * box_area(one))) k++;
+        if (k == kept) keep[kept++] = keep[i];
+    }
+    return kept;
+}
+
 /* Some of b[0 .. n-1]; returns how many. */
 static int64_t tile_take(tile *t, const box *b, int64_t n)
 {
@@ -284,22 +300,4 @@ void box_paste_mask(const float *probability, int size, box b, int64_t y0, int64
                            wv * ((1 - wu) * high[u[0]] + wu * high[u[1]]);
             *out = value >= threshold;
         }
-}
-
-static float shared_area(box a, box b)
-{
-    box both = {larger(a.y0, b.y0), larger(a.x0, b.x0), smaller(a.y1, b.y1), smaller(a.x1, b.x1)};
-    return box_area(both);
-}
-
-int64_t box_drop_inside(const box *b, int64_t n, float share, int32_t *keep)
-{
-    int64_t kept = 0;
-    for (int64_t i = 0; i < n; i++) {
-        box one = b[keep[i]];
-        int64_t k = 0;
-        while (k < kept && !(shared_area(one, b[keep[k]]) > share * box_area(one))) k++;
-        if (k == kept) keep[kept++] = keep[i];
-    }
-    return kept;
 }

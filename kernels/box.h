@@ -39,6 +39,9 @@ int64_t box_top_k(const float *score, int64_t n, int64_t k, int32_t *index);
 /* Goes through order[0..n-1] (indices into b, best first; NULL: 0 1 2 ...) and keeps each box whose IoU with every one
  * kept so far is at most `iou`, until `most` are kept. keep: their indices into b. Returns how many. */
 int64_t box_nms(const box *b, const int32_t *order, int64_t n, float iou, int64_t most, int32_t *keep);
+/* Of the boxes b[keep[0..n-1]], best first, those stay of whose area no more than `share` lies in one that stayed before: keep is
+ * overwritten with them. Returns how many. IoU does not see a small box inside a large one. */
+int64_t box_drop_inside(const box *b, int64_t n, float share, int32_t *keep);
 /* iou[i]: box_iou of b[i] and `with`, the same bits. */
 void box_iou_row(const box *b, int64_t n, box with, float *iou);
 /* For each of n boxes the best of m true ones: its IoU, and its index (the lower of equal ones; -1: none overlaps). */
@@ -52,7 +55,4 @@ void box_crop_mask(const float *mask, int64_t h, int64_t w, box b, int size, flo
  * else 0. */
 void box_paste_mask(const float *probability, int size, box b, int64_t y0, int64_t x0, int64_t y1, int64_t x1,
                     float threshold, uint8_t *out);
-/* Of the boxes b[keep[0..n-1]], best first, those stay of whose area no more than `share` lies in one that stayed before: keep is
- * overwritten with them. Returns how many. IoU does not see a small box inside a large one. */
-int64_t box_drop_inside(const box *b, int64_t n, float share, int32_t *keep);
 #endif

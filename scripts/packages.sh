@@ -21,6 +21,7 @@ need gcc g++ cmake ninja-build openmpi-bin libopenmpi-dev libhdf5-openmpi-dev li
 if [ "${1:-}" = full ]; then need clang libclang-rt-14-dev clang-tidy cppcheck afl++ valgrind; fi
 if [ "${1:-}" = tests ]; then
     need hdf5-tools || echo "no h5dump: e2e_train and e2e_train_lesions will say skipped"
+    need python3-pil python3-numpy || echo "no python3-pil: e2e_stack_slices will say skipped"
     need strace || echo "no strace: e2e_privacy will not look at sockets"
     need slurm-wlm slurm-wlm-basic-plugins munge || echo "no Slurm packages: its tests will say skipped"
 fi

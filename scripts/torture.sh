@@ -11,5 +11,5 @@ build=${COVPIPE_BUILD:-build}
 scratch=${SCRATCH:-$(mktemp -d /tmp/covpipe-torture-XXXXXX)}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive OMPI_MCA_rmaps_base_oversubscribe=1
 /usr/bin/python3 tests/fault/torture.py --covpipe "$build/covpipe" --shim "$build/tests/libfault_shim.so" --scratch "$scratch/t" --deep --minutes 60 \
-    --jobs 1 "$@"
+    --jobs 1 --deadline 180 "$@"
 rm -rf "$scratch"

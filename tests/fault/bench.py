@@ -16,6 +16,7 @@ import h5py
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from same_cohort import datasets, differing  # noqa: E402
 
+MPI_START = 300  # seconds, mpi/world.h
 PASSING = {"IO_ERROR", "CRASHED", "TIMEOUT", "CHANGED", "TOO_LARGE", "INTERNAL"}
 
 
@@ -95,8 +96,9 @@ class Bench:
                  "--no-crf", "--precision", "fp32", "--threads", "1"]
         return words if ranks == 1 else ["mpirun", "-n", str(ranks), "--oversubscribe"] + words
 
-    def run(self, out, ranks=1, shim=None, meanwhile=None, more=(), log=None):
-        """Exit code (None: it had to be killed), seconds, what it printed. meanwhile(job) is called when it has been started."""
+    def run(self, out, ranks=1, shim=None, meanwhile=None, more=(), log=None, rank_lost=False):
+        """Exit code (None: it had to be killed), seconds, what it printed. meanwhile(job) is called when it has been started.
+        rank_lost: it takes a rank away, which the others wait for as long as MPI's start may take."""
         words = self.command(out, ranks) + list(more)
         if shim:
             settings = ["env", f"LD_PRELOAD={self.shim}"] + [f"SHIM_{k}={v}" for k, v in shim.items()]
@@ -109,7 +111,7 @@ class Bench:
             try:
                 if meanwhile:
                     meanwhile(job)
-                code = job.wait(self.deadline)
+                code = job.wait(self.deadline + (MPI_START if rank_lost else 0))
             except subprocess.TimeoutExpired:
                 code = None
         end = time.monotonic()

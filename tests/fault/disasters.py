@@ -106,7 +106,7 @@ def kill(role, ranks=1, how=signal.SIGKILL):
                 time.sleep(0.002)
             hit.extend(pid for pid in (victims if role == "all" else rng.sample(victims, min(1, len(victims)))) if end(pid, how))
 
-        code, seconds, text = bench.run(out, ranks, meanwhile=meanwhile, more=["--log-json"])
+        code, seconds, text = bench.run(out, ranks, meanwhile=meanwhile, more=["--log-json"], rank_lost=role.startswith("rank"))
         name = f"kill -9: {role}" + (f", {ranks} ranks" if ranks > 1 else "")
         t = end_of(bench, name, f"after {seconds:.2f} s", out, code, text, len(hit), role not in ("worker", "reader"), ranks)
         if role in ("worker", "reader") and not t.wrong:
@@ -149,7 +149,7 @@ def stop_for_ever(bench, work, rng):
         time.sleep(rng.random() * bench.seconds)
         hit.extend(pid for pid in victims if end(pid, signal.SIGSTOP))
 
-    code, seconds, text = bench.run(out, 2, meanwhile=meanwhile)
+    code, seconds, text = bench.run(out, 2, meanwhile=meanwhile, rank_lost=True)
     return end_of(bench, "rank stopped for ever, 2 ranks", f"{seconds:.0f} s", out, code, text, len(hit), True, 2)
 
 
