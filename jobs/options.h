@@ -114,7 +114,7 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(json, "json", TEXT, "", "FILE", ON_EVAL | ON_BENCH, RUN, "also write the figures as JSON")                                 \
     X(pictures, "pictures", TEXT, "", "DIR", ON_EVAL, RUN, "also draw each case, reference and result, as PNG")                  \
     X(weights, "weights", TEXT, "", "FILE,...", ON_EVAL, RUN, "lesion: weights to score, each a row of the tables")               \
-    X(choose, "choose", TEXT, "", "BY", ON_EVAL, RUN, "lesion: choose that score on the weights' training patients, by dice, volume or all (or take the number given), and write it into them") \
+    X(choose, "choose", TEXT, "", "BY", ON_EVAL, RUN, "lesion: choose that score on the weights' training patients, by dice, volume, all or screen (or take the number given), and write it into them") \
     X(cross, "cross", FLAG, "0", "", ON_EVAL, RUN, "lesion: the weights are folds; each case is scored by those that left its patient out") \
     X(own_lung, "own-lung", FLAG, "0", "", ON_EVAL, RUN, "lesion: inside our own lung masks, not the reference's")             \
     X(tables, "tables", FLAG, "0", "", ON_EVAL, RUN, "lesion: with the paper's rows, and the sizes of the other patients' regions") \

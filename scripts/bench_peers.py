@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times peers on the networks that `covpipe bench` times, for side-by-side runs (scripts/bench-peers.sh). Library calls only.
   bench_peers.py CASE [--threads N] [--repeat N]     prints: case what type threads batch median_s min_s
-Cases: gnunet, unet, unet_training, lungmask, each by /torch_bf16 or /torch_fp32; gnunet and unet by /openvino_bf16 or /openvino_fp32, too
+Cases: gnunet, trunk, unet, unet_training, lungmask, each by /torch_bf16 or /torch_fp32; gnunet, trunk and unet by /openvino_bf16 or /openvino_fp32, too
 lungmask: the network of the program of that name for one slice, at its own 256 x 256, and nothing else of what it does
 Needs: pip install torch torchvision segmentation_models_pytorch openvino onnx onnxscript lungmask"""
 import argparse
@@ -42,6 +42,13 @@ def gnunet():
     return Net(), 1
 
 
+def trunk():
+    import torch
+    import torchvision
+    net = torchvision.models.resnet50(weights=None)
+    return torch.nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool, net.layer1, net.layer2, net.layer3), 3
+
+
 def unet():
     import segmentation_models_pytorch as smp
     return smp.Unet("resnet50", encoder_weights=None, in_channels=3, classes=2), 3
@@ -52,7 +59,7 @@ def lungmask():
     return UNet(n_classes=3, padding=True, depth=5, up_mode="upsample", batch_norm=True, residual=False), 1
 
 
-BUILD = {"gnunet": gnunet, "unet": unet, "unet_training": unet, "lungmask": lungmask}
+BUILD = {"gnunet": gnunet, "trunk": trunk, "unet": unet, "unet_training": unet, "lungmask": lungmask}
 
 
 def torch_forward(build, bf16, batch):

@@ -92,7 +92,8 @@ status lesioneval_sum(const lesioneval_row *rows, size_t count, lesioneval_kind 
                       lesioneval_summary *out);
 void lesioneval_summary_free(lesioneval_summary *s);
 
-/* The step with the best mean: "dice" over positive slices, "volume" over patients' volumes, "all" over all slices; a
+/* The step with the best mean: "dice" over positive slices, "volume" over patients' volumes, "all" over all slices, and for an
+ * archive of the well and the ill "screen", the mean of the last two: lesion where it is, and nothing where it is not. A
  * tie goes to the lower threshold. Or the step that `by` names itself, as a number: one that was chosen elsewhere, as on the
  * held-out patients of other folds. COV_USAGE for anything else, or where there is nothing to choose on. */
 status lesioneval_choose(const lesioneval_summary *s, const char *by, int *step);

@@ -40,7 +40,7 @@ grep -q "score ≥ $chosen" after.md || fail "the chosen threshold $chosen is no
 code=0; run 2> none.log || code=$?
 [ $code = 2 ] && grep -q -- '--weights' none.log || fail "eval lesion without weights (exit code $code)"
 code=0; run --weights a.h5 --choose best > /dev/null 2> best.log || code=$?
-[ $code = 2 ] && grep -q 'dice, volume or all' best.log || fail "--choose best (exit code $code)"
+[ $code = 2 ] && grep -q 'dice, volume, all or screen' best.log || fail "--choose best (exit code $code)"
 code=0; run --weights a.h5 --fold somebody 2> fold.log || code=$?
 [ $code = 2 ] && grep -q 'no annotated case' fold.log || fail "a fold without cases (exit code $code)"
 

@@ -204,6 +204,18 @@ static void the_threshold_is_chosen_by_the_mean_that_was_asked_for(void **state)
     assert_int_equal(step, 9); /* above 0.4 */
     assert_int_equal(lesioneval_choose(&sum, "volume", &step), COV_OK);
     assert_int_equal(step, 9);
+    assert_int_equal(lesioneval_choose(&sum, "screen", &step), COV_OK);
+    assert_int_equal(step, 9);
+    for (int k = 0; k < LESIONMETRICS_STEPS; k++) { /* volume is best at 4, all at 12: their mean at 8 */
+        sum.step_volume[k] = k == 4 ? 0.7 : k == 8 ? 0.65 : 0.1;
+        sum.step[k].all = (metrics_ratio){k == 12 ? 0.9 : k == 8 ? 0.8 : 0.2, 1};
+    }
+    assert_int_equal(lesioneval_choose(&sum, "volume", &step), COV_OK);
+    assert_int_equal(step, 4);
+    assert_int_equal(lesioneval_choose(&sum, "all", &step), COV_OK);
+    assert_int_equal(step, 12);
+    assert_int_equal(lesioneval_choose(&sum, "screen", &step), COV_OK);
+    assert_int_equal(step, 8);
     assert_int_equal(lesioneval_choose(&sum, "0.3", &step), COV_OK);
     assert_float_equal(lesionmetrics_step(step), 0.3f, 1e-6);
     assert_int_equal(lesioneval_choose(&sum, "0.33", &step), COV_USAGE);
