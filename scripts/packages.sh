@@ -18,7 +18,7 @@ need() {
 need gcc g++ cmake ninja-build openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libnifti2-dev libznz-dev zlib1g-dev \
      libpng-dev libdnnl-dev libssl-dev libcmocka-dev python3 python3-h5py
 # `packages.sh full` installs what scripts/full-check.sh uses beyond that: clang with its sanitizers and libFuzzer, AFL++, valgrind, clang-tidy, cppcheck.
-if [ "${1:-}" = full ]; then need clang libclang-rt-14-dev clang-tidy cppcheck afl++ valgrind; fi
+if [ "${1:-}" = full ]; then need clang libclang-rt-14-dev libomp-dev clang-tidy cppcheck afl++ valgrind; fi
 if [ "${1:-}" = tests ]; then
     need hdf5-tools || echo "no h5dump: e2e_train and e2e_train_lesions will say skipped"
     need python3-pil python3-numpy || echo "no python3-pil: e2e_stack_slices will say skipped"

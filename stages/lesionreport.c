@@ -467,6 +467,24 @@ static void json_sweep(str *to, const lesionreport_line *l)
     }
 }
 
+/* Each study at each threshold: what scripts/lesion-choice.py chooses on. */
+static void json_study_sweep(str *to, const lesionreport_line *l, int set, const lesioneval_row *w)
+{
+    for (int k = 0; k < LESIONMETRICS_STEPS; k++) {
+        const lesioneval_step *at = &w->step[k];
+        put_json_start(to, "study sweep", l, set);
+        str_put(to, ",\"id\":");
+        str_put_json(to, w->id);
+        str_put(to, ",\"patient\":");
+        str_put_json(to, w->patient);
+        str_putf(to, ",\"isolated\":%d,\"lung_px\":%lld,\"truth_px\":%lld,\"found_px\":%lld,\"both_px\":%lld", w->isolated,
+                 (long long)w->lung_px, (long long)at->whole.truth, (long long)at->whole.found, (long long)at->whole.both);
+        put_json(to, "threshold", (double)lesionmetrics_step(k));
+        str_putf(to, ",\"mean Dice\":[%.6g,%.6g],\"Dice, all slices\":[%.6g,%.6g]}", at->dice.top, at->dice.bottom, at->all.top,
+                 at->all.bottom);
+    }
+}
+
 void lesionreport_json(const lesionreport *r, str *items)
 {
     for (size_t k = 0; k < r->count; k++) {
@@ -476,6 +494,8 @@ void lesionreport_json(const lesionreport *r, str *items)
             for (int kind = 0; kind < LESIONEVAL_KINDS; kind++)
                 if (shown(l, (lesionreport_set)s, kind)) json_summary(items, l, s, kind);
         }
+        for (size_t i = 0; i < l->rows[LESIONREPORT_CASES].count; i++)
+            json_study_sweep(items, l, LESIONREPORT_CASES, &l->rows[LESIONREPORT_CASES].at[i]);
         json_curve(items, l);
         json_sweep(items, l);
     }

@@ -37,6 +37,25 @@ grep -q '1 studies of 1 patients' choose.txt || fail "chosen on others than the 
 run --weights a.h5 --fold phantom001 > after.md 2> after.log
 grep -q "score ≥ $chosen" after.md || fail "the chosen threshold $chosen is not used: $(grep '^- ' after.md)"
 
+# ... or on the others' held-out results: here a and c are best at 0.2, b at 0.8, and h, who is well, from 0.5 on.
+grep -q '"what":"study sweep".*"threshold":0.05' base.json || fail "no study at each threshold in the JSON"
+python3 - > sweep.json << 'EOF'
+import json
+rows = []
+for patient, best in ("a", 0.2), ("b", 0.8), ("c", 0.2), ("h", None):
+    for t in (0.2, 0.5, 0.8):
+        truth = 0 if best is None else 1000
+        both = 0 if best is None else 900 if t == best else 600
+        found = (400 if t < 0.5 else 0) if best is None else 1000
+        rows.append({"what": "study sweep", "id": patient + "1", "patient": patient, "isolated": 0, "lung_px": 10000, "truth_px": truth, "found_px": found,
+                     "both_px": both, "threshold": t, "Dice, all slices": [10 * both / 1000 if truth else 10 * (found == 0), 10]})
+print(json.dumps(rows))
+EOF
+python3 "$COVPIPE_SOURCE/scripts/lesion-choice.py" sweep.json > lesion-choice.md || fail "no choice: $(tail -1 lesion-choice.md)"
+for row in '| a1 | a | 0.80 | 0.6000 |' '| b1 | b | 0.20 | 0.6000 |' '| h1 | h | 0.20 | - | 4.00 | 0.00 |'; do
+    grep -qF "$row" lesion-choice.md || fail "expected $row of $(cat lesion-choice.md)"
+done
+
 code=0; run 2> none.log || code=$?
 [ $code = 2 ] && grep -q -- '--weights' none.log || fail "eval lesion without weights (exit code $code)"
 code=0; run --weights a.h5 --choose best > /dev/null 2> best.log || code=$?

@@ -191,7 +191,7 @@ static inline farm_calls fake_calls(char *context)
 }
 
 /* A sanitizer's shadow memory and its reports do not fit into a reader's limits. */
-#if defined __SANITIZE_ADDRESS__
+#ifdef COVPIPE_SANITIZED
 enum { FAKE_NO_SANDBOX = 1, FAKE_PATIENCE = 4 };
 #else
 enum { FAKE_NO_SANDBOX = 0, FAKE_PATIENCE = 1 };

@@ -108,6 +108,7 @@ static void json_has_an_object_for_every_row_summary_and_point(void **state)
     has(t, "{\"what\":\"summary\",\"model\":\"st\",\"set\":\"coronal\",\"kind\":\"all\"");
     has(t, "{\"what\":\"froc\"");
     has(t, "{\"what\":\"sweep\"");
+    has(t, "{\"what\":\"study sweep\",\"model\":\"st\",\"set\":\"cases\",\"id\":\"a1\",\"patient\":\"a\",\"isolated\":0");
     int depth = 0, lowest = 0;
     for (const char *c = t; *c; c++) {
         depth += (*c == '{') - (*c == '}');
