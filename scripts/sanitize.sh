@@ -7,5 +7,5 @@ cmake -S . -B "$2" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_FLAGS_RE
 cmake --build "$2" --target "$3"
 ln -sfn "$PWD/share" "$2/share" # where the program looks beside itself: this build is not one folder below the source
 export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-       TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 ignore_noninstrumented_modules=1" LSAN_OPTIONS="suppressions=$PWD/tests/tools/lsan.supp:print_suppressions=0"
+       TSAN_OPTIONS="allocator_may_return_null=1 halt_on_error=1 second_deadlock_stack=1 ignore_noninstrumented_modules=1" LSAN_OPTIONS="suppressions=$PWD/tests/tools/lsan.supp:print_suppressions=0"
 ctest --test-dir "$2" --no-tests=error --output-on-failure -j "$(nproc)" -R "$4" ${5:+-E "$5"}
