@@ -346,17 +346,17 @@ void lesioneval_summary_free(lesioneval_summary *s)
 status lesioneval_choose(const lesioneval_summary *s, const char *by, int *step)
 {
     double best = NAN, given;
-    int volume = strcmp(by, "volume") == 0, dice = strcmp(by, "dice") == 0, screen = strcmp(by, "screen") == 0;
+    int by_volume = strcmp(by, "volume") == 0, dice = strcmp(by, "dice") == 0, screen = strcmp(by, "screen") == 0;
     *step = 0;
     for (int k = 0; str_to_double(by, &given) && k < LESIONMETRICS_STEPS; k++) {
         *step = k;
         if (fabs(given - (double)lesionmetrics_step(k)) < 1e-3) return COV_OK;
     }
-    if (!volume && !dice && !screen && strcmp(by, "all") != 0)
+    if (!by_volume && !dice && !screen && strcmp(by, "all") != 0)
         return COV_FAIL(COV_USAGE, "--choose %s: expected dice, volume, all or screen, or a score in steps of 0.05", by);
     for (int k = 0; k < LESIONMETRICS_STEPS; k++) {
         double all = metrics_value(s->step[k].all);
-        double v = volume ? s->step_volume[k] : dice ? metrics_value(s->step[k].dice) : screen ? (s->step_volume[k] + all) / 2 : all;
+        double v = by_volume ? s->step_volume[k] : dice ? metrics_value(s->step[k].dice) : screen ? (s->step_volume[k] + all) / 2 : all;
         if (isnan(v) || v <= best) continue;
         best = v;
         *step = k;
