@@ -10,6 +10,7 @@
  * oneDNN's matrix product divides a long sum among threads where there is little else to divide, and the result then
  * depends on their number. So a linear layer runs as a 1 x 1 convolution over a column of rows, which does not, and is no
  * slower. */
+#include "kernels/cpu/conv_amx.h"
 #include "kernels/cpu/dnn.h"
 #include "kernels/cpu/vec.h"
 #include "kernels/cpu/wgrad.h"
@@ -35,6 +36,7 @@ typedef struct conv_plan {
     cpu_prim unpack;  /* dw += */
     cpu_pack pack;
     wino *wino;       /* in place of main and pack, where it is faster */
+    conv_amx *amx;    /* the same */
     int own_weights;  /* wgrad in place of weights and unpack */
     float *wide;      /* folded: the wider filter, and behind it the repeated bias; owned */
     const void *wide_source;
@@ -195,6 +197,9 @@ static status conv_forward_run(plan *base, const op_args *a)
     if (p->wino != NULL)
         return wino_run(base->d, p->wino, &a->p[0], base->o.bias ? a->p[1].data : NULL, base->o.relu, a->x[0].data,
                         a->y.data);
+    if (p->amx != NULL)
+        return conv_amx_run(base->d, p->amx, &a->p[0], base->o.bias ? a->p[1].data : NULL, base->o.relu, a->x[0].data,
+                            a->y.data);
     if (p->wide != NULL) return conv_fold_run(p, a);
     COV_TRY(cpu_pack_get(base->d, &p->pack, &a->p[0], &w));
     void *const data[] = {a->x[0].data, w, a->y.data, a->p[1].data};
@@ -220,6 +225,7 @@ static status conv_forward_new(conv_plan *p, const conv_mds *m)
     conv_desc desc;
     p->base.run = conv_forward_run;
     if (wino_fits(d, o, &p->base.s)) return wino_new(d, &p->base.s, 0, &p->wino);
+    if (conv_amx_fits(d, o, &p->base.s, 0)) return conv_amx_new(d, o, &p->base.s, 0, &p->amx);
     if (conv_fold(d, o, &p->base.s) > 1) return conv_fold_new(p, conv_fold(d, o, &p->base.s));
     COV_TRY(conv_forward_desc(o, &p->base.s, m, 0, &desc));
     const int fused = o->relu && (!o->bias || conv_dnn_bias(o)) ? CPU_PRIM_RELU : 0;
@@ -265,24 +271,34 @@ static void conv_spread(const conv_plan *p, const char *met, char *dx)
     }
 }
 
+/* dx. */
+static status conv_backward_data(conv_plan *p, const op_args *a, void *dy)
+{
+    device *d = p->base.d;
+    void *dx = p->sparse ? (char *)d->scratch + p->at_dw : a->dx[0].data, *w;
+    if (p->wino != NULL) return wino_run(d, p->wino, &a->p[0], NULL, 0, dy, dx);
+    if (p->amx != NULL) {
+        COV_TRY(conv_amx_run(d, p->amx, &a->p[0], NULL, 0, dy, dx));
+    } else {
+        COV_TRY(cpu_pack_get(d, &p->pack, &a->p[0], &w));
+        void *const data[] = {dy, w, dx};
+        COV_TRY(cpu_prim_run(d, &p->main, data));
+    }
+    if (p->sparse) conv_spread(p, dx, a->dx[0].data);
+    return COV_OK;
+}
+
 static status conv_backward_run(plan *base, const op_args *a)
 {
     conv_plan *p = (conv_plan *)base;
     device *d = base->d;
     char *scratch = d->scratch;
-    void *dy = a->dy.data, *w;
+    void *dy = a->dy.data;
     if (base->o.relu) {
         dy = scratch + p->at_dy;
         vec_mask(d, base->s.y.type, p->y_count, a->y.data, a->dy.data, dy);
     }
-    if (a->dx[0].data != NULL && p->wino != NULL) {
-        COV_TRY(wino_run(d, p->wino, &a->p[0], NULL, 0, dy, a->dx[0].data));
-    } else if (a->dx[0].data != NULL) {
-        COV_TRY(cpu_pack_get(d, &p->pack, &a->p[0], &w));
-        void *const data[] = {dy, w, p->sparse ? scratch + p->at_dw : a->dx[0].data};
-        COV_TRY(cpu_prim_run(d, &p->main, data));
-        if (p->sparse) conv_spread(p, scratch + p->at_dw, a->dx[0].data);
-    }
+    if (a->dx[0].data != NULL) COV_TRY(conv_backward_data(p, a, dy));
     if (a->dp[0].data == NULL && a->dp[1].data == NULL) return COV_OK;
     if (p->own_weights) return conv_own_weights(p, a, dy);
     void *const data[] = {a->x[0].data, dy, scratch + p->at_dw, scratch + p->at_db};
@@ -301,7 +317,9 @@ static status conv_backward_run(plan *base, const op_args *a)
 static status conv_backward_room(conv_plan *p, size_t dw_bytes)
 {
     const op *o = &p->base.o;
-    size_t bytes, met = 0, at = p->wino != NULL ? wino_scratch(p->base.d, p->wino) : p->main.scratch_bytes;
+    size_t bytes, met = 0, at = p->wino != NULL  ? wino_scratch(p->base.d, p->wino)
+                              : p->amx != NULL ? conv_amx_scratch(p->base.d, p->amx)
+                                               : p->main.scratch_bytes;
     if (p->weights.scratch_bytes > at) at = p->weights.scratch_bytes;
     if (p->unpack.scratch_bytes > at) at = p->unpack.scratch_bytes;
     COV_TRY(tensor_count(p->base.s.y, &p->y_count));
@@ -314,7 +332,7 @@ static status conv_backward_room(conv_plan *p, size_t dw_bytes)
     return cpu_reserve(p->base.d, p->at_db + (size_t)p->base.s.y.c * sizeof(float) + 64);
 }
 
-/* dx of a 1x1 window with a stride as that of one without, which on AMX tiles oneDNN computes three times as fast. */
+/* dx of a 1x1 window with a stride as that of one without, which on AMX tiles oneDNN, too, computes three times as fast. */
 static status conv_sparse_new(conv_plan *p, const conv_mds *m)
 {
     const int args[] = {DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC};
@@ -326,6 +344,7 @@ static status conv_sparse_new(conv_plan *p, const conv_mds *m)
     op_shapes s = p->base.s;
     o.stride = 1;
     s.x[0] = conv_met(&s);
+    if (conv_amx_fits(d, &o, &s, 1)) return conv_amx_new(d, &o, &s, 1, &p->amx);
     met.stride[0] = met.stride[1] = 1;
     COV_TRY(cpu_md_nhwc(&s.x[0], &met.x));
     COV_TRY(conv_forward_desc(&o, &s, &met, 1, &forward));
@@ -345,8 +364,10 @@ static status conv_backward_data_new(conv_plan *p, const conv_mds *m, const_dnnl
     conv_desc desc;
     p->sparse = d->amx && o->kind == OP_CONV && o->kernel == 1 && o->stride > 1 && o->pad == 0 && p->base.s.y.type == TENSOR_BF16;
     if (wino_fits(d, o, &p->base.s)) return wino_new(d, &p->base.s, 1, &p->wino);
+    if (conv_amx_fits(d, o, &p->base.s, 1)) return conv_amx_new(d, o, &p->base.s, 1, &p->amx);
     if (p->sparse) {
         COV_TRY(conv_sparse_new(p, m));
+        if (p->amx != NULL) return COV_OK;
     } else {
         COV_TRY(conv_data_desc(o, &p->base.s, m, &desc));
         COV_TRY(cpu_prim_new(d, &desc, 0, hint, args, 3, &p->main));
@@ -391,6 +412,7 @@ static void conv_free(plan *base)
     cpu_prim_free(&p->unpack);
     cpu_pack_free(&p->pack);
     wino_free(&p->wino);
+    conv_amx_free(&p->amx);
     free(p->wide);
 }
 

@@ -11,23 +11,20 @@
  * Threads part the channels in blocks, and each rearranges what it needs, so none waits for another. Every sum goes
  * through the pixels in order, whatever the blocks and strips are. */
 #include "kernels/cpu/wgrad_amx.h"
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/vec.h"
-#include <immintrin.h>
 #include <omp.h>
 
 enum {
-    SIDE = 16, /* channels of a tile */
+    SIDE = AMX_SIDE, /* channels of a tile */
     STEP = 32, /* pixels of one */
-    TILE = SIDE * SIDE, /* its sums */
-    PART = SIDE * STEP  /* its elements of x or dy */
+    TILE = AMX_TILE, /* its sums */
+    PART = SIDE * STEP /* its elements of x or dy */
 };
 /* Steps that all taps of four tiles take before the next tiles: what they read then stays in the L1. Taking a strip
  * at once was up to a quarter slower. */
 enum { STRETCH = 8 };
 static const int64_t ROOM = (int64_t)640 << 10; /* for a strip; and for a block's sums */
-
-#define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-bf16")))
-#define STEP_OF TARGET __attribute__((always_inline)) static inline
 
 typedef struct wgrad_amx {
     int64_t n, h, w, ci, ho, wo, co, kernel, stride, pad;
@@ -54,9 +51,6 @@ typedef struct wgrad_block {
 
 /* ---- sizes */
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t fewer(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Time of a block of in x out tiles, about, in cycles a step: products, and rearranging. */
 static int64_t block_cost(const wgrad_amx *g, int64_t in, int64_t out)
 {
@@ -70,8 +64,8 @@ static void choose_blocks(const device *d, wgrad_amx *g)
     int64_t best = INT64_MAX;
     for (int64_t in = 1; in <= g->in_tiles; in++)
         for (int64_t out = 1; out <= g->out_tiles && (in * out <= most || in * out == 1); out++) {
-            const int64_t blocks = ceil_div(g->in_tiles, in) * ceil_div(g->out_tiles, out);
-            const int64_t cost = ceil_div(blocks, d->threads) * block_cost(g, in, out);
+            const int64_t blocks = amx_ceil(g->in_tiles, in) * amx_ceil(g->out_tiles, out);
+            const int64_t cost = amx_ceil(blocks, d->threads) * block_cost(g, in, out);
             if (cost >= best) continue;
             best = cost;
             g->in = in;
@@ -88,19 +82,19 @@ static wgrad_amx geometry(const device *d, const op *o, const op_shapes *s)
     g.phases = g.stride < g.kernel ? g.stride : g.kernel;
     g.width = g.wo + reach;
     g.image = (g.ho + reach) * g.width;
-    g.count = ceil_div(g.n * g.image, STEP) * STEP;
+    g.count = amx_ceil(g.n * g.image, STEP) * STEP;
     g.span = reach * g.width + reach;
-    g.in_tiles = ceil_div(g.ci, SIDE);
-    g.out_tiles = ceil_div(g.co, SIDE);
+    g.in_tiles = amx_ceil(g.ci, SIDE);
+    g.out_tiles = amx_ceil(g.co, SIDE);
     choose_blocks(d, &g);
     const int64_t in = g.in * g.phases * g.phases, pixel = (in + g.out) * SIDE * 2, ahead = in * SIDE * 2 * g.span;
     g.strip = ahead < ROOM ? (ROOM - ahead) / pixel / STEP * STEP : 0;
-    if (g.strip < g.span) g.strip = ceil_div(g.span, STEP) * STEP;
+    if (g.strip < g.span) g.strip = amx_ceil(g.span, STEP) * STEP;
     if (g.strip < 8 * STEP) g.strip = 8 * STEP;
     if (g.strip > 32 * STEP) g.strip = 32 * STEP;
     if (g.strip > g.count) g.strip = g.count;
     /* An odd number of cache lines, so that rows begin in different sets. */
-    g.row = (ceil_div(g.strip + g.span, STEP) | 1) * STEP;
+    g.row = (amx_ceil(g.strip + g.span, STEP) | 1) * STEP;
     g.x_bytes = (size_t)(in * SIDE * g.row) * 2;
     g.dy_bytes = (size_t)(g.out * SIDE * g.strip) * 2;
     g.sum_bytes = (size_t)(g.in * g.out * g.kernel * g.kernel * TILE) * sizeof(float);
@@ -120,12 +114,12 @@ static size_t thread_bytes(const wgrad_amx *g)
 static void find_pixels(const wgrad_amx *g, int64_t from, int64_t count, int64_t h, int64_t w, int64_t stride, int64_t y,
                         int64_t x, int64_t *at)
 {
-    const int64_t left = x < 0 ? ceil_div(-x, stride) : 0;
-    int64_t right = x < w ? ceil_div(w - x, stride) : 0;
+    const int64_t left = x < 0 ? amx_ceil(-x, stride) : 0;
+    int64_t right = x < w ? amx_ceil(w - x, stride) : 0;
     if (right > g->width) right = g->width;
     for (int64_t k = 0; k < count;) {
         const int64_t n = (from + k) / g->image, rest = (from + k) % g->image, first = rest % g->width;
-        const int64_t iy = y + rest / g->width * stride, end = fewer(g->width, first + count - k);
+        const int64_t iy = y + rest / g->width * stride, end = amx_fewer(g->width, first + count - k);
         const int64_t pixel = (n * h + iy) * w + x, inside = n < g->n && iy >= 0 && iy < h;
         int64_t *to = at + k - first;
         for (int64_t j = first; j < end; j++) to[j] = inside && j >= left && j < right ? pixel + j * stride : -1;
@@ -135,7 +129,7 @@ static void find_pixels(const wgrad_amx *g, int64_t from, int64_t count, int64_t
 
 /* Sixteen channels of two pixels, side by side by channel. Those of the step after this are called for: pixels are too
  * many streams for the processor to foresee. */
-STEP_OF __m512i pair(const uint16_t *x, int64_t channels, __mmask16 some, const int64_t *at)
+AMX_STEP __m512i pair(const uint16_t *x, int64_t channels, __mmask16 some, const int64_t *at)
 {
     if (at[STEP] >= 0) _mm_prefetch((const char *)(x + at[STEP] * channels), _MM_HINT_T0);
     if (at[STEP + 1] >= 0) _mm_prefetch((const char *)(x + at[STEP + 1] * channels), _MM_HINT_T0);
@@ -144,41 +138,13 @@ STEP_OF __m512i pair(const uint16_t *x, int64_t channels, __mmask16 some, const 
     return _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
 }
 
-/* Turns sixteen rows of sixteen 32-bit numbers over. */
-STEP_OF void turn(__m512i r[16])
-{
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int q = 0; q < 4; q++) {
-        t[q] = _mm512_shuffle_i32x4(r[q], r[q + 4], 0x88);
-        t[q + 4] = _mm512_shuffle_i32x4(r[q], r[q + 4], 0xdd);
-        t[q + 8] = _mm512_shuffle_i32x4(r[q + 8], r[q + 12], 0x88);
-        t[q + 12] = _mm512_shuffle_i32x4(r[q + 8], r[q + 12], 0xdd);
-    }
-    for (int q = 0; q < 4; q++) {
-        r[q] = _mm512_shuffle_i32x4(t[q], t[q + 8], 0x88);
-        r[q + 4] = _mm512_shuffle_i32x4(t[q + 4], t[q + 12], 0x88);
-        r[q + 8] = _mm512_shuffle_i32x4(t[q], t[q + 8], 0xdd);
-        r[q + 12] = _mm512_shuffle_i32x4(t[q + 4], t[q + 12], 0xdd);
-    }
-}
-
 static __mmask16 lanes(int64_t left) { return left >= SIDE ? 0xffff : (__mmask16)((1u << left) - 1); }
 
 /* The strip of x, and of what lies ahead of it, one phase: rows[channel][pixel]. */
-TARGET static void turn_inputs(const wgrad_block *b, int64_t py, int64_t px, uint16_t *rows)
+AMX_LEAF void turn_inputs(const wgrad_block *b, int64_t py, int64_t px, uint16_t *rows)
 {
     const wgrad_amx *g = b->g;
-    const int64_t pixels = ceil_div(b->steps * STEP + g->span, STEP) * STEP;
+    const int64_t pixels = amx_ceil(b->steps * STEP + g->span, STEP) * STEP;
     find_pixels(g, b->from, pixels + STEP, g->h, g->w, g->stride, py - g->pad, px - g->pad, b->at);
     for (int64_t k = 0; k < pixels; k += STEP)
         for (int64_t i = 0; i < b->in; i++) {
@@ -186,13 +152,13 @@ TARGET static void turn_inputs(const wgrad_block *b, int64_t py, int64_t px, uin
             const __mmask16 some = lanes(g->ci - c);
             __m512i r[16];
             for (int j = 0; j < 16; j++) r[j] = pair(b->x + c, g->ci, some, b->at + k + 2 * j);
-            turn(r);
+            amx_turn(r);
             for (int j = 0; j < 16; j++) _mm512_store_si512(rows + (i * SIDE + j) * g->row + k, r[j]);
         }
 }
 
 /* The strip of dy: pairs[tile][step], a pair of pixels a row. */
-TARGET static void pair_outputs(const wgrad_block *b)
+AMX_LEAF void pair_outputs(const wgrad_block *b)
 {
     const wgrad_amx *g = b->g;
     find_pixels(g, b->from, b->steps * STEP + STEP, g->ho, g->wo, 1, 0, 0, b->at);
@@ -208,27 +174,21 @@ TARGET static void pair_outputs(const wgrad_block *b)
 
 /* ---- products */
 
-typedef struct tile_config {
-    uint8_t palette, start, zero[14];
-    uint16_t bytes[16]; /* of a row */
-    uint8_t rows[16];
-} tile_config;
-
-/* Tiles 0 to 3: sums, of two tiles of inputs by two of outputs; 4, 5: inputs; 6, 7: outputs. */
-TARGET static void configure(const wgrad_amx *g)
+/* Tiles 0 to 3: sums, of two tiles of inputs by two of outputs; 4: inputs; 6, 7: outputs. */
+AMX_LEAF void configure(const wgrad_amx *g)
 {
-    tile_config c = {.palette = 1};
+    amx_tiles c = {.palette = 1};
     for (int t = 0; t < 8; t++) {
         c.bytes[t] = 64;
         c.rows[t] = t < 6 && g->ci < SIDE ? (uint8_t)g->ci : SIDE; /* few inputs: shorter tiles are done earlier */
     }
-    _tile_loadconfig(&c);
+    amx_configure(&c);
 }
 
 /* Adds the products of some steps to one or two tiles of inputs by one or two of outputs. With more taps, the next one's
  * sums, which lie in the L2, are called for meanwhile. */
-STEP_OF void multiply(const wgrad_block *b, int64_t steps, int wide_in, int wide_out, const uint16_t *x,
-                      const uint16_t *y, float *sums)
+AMX_STEP void multiply(const wgrad_block *b, int64_t steps, int wide_in, int wide_out, const uint16_t *x,
+                       const uint16_t *y, float *sums)
 {
     const wgrad_amx *g = b->g;
     const int64_t row = g->row * 2;
@@ -247,16 +207,17 @@ STEP_OF void multiply(const wgrad_block *b, int64_t steps, int wide_in, int wide
         }
         _tile_loadd(4, x, row);
         _tile_loadd(6, y, 64);
+        if (wide_out) _tile_loadd(7, y2, 64);
         _tile_dpbf16ps(0, 4, 6);
-        if (wide_out) {
-            _tile_loadd(7, y2, 64);
-            _tile_dpbf16ps(1, 4, 7);
-        }
+        if (wide_out) _tile_dpbf16ps(1, 4, 7);
         if (wide_in) {
-            _tile_loadd(5, x2, row);
-            _tile_dpbf16ps(2, 5, 6);
+            _tile_loadd(4, x2, row);
+            _tile_dpbf16ps(2, 4, 6);
+            if (wide_out) _tile_dpbf16ps(3, 4, 7);
         }
-        if (wide_in && wide_out) _tile_dpbf16ps(3, 5, 7);
+        _tile_zero(4); /* gives registers back: see conv_amx.c */
+        _tile_zero(6);
+        if (wide_out) _tile_zero(7);
     }
     _tile_stored(0, sums, 64);
     if (wide_out) _tile_stored(1, sums + TILE, 64);
@@ -265,7 +226,7 @@ STEP_OF void multiply(const wgrad_block *b, int64_t steps, int wide_in, int wide
 }
 
 /* All taps of two tiles of inputs and two of outputs, as far as there are, over the steps [from, from + steps). */
-TARGET static void multiply_taps(const wgrad_block *b, int64_t from, int64_t steps, int64_t i, int64_t o)
+AMX_LEAF void multiply_taps(const wgrad_block *b, int64_t from, int64_t steps, int64_t i, int64_t o)
 {
     const wgrad_amx *g = b->g;
     const int wide_in = i + 1 < b->in, wide_out = o + 1 < b->out;
@@ -284,7 +245,7 @@ TARGET static void multiply_taps(const wgrad_block *b, int64_t from, int64_t ste
 }
 
 /* dw += the block's sums. */
-TARGET static void add_sums(const wgrad_block *b)
+AMX_LEAF void add_sums(const wgrad_block *b)
 {
     const wgrad_amx *g = b->g;
     const int64_t taps = g->kernel * g->kernel;
@@ -293,11 +254,11 @@ TARGET static void add_sums(const wgrad_block *b)
         for (int64_t i = 0; i < b->in; i++)
             for (int64_t o = 0; o < b->out; o++, sums += TILE) {
                 const int64_t c = (b->first_in + i) * SIDE, first = (b->first_out + o) * SIDE;
-                const int64_t outputs = fewer(g->co - first, SIDE);
+                const int64_t outputs = amx_fewer(g->co - first, SIDE);
                 const __mmask16 some = lanes(g->ci - c);
                 __m512i r[16];
                 for (int j = 0; j < 16; j++) r[j] = _mm512_load_si512(sums + j * SIDE);
-                turn(r);
+                amx_turn(r);
                 for (int64_t j = 0; j < outputs; j++) {
                     float *to = b->dw + ((first + j) * taps + tap) * g->ci + c;
                     const __m512 before = _mm512_maskz_loadu_ps(some, to);
@@ -306,20 +267,20 @@ TARGET static void add_sums(const wgrad_block *b)
             }
 }
 
-TARGET static void run_block(wgrad_block *b)
+AMX_LEAF void run_block(wgrad_block *b)
 {
     const wgrad_amx *g = b->g;
     memset(b->sums, 0, g->sum_bytes);
     configure(g);
     for (b->from = 0; b->from < g->count; b->from += g->strip) {
-        b->steps = fewer(g->count - b->from, g->strip) / STEP;
+        b->steps = amx_fewer(g->count - b->from, g->strip) / STEP;
         for (int64_t py = 0; py < g->phases; py++)
             for (int64_t px = 0; px < g->phases; px++)
                 turn_inputs(b, py, px, b->rows + (py * g->phases + px) * b->in * SIDE * g->row);
         pair_outputs(b);
         for (int64_t k = 0; k < b->steps; k += STRETCH)
             for (int64_t i = 0; i < b->in; i += 2)
-                for (int64_t o = 0; o < b->out; o += 2) multiply_taps(b, k, fewer(b->steps - k, STRETCH), i, o);
+                for (int64_t o = 0; o < b->out; o += 2) multiply_taps(b, k, amx_fewer(b->steps - k, STRETCH), i, o);
     }
     _tile_release();
     add_sums(b);
@@ -342,13 +303,13 @@ void wgrad_amx_run(const device *d, const op *o, const op_shapes *s, const uint1
                    void *scratch)
 {
     const wgrad_amx g = geometry(d, o, s);
-    const int64_t down = ceil_div(g.in_tiles, g.in), across = ceil_div(g.out_tiles, g.out);
+    const int64_t down = amx_ceil(g.in_tiles, g.in), across = amx_ceil(g.out_tiles, g.out);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(d->threads)
     for (int64_t k = 0; k < down * across; k++) {
         char *room = (char *)scratch + (size_t)omp_get_thread_num() * thread_bytes(&g);
         const int64_t i = k / across * g.in, j = k % across * g.out;
         wgrad_block b = {.g = &g, .x = x, .dy = dy, .dw = dw, .first_in = i, .first_out = j,
-                         .in = fewer(g.in_tiles - i, g.in), .out = fewer(g.out_tiles - j, g.out),
+                         .in = amx_fewer(g.in_tiles - i, g.in), .out = amx_fewer(g.out_tiles - j, g.out),
                          .rows = (uint16_t *)room, .pairs = (uint16_t *)(room + g.x_bytes),
                          .sums = (float *)(room + g.x_bytes + g.dy_bytes),
                          .at = (int64_t *)(room + g.x_bytes + g.dy_bytes + g.sum_bytes)};
