@@ -7,6 +7,7 @@
  * it, and sum its gradient, ourselves. Eight outputs or fewer fill half a register: forward, such a convolution
  * is made one of stride `fold` that gives `fold` neighbouring pixels at once, 16 channels in all: in memory the same.
  * Scratch: oneDNN's own scratchpad first, then masked dy, dw (or wgrad's own), db.
+ * On AMX tiles most convolutions are conv_amx's, forward and backward by data.
  * oneDNN's matrix product divides a long sum among threads where there is little else to divide, and the result then
  * depends on their number. So a linear layer runs as a 1 x 1 convolution over a column of rows, which does not, and is no
  * slower. */
@@ -36,7 +37,7 @@ typedef struct conv_plan {
     cpu_prim unpack;  /* dw += */
     cpu_pack pack;
     wino *wino;       /* in place of main and pack, where it is faster */
-    conv_amx *amx;    /* the same */
+    conv_amx *amx;    /* the same, on tiles */
     int own_weights;  /* wgrad in place of weights and unpack */
     float *wide;      /* folded: the wider filter, and behind it the repeated bias; owned */
     const void *wide_source;

@@ -18,7 +18,7 @@
 #include "kernels/cpu/conv_amx.h"
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/dnn.h"
-#include <omp.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,7 +55,7 @@ typedef struct worker {
     const uint16_t *x, *base; /* base: where tiles are loaded from, x or planes */
     uint16_t *y, *planes;
     const float *bias;
-    __m512 least;             /* of a result: 0 under a ReLU */
+    float least;              /* of a result: 0 under a ReLU */
     int64_t pixel, chunk;     /* distances in base, elements */
     int64_t tiles;            /* of the strip */
     int32_t *start, *at;      /* of each tile: its first pixel in base, and its pixels of y, -1 for none */
@@ -95,7 +95,7 @@ static void copy_strip(const worker *t, int64_t from, int64_t rows)
         }
 }
 
-/* Pixels of y for a tile that begins at pixel `start` of the strip; those from row `end` on are not its. 1: there are any. */
+/* Pixels of y for a tile that begins at pixel `start` of the strip and ends before row `end`. 1: there are any. */
 static int list_tile(const conv_amx *k, int64_t from, int64_t start, int64_t end, int32_t *at)
 {
     int64_t row = start / k->width, x = start % k->width, n = (from + row) / k->image, y = (from + row) % k->image;
@@ -156,36 +156,51 @@ AMX_LEAF void tiles_on(const conv_amx *k)
 
 AMX_LEAF void tiles_off(void) { _tile_release(); }
 
-/* The biases of the block that is to be put away. */
-typedef struct biases {
-    __m512 low, high;
-} biases;
+/* For the block that is to be put away: biases of its outputs, and the least result. */
+typedef struct ending {
+    __m512 low, high, least;
+} ending;
 
-AMX_STEP biases old_biases(const worker *t)
+AMX_STEP ending old_ending(const worker *t)
 {
-    biases b = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    if (t->bias == NULL || t->old_rows == 0) return b;
-    b.low = _mm512_loadu_ps(t->bias + t->old_output);
-    b.high = _mm512_maskz_loadu_ps((__mmask16)(t->old_some >> 16), t->bias + t->old_output + SIDE);
-    return b;
+    ending e = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_set1_ps(t->least)};
+    if (t->bias == NULL || t->old_rows == 0) return e;
+    e.low = _mm512_loadu_ps(t->bias + t->old_output);
+    e.high = _mm512_maskz_loadu_ps((__mmask16)(t->old_some >> 16), t->bias + t->old_output + SIDE);
+    return e;
 }
 
 /* Row j of it. A NaN stays one. */
-AMX_STEP void put_row(const worker *t, const biases *b, int64_t j)
+AMX_STEP void put_row(const worker *t, const ending *e, int64_t j)
 {
     const float *sums = t->old + j / SIDE * 2 * TILE + j % SIDE * SIDE;
     if (t->old_at[j] < 0) return;
-    const __m512 low = _mm512_max_ps(t->least, _mm512_add_ps(_mm512_load_ps(sums), b->low));
-    const __m512 high = _mm512_max_ps(t->least, _mm512_add_ps(_mm512_load_ps(sums + TILE), b->high));
+    const __m512 low = _mm512_max_ps(e->least, _mm512_add_ps(_mm512_load_ps(sums), e->low));
+    const __m512 high = _mm512_max_ps(e->least, _mm512_add_ps(_mm512_load_ps(sums + TILE), e->high));
     _mm512_mask_storeu_epi16(t->y + t->old_at[j] * t->k->co + t->old_output, t->old_some,
                              (__m512i)_mm512_cvtne2ps_pbh(high, low));
 }
 
 AMX_LEAF void put_rest(worker *t)
 {
-    const biases b = old_biases(t);
-    for (int64_t j = 0; j < t->old_rows; j++) put_row(t, &b, j);
+    const ending e = old_ending(t);
+    for (int64_t j = 0; j < t->old_rows; j++) put_row(t, &e, j);
     t->old_rows = 0;
+}
+
+/* The block that was made is the next to be put away. */
+AMX_STEP void keep(worker *t, int wide_in, int wide_out, int64_t in, int64_t out)
+{
+    float *sums = t->old == t->sums ? t->sums + BLOCK : t->sums;
+    _tile_stored(0, sums, 64);
+    if (wide_out) _tile_stored(1, sums + TILE, 64);
+    if (wide_in) _tile_stored(2, sums + 2 * TILE, 64);
+    if (wide_in && wide_out) _tile_stored(3, sums + 3 * TILE, 64);
+    t->old = sums;
+    t->old_at = t->at + in * SIDE;
+    t->old_rows = SIDE * (1 + wide_in);
+    t->old_output = out * SIDE;
+    t->old_some = wide_out ? 0xffffffff : 0xffff;
 }
 
 /* One block: one or two tiles of pixels from `in` on, by one or two of outputs from `out` on. next: lines to call for,
@@ -198,7 +213,7 @@ AMX_STEP void multiply(worker *t, int wide_in, int wide_out, int64_t in, int64_t
     const int64_t second = wide_in ? (t->start[in + 1] - t->start[in]) * t->pixel : 0;
     const int64_t old_rows = t->old_rows, ahead = (amx_fewer(t->tiles - in, 4) - 2) * SIDE;
     const int32_t *ahead_at = t->at + (in + 2) * SIDE;
-    const biases b = old_biases(t);
+    const ending e = old_ending(t);
     int64_t put = 0, call = 0;
     _tile_zero(0);
     if (wide_out) _tile_zero(1);
@@ -213,7 +228,7 @@ AMX_STEP void multiply(worker *t, int wide_in, int wide_out, int64_t in, int64_t
             if (wide_out) _tile_loadd(7, w + part, 64);
             _tile_dpbf16ps(0, 4, 6);
             if (wide_out) _tile_dpbf16ps(1, 4, 7);
-            for (const int64_t end = amx_fewer(put + each, old_rows); put < end; put++) put_row(t, &b, put);
+            for (const int64_t end = amx_fewer(put + each, old_rows); put < end; put++) put_row(t, &e, put);
             if (wide_in) {
                 _tile_loadd(4, from + second, row);
                 _tile_dpbf16ps(2, 4, 6);
@@ -226,16 +241,7 @@ AMX_STEP void multiply(worker *t, int wide_in, int wide_out, int64_t in, int64_t
                 if (ahead_at[call] >= 0) __builtin_prefetch(t->y + ahead_at[call] * k->co + out * SIDE, 1, 3);
         }
     }
-    float *sums = t->old == t->sums ? t->sums + BLOCK : t->sums;
-    _tile_stored(0, sums, 64);
-    if (wide_out) _tile_stored(1, sums + TILE, 64);
-    if (wide_in) _tile_stored(2, sums + 2 * TILE, 64);
-    if (wide_in && wide_out) _tile_stored(3, sums + 3 * TILE, 64);
-    t->old = sums;
-    t->old_at = t->at + in * SIDE;
-    t->old_rows = SIDE * (1 + wide_in);
-    t->old_output = out * SIDE;
-    t->old_some = wide_out ? 0xffffffff : 0xffff;
+    keep(t, wide_in, wide_out, in, out);
 }
 
 /* All blocks of the strip and a group of outputs. */
@@ -419,8 +425,7 @@ static void run_units(worker *t, int64_t from, int64_t to)
 status conv_amx_run(device *d, conv_amx *k, const tensor *w, const float *bias, int relu, const void *x, void *y)
 {
     const int64_t units = k->strips * k->groups, parts = amx_fewer(units, d->threads);
-    worker like = {.k = k, .x = x, .y = y, .bias = bias};
-    for (int j = 0; j < SIDE; j++) like.least[j] = relu ? 0 : -__builtin_inff();
+    const worker like = {.k = k, .x = x, .y = y, .bias = bias, .least = relu ? 0 : -INFINITY};
     if (w->version == 0 || k->source != w->data || k->version != w->version) {
         pack(d, k, w->data);
         k->source = w->data;

@@ -54,7 +54,7 @@ static void *result(const backend *b, device *d, int k, int back, size_t *bytes)
     return out;
 }
 
-/* Does case k run on tiles here? A stride's gradient by data is that of the pixels it meets. A bias has no part in any. */
+/* Does case k run on tiles here? A stride's gradient by data is that of the pixels it meets. A bias is not in it. */
 static int on_tiles(const device *d, int k, int back)
 {
     op_shapes s;
