@@ -2,7 +2,7 @@
  * fraction for each output row and column), the same half-pixel convention as net_resize. */
 #include "stages/lungplane.h"
 #include "base/size.h"
-#include "stages/tap.h"
+#include "kernels/tap.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

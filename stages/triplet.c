@@ -1,6 +1,6 @@
 /* triplet: see triplet.h. Columns' taps are made once a call; rows' as they come. */
 #include "stages/triplet.h"
-#include "stages/tap.h"
+#include "kernels/tap.h"
 #include <math.h>
 #include <string.h>
 

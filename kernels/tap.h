@@ -1,6 +1,6 @@
 /* tap: one output sample of a linear resampling, half-pixel centres, as net_resize's. Local. */
-#ifndef COV_STAGES_TAP_H
-#define COV_STAGES_TAP_H
+#ifndef COV_KERNELS_TAP_H
+#define COV_KERNELS_TAP_H
 #include <stdint.h>
 
 typedef struct tap {
