@@ -141,7 +141,8 @@ static void put_axial(const lungplane *p, const float *logits, int64_t first, in
             float *row = to + ((first + k) * p->ny + y) * p->nx;
             tap r = tap_at(y, p->ny, p->used_rows);
             if (p->nx == p->used_cols && p->ny == p->used_rows) {
-                for (int64_t x = 0; x < p->nx; x++) row[x] += plane[y * p->cols + x];
+                const float *same = plane + (p->row0 + y) * p->cols + p->col0;
+                for (int64_t x = 0; x < p->nx; x++) row[x] += same[x];
                 continue;
             }
             for (int64_t x = 0; x < p->nx; x++) row[x] += blend(plane, p, r, tap_at(x, p->nx, p->used_cols));

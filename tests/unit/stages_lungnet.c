@@ -128,8 +128,8 @@ static volume_header head(int64_t nx, int64_t ny, int64_t nz, double xy_mm, doub
 static void planes_put_back_lie_where_they_came_from(void **state)
 {
     (void)state;
-    const volume_header sizes[] = {head(512, 512, 3, 0.7, 5.0), head(128, 96, 20, 3.0, 5.0), head(300, 256, 40, 1.0, 2.0), head(122, 102, 30, 1.5, 1.5)};
-    for (int k = 0; k < 4; k++)
+    const volume_header sizes[] = {head(512, 512, 3, 0.7, 5.0), head(128, 96, 20, 3.0, 5.0), head(300, 256, 40, 1.0, 2.0), head(122, 102, 30, 1.5, 1.5), head(128, 96, 9, 300.0 / 512, 5.0)};
+    for (int k = 0; k < 5; k++)
         for (int view = LUNGNET_AXIAL; view <= LUNGNET_SAGITTAL; view++) {
             const volume_header *h = &sizes[k];
             lungplane p;
