@@ -4,7 +4,7 @@ option(COVPIPE_CUDA "build the CUDA plugin where CUDA, cuDNN and NCCL are found"
 file(GLOB cuda_c CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.c)
 file(GLOB cuda_cu CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
 set(cuda_shared ${CMAKE_SOURCE_DIR}/kernels/op.c ${CMAKE_SOURCE_DIR}/kernels/tensor.c ${CMAKE_SOURCE_DIR}/kernels/crf.c
-                ${CMAKE_SOURCE_DIR}/kernels/crf_grid.c)
+                ${CMAKE_SOURCE_DIR}/kernels/crf_grid.c ${CMAKE_SOURCE_DIR}/kernels/plane.c)
 
 # cov_plugin(target sources...): a module that shows covpipe_backend and nothing else.
 function(cov_plugin target)

@@ -96,34 +96,50 @@ status backend_find(const char *name, const backend **out)
     return s;
 }
 
-/* ---- the CRF on host arrays */
+/* ---- arrays of the host's */
 
-/* Three device images of `bytes` each. */
-static status images_new(const backend *b, device *d, size_t bytes, void *image[3])
+status backend_lend(const backend *b, device *d, const void *host, size_t bytes, int whole, void **there)
 {
-    for (int k = 0; k < 3; k++) COV_TRY(b->alloc(d, bytes, &image[k]));
-    return COV_OK;
+    *there = b->host_memory ? (void *)host : NULL;
+    if (b->host_memory) return COV_OK;
+    COV_TRY(b->alloc(d, bytes, there));
+    status s = whole ? b->upload(d, *there, host, bytes) : COV_OK;
+    if (s == COV_OK) return s;
+    backend_return(b, d, host, there);
+    return status_relay(s, __FILE__, __LINE__);
+}
+
+status backend_fetch(const backend *b, device *d, const void *there, size_t bytes, void *host)
+{
+    return there == host ? COV_OK : b->download(d, host, there, bytes);
+}
+
+void backend_return(const backend *b, device *d, const void *host, void **there)
+{
+    if (*there != host) b->release(d, *there);
+    *there = NULL;
 }
 
 status backend_crf(const backend *b, device *d, const crf_options *o, const crf_batch *batch)
 {
-    void *image[3] = {NULL, NULL, NULL};
+    void *logit = NULL, *intensity = NULL, *probability = NULL;
     crf_batch there = *batch;
     size_t bytes;
     status s;
-    if (b->host_memory) return b->crf(d, o, batch);
     COV_TRY(crf_check(o, batch));
     if (!size_product((const int64_t[]){batch->n, batch->h, batch->w, sizeof(float)}, 4, &bytes))
         return COV_FAIL(COV_BROKEN, "crf batch of %lld slices is too large to count", (long long)batch->n);
-    COV_GO(images_new(b, d, bytes, image));
-    COV_GO(b->upload(d, image[0], batch->logit, bytes));
-    COV_GO(b->upload(d, image[1], batch->intensity, bytes));
-    there.logit = image[0];
-    there.intensity = image[1];
-    there.probability = image[2];
+    COV_GO(backend_lend(b, d, batch->logit, bytes, 1, &logit));
+    COV_GO(backend_lend(b, d, batch->intensity, bytes, 1, &intensity));
+    COV_GO(backend_lend(b, d, batch->probability, bytes, 0, &probability));
+    there.logit = logit;
+    there.intensity = intensity;
+    there.probability = probability;
     COV_GO(b->crf(d, o, &there));
-    COV_GO(b->download(d, batch->probability, image[2], bytes));
+    COV_GO(backend_fetch(b, d, probability, bytes, batch->probability));
 done:
-    for (int k = 0; k < 3; k++) b->release(d, image[k]);
+    backend_return(b, d, batch->logit, &logit);
+    backend_return(b, d, batch->intensity, &intensity);
+    backend_return(b, d, batch->probability, &probability);
     return s;
 }

@@ -7,6 +7,7 @@
 #define COV_KERNELS_BACKEND_H
 #include "kernels/crf.h"
 #include "kernels/op.h"
+#include "kernels/plane.h"
 
 typedef struct device device; /* a backend's own: threads or GPU, streams, handles */
 typedef struct plan plan;     /* a backend's own: one op at one size; primitives, packed weights, workspace */
@@ -78,6 +79,23 @@ typedef struct backend {
 
     status (*crf)(device *d, const crf_options *o, const crf_batch *b);
 
+    /* A volume's planes and parts (plane.h). Device memory, dense, borrowed, no two arrays overlap; volume (nz, ny, nx). What
+     * plane.h's checks refuse is COV_BROKEN, and nothing was written.
+     * plane_cut: planes first .. first+count-1 of those in use, as the range shows them, to (count, rows, cols); padding is 0.
+     * plane_put: what a network says of these planes, (count, rows, cols), onto the voxels that they stand for: written over in
+     *   to (nz, ny, width), whose first column is x0; the others stay. Sagittal: give 8 or more at once, they are neighbours along x.
+     * plane_fuse: smooths second (nz, ny, width) along x by two means of `reach` >= 0 voxels to each side and the one between,
+     *   fewer at its ends, and blends it into its columns of first (nz, ny, nx). second is used up.
+     * plane_bounds: of value (nz, ny, nx), to bound (nz) in host memory; waits for it.
+     * plane_crop: a part of the volume, the range as 0 .. 255, to gray, and of value (nz, ny, nx) to `to`; both (n, h, w).
+     * plane_mark: mask (nz, ny, nx), in the part alone: 1 where value (n, h, w) is above `least`, else 0. */
+    status (*plane_cut)(device *d, const plane_set *p, plane_range r, const int16_t *volume, int64_t first, int64_t count, float *to);
+    status (*plane_put)(device *d, const plane_set *p, const float *from, int64_t first, int64_t count, float *to);
+    status (*plane_fuse)(device *d, const plane_set *p, plane_blend blend, int64_t reach, const int16_t *volume, float *second, float *first);
+    status (*plane_bounds)(device *d, int64_t nz, int64_t ny, int64_t nx, const float *value, plane_bound *bound);
+    status (*plane_crop)(device *d, const plane_part *p, plane_range r, const int16_t *volume, const float *value, float *gray, float *to);
+    status (*plane_mark)(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
+
     /* Sums over the devices of several ranks, all NULL in tables without. Each rank needs a device of its own: device_key
      * (a string) tells those of one node apart. Rank 0 makes an id that all get. Collective: comm_open, comm_sum (in place,
      * device memory, the same bits on every rank). What does not answer within the deadline is COV_COMM, never a hang. */
@@ -98,6 +116,11 @@ typedef struct backend {
 status backend_find(const char *name, const backend **out);
 /* The k-th compiled-in backend, NULL past the end: for tests that run on every backend. */
 const backend *backend_at(int k);
+/* An array of the host's, lent to the device: *there is the array itself where the table has host_memory, else device memory
+ * of its size, with its contents (whole 1) or undefined. fetch: what is there back into the array. backend_return ends it. */
+status backend_lend(const backend *b, device *d, const void *host, size_t bytes, int whole, void **there);
+status backend_fetch(const backend *b, device *d, const void *there, size_t bytes, void *host);
+void backend_return(const backend *b, device *d, const void *host, void **there); /* *there NULL accepted */
 /* b->crf on arrays in host memory, whatever memory the backend has. Same statuses. */
 status backend_crf(const backend *b, device *d, const crf_options *o, const crf_batch *batch);
 #endif

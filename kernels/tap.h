@@ -15,6 +15,7 @@ static inline tap tap_at(int64_t to, int64_t to_n, int64_t from_n)
     at = at < 0.0 ? 0.0 : at;
     at = at > (double)(from_n - 1) ? (double)(from_n - 1) : at;
     int64_t a = (int64_t)at;
-    return (tap){.a = a, .b = a + 1 < from_n ? a + 1 : a, .fraction = (float)(at - (double)a)};
+    tap t = {a, a + 1 < from_n ? a + 1 : a, (float)(at - (double)a)};
+    return t;
 }
 #endif

@@ -190,4 +190,10 @@ const backend backend_cpu = {
     .sum_squares = cpu_sum_squares,
     .optim = cpu_optim,
     .crf = cpu_crf,
+    .plane_cut = cpu_plane_cut,
+    .plane_put = cpu_plane_put,
+    .plane_fuse = cpu_plane_fuse,
+    .plane_bounds = cpu_plane_bounds,
+    .plane_crop = cpu_plane_crop,
+    .plane_mark = cpu_plane_mark,
 };

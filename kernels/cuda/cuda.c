@@ -257,6 +257,12 @@ static const backend backend_cuda = {
     .sum_squares = cuda_sum_squares,
     .optim = cuda_optim,
     .crf = cuda_crf,
+    .plane_cut = cuda_plane_cut,
+    .plane_put = cuda_plane_put,
+    .plane_fuse = cuda_plane_fuse,
+    .plane_bounds = cuda_plane_bounds,
+    .plane_crop = cuda_plane_crop,
+    .plane_mark = cuda_plane_mark,
     .device_key = cuda_key,
     .comm_id = cuda_comm_id,
     .comm_open = cuda_comm_open,
@@ -269,6 +275,6 @@ const backend *covpipe_backend(const plugin_abi *program)
     static const plugin_abi here = PLUGIN_ABI;
     int same = strcmp(program->version, here.version) == 0 && program->backend == here.backend && program->op == here.op &&
                program->shapes == here.shapes && program->args == here.args && program->crf == here.crf &&
-               program->optim == here.optim;
+               program->optim == here.optim && program->planes == here.planes && program->part == here.part;
     return same ? &backend_cuda : NULL;
 }

@@ -66,6 +66,12 @@ status cuda_convert(device *d, size_t n, tensor_type from, const void *x, tensor
 status cuda_sum_squares(device *d, size_t n, const float *x, double *out);
 status cuda_optim(device *d, const optim_step *o, size_t n, const uint8_t *decays, float *w, const float *g, float *m, float *v);
 status cuda_crf(device *d, const crf_options *o, const crf_batch *b);
+status cuda_plane_cut(device *d, const plane_set *p, plane_range r, const int16_t *volume, int64_t first, int64_t count, float *to);
+status cuda_plane_put(device *d, const plane_set *p, const float *from, int64_t first, int64_t count, float *to);
+status cuda_plane_fuse(device *d, const plane_set *p, plane_blend blend, int64_t reach, const int16_t *volume, float *second, float *first);
+status cuda_plane_bounds(device *d, int64_t nz, int64_t ny, int64_t nx, const float *value, plane_bound *bound);
+status cuda_plane_crop(device *d, const plane_part *p, plane_range r, const int16_t *volume, const float *value, float *gray, float *to);
+status cuda_plane_mark(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
 
 /* record.c: CUDA graphs. */
 status cuda_record_begin(device *d);

@@ -154,4 +154,10 @@ const backend backend_ref = {
     .sum_squares = ref_sum_squares,
     .optim = ref_optim,
     .crf = ref_crf,
+    .plane_cut = ref_plane_cut,
+    .plane_put = ref_plane_put,
+    .plane_fuse = ref_plane_fuse,
+    .plane_bounds = ref_plane_bounds,
+    .plane_crop = ref_plane_crop,
+    .plane_mark = ref_plane_mark,
 };

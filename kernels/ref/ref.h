@@ -66,6 +66,14 @@ void ref_plan_free(plan **p);
 /* crf.c: the exact O(N^2) CRF, see kernels/crf.h. */
 status ref_crf(device *d, const crf_options *o, const crf_batch *b);
 
+/* plane.c: planes and parts of a volume, see kernels/plane.h. */
+status ref_plane_cut(device *d, const plane_set *p, plane_range r, const int16_t *volume, int64_t first, int64_t count, float *to);
+status ref_plane_put(device *d, const plane_set *p, const float *from, int64_t first, int64_t count, float *to);
+status ref_plane_fuse(device *d, const plane_set *p, plane_blend blend, int64_t reach, const int16_t *volume, float *second, float *first);
+status ref_plane_bounds(device *d, int64_t nz, int64_t ny, int64_t nx, const float *value, plane_bound *bound);
+status ref_plane_crop(device *d, const plane_part *p, plane_range r, const int16_t *volume, const float *value, float *gray, float *to);
+status ref_plane_mark(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
+
 /* All elements of a shape that op_infer has accepted. */
 static inline int64_t ref_count(tensor_shape s) { return s.n * s.h * s.w * s.c; }
 /* Offset of (n,y,x,0). */

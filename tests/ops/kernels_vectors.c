@@ -13,31 +13,6 @@ static float *random_floats(size_t n, uint64_t seed)
     return x;
 }
 
-/* Device memory between guards, holding `bytes` of host; at the returned pointer + GUARD. */
-static char *guarded(const variant *at, const void *host, size_t bytes)
-{
-    void *memory = NULL;
-    char *all = must_alloc(bytes + 2 * GUARD);
-    memset(all, 0xA5, bytes + 2 * GUARD);
-    memcpy(all + GUARD, host, bytes);
-    MUST(at->b->alloc(at->d, bytes + 2 * GUARD, &memory));
-    MUST(at->b->upload(at->d, memory, all, bytes + 2 * GUARD));
-    free(all);
-    return memory;
-}
-
-/* What the memory holds; releases it, and fails the test if a guard was overwritten. */
-static void *harvest(const variant *at, char *memory, size_t bytes)
-{
-    unsigned char *all = must_alloc(bytes + 2 * GUARD);
-    MUST(at->b->download(at->d, all, memory, bytes + 2 * GUARD));
-    for (size_t i = 0; i < GUARD; i++)
-        if (all[i] != 0xA5 || all[GUARD + bytes + i] != 0xA5) fail_msg("%s wrote outside its array", at->name);
-    memmove(all, all + GUARD, bytes);
-    at->b->release(at->d, memory);
-    return all;
-}
-
 static void memory_keeps_what_was_put_there_and_is_aligned(void **state)
 {
     variant at;

@@ -1,5 +1,6 @@
 /* op_variant: what the op tests run on: every compiled-in backend, and the cpu backend once more for each instruction
- * set below this processor's best, since its own loops are compiled for all of them and a user's node picks another. */
+ * set below this processor's best, since its own loops are compiled for all of them and a user's node picks another; and
+ * their arrays. */
 #ifndef COV_TESTS_OPS_OP_VARIANT_H
 #define COV_TESTS_OPS_OP_VARIANT_H
 #include "kernels/cpu/vec.h"
@@ -36,5 +37,30 @@ static inline bool variant_open(int k, int threads, variant *out)
     out->lesser = isa >= 0;
     snprintf(out->name, sizeof out->name, isa >= 0 ? "%s isa %d" : "%s", out->b->name, isa);
     return true;
+}
+
+/* Device memory between guards, holding `bytes` of host; at the returned pointer + GUARD. */
+static inline char *guarded(const variant *at, const void *host, size_t bytes)
+{
+    void *memory = NULL;
+    char *all = must_alloc(bytes + 2 * GUARD);
+    memset(all, 0xA5, bytes + 2 * GUARD);
+    memcpy(all + GUARD, host, bytes);
+    MUST(at->b->alloc(at->d, bytes + 2 * GUARD, &memory));
+    MUST(at->b->upload(at->d, memory, all, bytes + 2 * GUARD));
+    free(all);
+    return memory;
+}
+
+/* What the memory holds; releases it, and fails the test if a guard was overwritten. */
+static inline void *harvest(const variant *at, char *memory, size_t bytes)
+{
+    unsigned char *all = must_alloc(bytes + 2 * GUARD);
+    MUST(at->b->download(at->d, all, memory, bytes + 2 * GUARD));
+    for (size_t i = 0; i < GUARD; i++)
+        if (all[i] != 0xA5 || all[GUARD + bytes + i] != 0xA5) fail_msg("%s wrote outside its array", at->name);
+    memmove(all, all + GUARD, bytes);
+    at->b->release(at->d, memory);
+    return all;
 }
 #endif

@@ -1,0 +1,234 @@
+/* plane: planes and parts of a volume that lies on the device; see kernels/plane.h. A thread makes one number from those it
+ * is made of: a block has a row, and neighbours of a row are written by neighbours. Taps are computed where they are used,
+ * in double as tap.h does, so that they are the CPU's. Nothing waits for the GPU but plane_bounds, which gives numbers. */
+#include "kernels/cuda/launch.cuh"
+#include "kernels/tap.h"
+
+__device__ __forceinline__ tap tap_here(int64_t to, int64_t to_n, int64_t from_n)
+{
+    double at = ((double)to + 0.5) * (double)from_n / (double)to_n - 0.5;
+    at = at < 0 ? 0 : at;
+    at = at > (double)(from_n - 1) ? (double)(from_n - 1) : at;
+    tap t;
+    t.a = (int64_t)at;
+    t.b = t.a + 1 < from_n ? t.a + 1 : t.a;
+    t.fraction = (float)(at - (double)t.a);
+    return t;
+}
+
+__device__ __forceinline__ float shown(plane_range r, float v)
+{
+    v = (v - r.low) / r.width;
+    v = v > 0 ? v : 0;
+    return v < 1 ? v : 1;
+}
+
+__device__ __forceinline__ int64_t first_x(const plane_set &p, int64_t k) { return (p.first + k) * p.nx / p.all; }
+
+/* ---- cut: row (plane, row), i a column */
+struct cut_pixel {
+    plane_set p;
+    plane_range range;
+    const int16_t *volume;
+    int64_t first;
+    float *to;
+    __device__ void operator()(int64_t row, int i) const
+    {
+        int64_t k = row / p.rows, y = row - k * p.rows - p.row0, x = i - p.col0;
+        float v = 0;
+        if (y >= 0 && y < p.used_rows && x >= 0 && x < p.used_cols) v = shown(range, sample(first + k, y, x));
+        to[row * p.cols + i] = v;
+    }
+    __device__ float sample(int64_t k, int64_t y, int64_t x) const
+    {
+        int64_t slice = p.nx * p.ny, down = p.sagittal ? slice : p.nx, along = p.sagittal ? p.nx : 1;
+        const int16_t *base = volume + (p.sagittal ? (first_x(p, k) + first_x(p, k + 1)) / 2 : k * slice);
+        tap r = tap_here(y, p.used_rows, p.sagittal ? p.nz : p.ny), c = tap_here(x, p.used_cols, p.sagittal ? p.ny : p.nx);
+        const int16_t *above = base + r.a * down, *below = base + r.b * down;
+        float a = above[c.a * along], b = below[c.a * along];
+        a += c.fraction * ((float)above[c.b * along] - a);
+        b += c.fraction * ((float)below[c.b * along] - b);
+        return a + r.fraction * (b - a);
+    }
+};
+
+extern "C" status cuda_plane_cut(device *d, const plane_set *p, plane_range r, const int16_t *volume, int64_t first, int64_t count,
+                                 float *to)
+{
+    COV_TRY(plane_set_check(p, first, count));
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    return each_in_rows(d, count * p->rows, p->cols, cut_pixel{*p, r, volume, first, to});
+}
+
+/* ---- put: row (slice, y) of the volume */
+struct put_voxel {
+    plane_set p;
+    const float *from;
+    int64_t first; /* plane at `from` */
+    float *to;
+    __device__ void operator()(int64_t row, int64_t x, int64_t k, tap r, tap c) const
+    {
+        const float *plane = from + ((k - first) * p.rows + p.row0) * p.cols + p.col0;
+        const float *above = plane + r.a * p.cols, *below = plane + r.b * p.cols;
+        float a = above[c.a] + c.fraction * (above[c.b] - above[c.a]);
+        float b = below[c.a] + c.fraction * (below[c.b] - below[c.a]);
+        to[row * p.width + x - p.x0] = a + r.fraction * (b - a);
+    }
+};
+struct put_slices { /* rows of the slices that are given; i is x */
+    put_voxel put;
+    __device__ void operator()(int64_t row, int i) const
+    {
+        const plane_set &p = put.p;
+        int64_t k = row / p.ny;
+        tap r = tap_here(row - k * p.ny, p.ny, p.used_rows);
+        put(put.first * p.ny + row, i, put.first + k, r, tap_here(i, p.nx, p.used_cols));
+    }
+};
+struct put_sagittal { /* all rows of the volume; i counts from x0 on, the first x of the planes that are given */
+    put_voxel put;
+    int64_t x0;
+    __device__ void operator()(int64_t row, int i) const
+    {
+        const plane_set &p = put.p;
+        int64_t z = row / p.ny, x = x0 + i, k = ((x + 1) * p.all - 1) / p.nx - p.first; /* the last with first_x(k) <= x */
+        put(row, x, k, tap_here(z, p.nz, p.used_rows), tap_here(row - z * p.ny, p.ny, p.used_cols));
+    }
+};
+
+extern "C" status cuda_plane_put(device *d, const plane_set *p, const float *from, int64_t first, int64_t count, float *to)
+{
+    COV_TRY(plane_set_check(p, first, count));
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    put_voxel put = {*p, from, first, to};
+    if (!p->sagittal) return each_in_rows(d, count * p->ny, p->nx, put_slices{put});
+    int64_t x0 = plane_first_x(p, first), x1 = plane_first_x(p, first + count);
+    return each_in_rows(d, p->nz * p->ny, x1 - x0, put_sagittal{put, x0});
+}
+
+/* ---- fuse: row (slice, y), i counts from p.x0 on. Sums run in the CPU's order. */
+struct fuse_voxel {
+    plane_set p;
+    plane_blend blend;
+    int reach;
+    const int16_t *volume;
+    const float *second;
+    float *first;
+    __device__ void operator()(int64_t row, int i) const
+    {
+        const float *from = second + row * p.width;
+        int n = (int)p.width, low = i > reach ? i - reach : 0, high = i + reach < n ? i + reach : n - 1;
+        float sum = 0;
+        for (int k = low; k <= high; k++) sum += mean(from, n, k);
+        int64_t at = row * p.nx + p.x0 + i;
+        int above = volume[at] > blend.level;
+        float x = first[at], y = ended(sum, low, high);
+        first[at] = (blend.weight[above] >= 1 ? y : x + blend.weight[above] * (y - x)) + blend.offset[above];
+    }
+    __device__ float mean(const float *from, int n, int x) const
+    {
+        int low = x > reach ? x - reach : 0, high = x + reach < n ? x + reach : n - 1;
+        float sum = 0;
+        for (int k = low; k <= high; k++) sum += from[k];
+        return ended(sum, low, high);
+    }
+    __device__ float ended(float sum, int low, int high) const
+    {
+        sum *= 1.0f / (float)(2 * reach + 1);
+        return high - low < 2 * reach ? sum * ((float)(2 * reach + 1) / (float)(high - low + 1)) : sum;
+    }
+};
+
+extern "C" status cuda_plane_fuse(device *d, const plane_set *p, plane_blend blend, int64_t reach, const int16_t *volume,
+                                  float *second, float *first)
+{
+    COV_TRY(plane_fuse_check(p, reach));
+    if (reach > INT32_MAX / 4)
+        return COV_FAIL(COV_UNSUPPORTED, "cuda: a mean of %lld voxels to each side", (long long)reach);
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    return each_in_rows(d, p->nz * p->ny, p->width, fuse_voxel{*p, blend, (int)reach, volume, second, first});
+}
+
+/* ---- bounds: a block a slice */
+enum { Y0, Y1, X0, X1, SIDES };
+
+__global__ void __launch_bounds__(BLOCK) bounds_kernel(int ny, int nx, const float *value, plane_bound *bound)
+{
+    __shared__ int room[SIDES][BLOCK]; /* the largest of: -y0, y1, -x0, x1 */
+    int t = (int)threadIdx.x, most[SIDES] = {-ny, 0, -nx, 0};
+    const float *row = value + (int64_t)blockIdx.x * ny * nx;
+    for (int y = 0; y < ny; y++, row += nx)
+        for (int x = t; x < nx; x += BLOCK) {
+            if (!(row[x] > 0)) continue;
+            if (most[Y1] == 0) most[Y0] = -y;
+            most[Y1] = y + 1;
+            most[X0] = -x > most[X0] ? -x : most[X0];
+            most[X1] = x + 1 > most[X1] ? x + 1 : most[X1];
+        }
+    for (int k = 0; k < SIDES; k++) room[k][t] = most[k];
+    __syncthreads();
+    for (int half = BLOCK / 2; half > 0; half /= 2) {
+        for (int k = 0; t < half && k < SIDES; k++)
+            if (room[k][t + half] > room[k][t]) room[k][t] = room[k][t + half];
+        __syncthreads();
+    }
+    if (t != 0) return;
+    plane_bound b = {};
+    if (room[Y1][0] > 0) b = {-room[Y0][0], room[Y1][0], -room[X0][0], room[X1][0]};
+    bound[blockIdx.x] = b;
+}
+
+extern "C" status cuda_plane_bounds(device *d, int64_t nz, int64_t ny, int64_t nx, const float *value, plane_bound *bound)
+{
+    COV_TRY(plane_volume_check(nz, ny, nx));
+    if (nz > INT32_MAX) return COV_FAIL(COV_UNSUPPORTED, "cuda: %lld slices are too many", (long long)nz);
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    size_t bytes = (size_t)nz * sizeof *bound;
+    COV_TRY(cuda_reserve(d, bytes));
+    LAUNCH(d, bounds_kernel, dim3((unsigned)nz), (int)ny, (int)nx, value, (plane_bound *)d->scratch);
+    CUDA_TRY(cudaMemcpyAsync(bound, d->scratch, bytes, cudaMemcpyDeviceToHost, d->stream));
+    CUDA_TRY(cudaStreamSynchronize(d->stream));
+    return COV_OK;
+}
+
+/* ---- parts: row (slice, y) of the part, i along x */
+struct crop_voxel {
+    plane_part p;
+    plane_range range;
+    const int16_t *volume;
+    const float *value;
+    float *gray, *to;
+    __device__ void operator()(int64_t row, int i) const
+    {
+        int64_t z = row / p.h, at = ((p.z0 + z) * p.ny + p.y0 + row - z * p.h) * p.nx + p.x0 + i;
+        gray[row * p.w + i] = 255 * shown(range, volume[at]);
+        to[row * p.w + i] = value[at];
+    }
+};
+
+extern "C" status cuda_plane_crop(device *d, const plane_part *p, plane_range r, const int16_t *volume, const float *value,
+                                  float *gray, float *to)
+{
+    COV_TRY(plane_part_check(p));
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    return each_in_rows(d, p->n * p->h, p->w, crop_voxel{*p, r, volume, value, gray, to});
+}
+
+struct mark_voxel {
+    plane_part p;
+    const float *value;
+    float least;
+    uint8_t *mask;
+    __device__ void operator()(int64_t row, int i) const
+    {
+        int64_t z = row / p.h, at = ((p.z0 + z) * p.ny + p.y0 + row - z * p.h) * p.nx + p.x0 + i;
+        mask[at] = value[row * p.w + i] > least;
+    }
+};
+
+extern "C" status cuda_plane_mark(device *d, const plane_part *p, const float *value, float least, uint8_t *mask)
+{
+    COV_TRY(plane_part_check(p));
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    return each_in_rows(d, p->n * p->h, p->w, mark_voxel{*p, value, least, mask});
+}

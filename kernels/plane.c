@@ -1,0 +1,60 @@
+/* plane: the checks that every backend makes before it touches a volume. */
+#include "kernels/plane.h"
+#include "base/size.h"
+
+status plane_volume_check(int64_t nz, int64_t ny, int64_t nx)
+{
+    size_t bytes;
+    if (nz >= 1 && ny >= 1 && nx >= 1 && ny <= INT32_MAX && nx <= INT32_MAX &&
+        size_product((const int64_t[]){nz, ny, nx, (int64_t)sizeof(float)}, 4, &bytes) && bytes <= INT64_MAX)
+        return COV_OK;
+    return COV_FAIL(COV_BROKEN, "a volume of %lld x %lld x %lld voxels", (long long)nx, (long long)ny, (long long)nz);
+}
+
+/* size samples from `at` on lie among n. */
+static int within(int64_t at, int64_t size, int64_t n) { return at >= 0 && size >= 0 && size <= n && at <= n - size; }
+
+static int planes_fit(const plane_set *p)
+{
+    if (p->all < 1 || p->all > (p->sagittal ? p->nx : p->nz) || !within(p->first, p->planes, p->all)) return 0;
+    if (!p->sagittal) return p->first == 0 && p->x0 == 0 && p->width == p->nx;
+    size_t most; /* of plane_first_x */
+    if (!size_product((const int64_t[]){p->all, p->nx}, 2, &most) || most > INT64_MAX) return 0;
+    return p->x0 == plane_first_x(p, 0) && p->width == plane_first_x(p, p->planes) - p->x0;
+}
+
+status plane_set_check(const plane_set *p, int64_t first, int64_t count)
+{
+    size_t bytes;
+    COV_TRY(plane_volume_check(p->nz, p->ny, p->nx));
+    if (!planes_fit(p))
+        return COV_FAIL(COV_BROKEN, "planes %lld to %lld of %lld, for x %lld to %lld of %lld", (long long)p->first,
+                        (long long)(p->first + p->planes), (long long)p->all, (long long)p->x0, (long long)(p->x0 + p->width),
+                        (long long)p->nx);
+    if (p->used_rows < 1 || p->used_cols < 1 || p->used_cols > PLANE_COLS_MOST || !within(p->row0, p->used_rows, p->rows) ||
+        !within(p->col0, p->used_cols, p->cols))
+        return COV_FAIL(COV_BROKEN, "a plane of %lld x %lld at %lld, %lld of %lld x %lld, of at most %d columns",
+                        (long long)p->used_rows, (long long)p->used_cols, (long long)p->row0, (long long)p->col0,
+                        (long long)p->rows, (long long)p->cols, PLANE_COLS_MOST);
+    if (!within(first, count, p->planes) ||
+        !size_product((const int64_t[]){count, p->rows, p->cols, (int64_t)sizeof(float)}, 4, &bytes) || bytes > INT64_MAX)
+        return COV_FAIL(COV_BROKEN, "%lld planes from %lld on, of %lld", (long long)count, (long long)first, (long long)p->planes);
+    return COV_OK;
+}
+
+status plane_fuse_check(const plane_set *p, int64_t reach)
+{
+    COV_TRY(plane_set_check(p, 0, 0));
+    if (reach >= 0 && reach <= p->nx) return COV_OK;
+    return COV_FAIL(COV_BROKEN, "a mean of %lld voxels to each side of %lld", (long long)reach, (long long)p->nx);
+}
+
+status plane_part_check(const plane_part *p)
+{
+    COV_TRY(plane_volume_check(p->nz, p->ny, p->nx));
+    if (p->w >= 1 && p->h >= 1 && within(p->x0, p->w, p->nx) && within(p->y0, p->h, p->ny) && within(p->z0, p->n, p->nz))
+        return COV_OK;
+    return COV_FAIL(COV_BROKEN, "a part of %lld x %lld x %lld at %lld, %lld, %lld of %lld x %lld x %lld voxels", (long long)p->w,
+                    (long long)p->h, (long long)p->n, (long long)p->x0, (long long)p->y0, (long long)p->z0, (long long)p->nx,
+                    (long long)p->ny, (long long)p->nz);
+}
