@@ -94,9 +94,15 @@ status net_set_input(net *n, net_t input, const void *host);
 /* The same from an output of another net on the same device, without a way through the host: both F32 (or an input's
  * bf16), of one shape. */
 status net_set_input_from(net *n, net_t input, const net *from, net_t output);
+/* Or filled on the device: begin gives the place (dense, as net_set_input takes it; NULL where nothing that was compiled reads the
+ * input), end says that it is filled. Nothing else may be asked of the net in between. */
+status net_input_begin(net *n, net_t input, void **to);
+status net_input_end(net *n, net_t input);
 status net_forward(net *n);
 status net_backward(net *n);                     /* once after each net_forward; gradients are zeroed first */
 status net_get(net *n, net_t output, void *host); /* an output or a loss, dense, as F32; I32 of a host step as I32 */
+/* The same on the device: borrowed until anything but this is asked of the net. */
+status net_output_at(net *n, net_t output, const void **from);
 status net_sync(net *n);
 
 /* ---- parameters */

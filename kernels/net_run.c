@@ -9,46 +9,66 @@ static status need_compiled(const net *n)
     return COV_OK;
 }
 
-status net_set_input(net *n, net_t input, const void *host)
+static status find_input(net *n, net_t input, net_value **out)
 {
-    size_t bytes, count;
     COV_TRY(need_compiled(n));
     if (input < 0 || input >= n->value_count || n->values[input].node >= 0)
         return COV_FAIL(COV_BROKEN, "tensor %d is no input of this net", input);
-    net_value *v = &n->values[input];
+    *out = &n->values[input];
+    return COV_OK;
+}
+
+static void *memory_of(const net *n, const net_value *v) { return n->arena + n->slots[v->slot].offset; }
+
+status net_input_begin(net *n, net_t input, void **to)
+{
+    net_value *v;
+    *to = NULL;
+    COV_TRY(find_input(n, input, &v));
     if (!v->needed) return COV_OK; /* labels of a net compiled without its losses */
     v->at_hand = 0;
-    void *to = n->arena + n->slots[v->slot].offset;
-    COV_TRY(tensor_bytes(v->shape, &bytes));
-    COV_TRY(tensor_count(v->shape, &count));
-    if (v->run.type == v->shape.type) {
-        COV_TRY(n->b->upload(n->d, to, host, bytes));
-    } else {
-        COV_TRY(n->b->upload(n->d, n->staging, host, bytes));
-        COV_TRY(n->b->convert(n->d, count, v->shape.type, n->staging, v->run.type, to));
-    }
+    *to = v->run.type == v->shape.type ? memory_of(n, v) : n->staging;
     return COV_OK;
+}
+
+status net_input_end(net *n, net_t input)
+{
+    net_value *v;
+    size_t count;
+    COV_TRY(find_input(n, input, &v));
+    if (!v->needed || v->run.type == v->shape.type) return COV_OK;
+    COV_TRY(tensor_count(v->shape, &count));
+    COV_TRY(n->b->convert(n->d, count, v->shape.type, n->staging, v->run.type, memory_of(n, v)));
+    return COV_OK;
+}
+
+status net_set_input(net *n, net_t input, const void *host)
+{
+    size_t bytes;
+    void *to;
+    COV_TRY(net_input_begin(n, input, &to));
+    if (!to) return COV_OK;
+    COV_TRY(tensor_bytes(n->values[input].shape, &bytes));
+    COV_TRY(n->b->upload(n->d, to, host, bytes));
+    return net_input_end(n, input);
 }
 
 status net_set_input_from(net *n, net_t input, const net *from, net_t output)
 {
     size_t count;
-    COV_TRY(need_compiled(n));
+    net_value *v;
+    COV_TRY(find_input(n, input, &v));
     COV_TRY(need_compiled(from));
     if (n->b != from->b || n->d != from->d) return COV_FAIL(COV_BROKEN, "the nets are not on one device");
-    if (input < 0 || input >= n->value_count || n->values[input].node >= 0)
-        return COV_FAIL(COV_BROKEN, "tensor %d is no input of this net", input);
     if (output < 0 || output >= from->value_count || !from->values[output].output)
         return COV_FAIL(COV_BROKEN, "tensor %d is no output of the other net", output);
-    net_value *v = &n->values[input];
     const net_value *x = &from->values[output];
     if (x->shape.type != TENSOR_F32 || !tensor_same_shape(v->shape, x->shape))
         return COV_FAIL(COV_BROKEN, "input '%s' is not of the type and shape of the output '%s'", v->name, x->output);
     if (!v->needed) return COV_OK;
     v->at_hand = 0;
     COV_TRY(tensor_count(v->shape, &count));
-    COV_TRY(n->b->convert(n->d, count, x->run.type, from->arena + from->slots[x->slot].offset, v->run.type,
-                          n->arena + n->slots[v->slot].offset));
+    COV_TRY(n->b->convert(n->d, count, x->run.type, memory_of(from, x), v->run.type, memory_of(n, v)));
     return COV_OK;
 }
 
@@ -132,22 +152,27 @@ status net_backward(net *n)
     return COV_OK;
 }
 
-status net_get(net *n, net_t output, void *host)
+status net_output_at(net *n, net_t output, const void **from)
 {
-    size_t bytes, count;
+    size_t count;
+    *from = NULL;
     COV_TRY(need_compiled(n));
     if (output < 0 || output >= n->value_count || !(n->values[output].output || n->values[output].loss))
         return COV_FAIL(COV_BROKEN, "tensor %d is neither an output nor a loss that was compiled", output);
     const net_value *v = &n->values[output];
-    const void *from = n->arena + n->slots[v->slot].offset;
-    COV_TRY(tensor_bytes(v->shape, &bytes));
     COV_TRY(tensor_count(v->shape, &count));
-    if (v->run.type == TENSOR_BF16) {
-        COV_TRY(n->b->convert(n->d, count, TENSOR_BF16, from, TENSOR_F32, n->staging));
-        from = n->staging;
-    }
-    COV_TRY(n->b->download(n->d, host, from, bytes));
+    if (v->run.type == TENSOR_BF16) COV_TRY(n->b->convert(n->d, count, TENSOR_BF16, memory_of(n, v), TENSOR_F32, n->staging));
+    *from = v->run.type == TENSOR_BF16 ? n->staging : memory_of(n, v);
     return COV_OK;
+}
+
+status net_get(net *n, net_t output, void *host)
+{
+    const void *from;
+    size_t bytes;
+    COV_TRY(net_output_at(n, output, &from));
+    COV_TRY(tensor_bytes(n->values[output].shape, &bytes));
+    return n->b->download(n->d, host, from, bytes);
 }
 
 status net_sync(net *n)

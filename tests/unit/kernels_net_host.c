@@ -273,6 +273,65 @@ static void an_output_becomes_another_nets_input_as_if_it_had_been_read_and_set(
     }
 }
 
+/* ---- on the device */
+
+/* With `there`, device memory that holds x, in place of x itself, and the output read where it lies. */
+static void filled_there(net *n, net_t in, net_t out, const void *there, float *got)
+{
+    const backend *b = net_backend(n);
+    size_t count = count_of(net_shape(n, in));
+    void *to;
+    const void *from;
+    ok(net_input_begin(n, in, &to));
+    ok(b->convert(net_device(n), count, TENSOR_F32, there, TENSOR_F32, to));
+    ok(net_input_end(n, in));
+    ok(net_forward(n));
+    ok(net_output_at(n, out, &from));
+    ok(b->download(net_device(n), got, from, count_of(net_shape(n, out)) * sizeof *got));
+}
+
+static void an_input_filled_and_an_output_read_on_the_device_are_what_the_host_sets_and_gets(void **state)
+{
+    (void)state;
+    for (int k = 0; backend_at(k); k++)
+        for (int precision = NET_FP32; precision <= NET_BF16; precision++) {
+            const backend *b = backend_at(k);
+            device *d;
+            net *n;
+            void *there, *to = &there;
+            const void *from = &there;
+            float x[180], got[240];
+            ok(b->open(&(device_options){.threads = 2}, &d));
+            ok(net_new(b, d, 1, &n));
+            net_t in = net_input(n, "in", f32(1, 6, 10, 3)), out = net_output(n, "out", net_conv(n, "c", in, 4, 3, 1, 1, 1, 1));
+            net_t label = net_constant(n, "label", f32(1, 6, 10, 4)), loss = net_loss_bce(n, out, label, -1);
+            assert_int_equal(net_input_begin(n, in, &to), COV_BROKEN); /* not compiled */
+            assert_null(to);
+            ok(net_compile(n, NET_INFER, (net_precision)precision, NULL, NULL, 0));
+            for (int i = 0; i < 180; i++) x[i] = spread();
+            ok(b->alloc(d, sizeof x, &there));
+            ok(b->upload(d, there, x, sizeof x));
+            ok(net_set_input(n, in, x));
+            ok(net_forward(n));
+            float *want = get(n, out);
+            for (int turn = 0; turn < 3; turn++) {
+                filled_there(n, in, out, there, got);
+                assert_memory_equal(got, want, sizeof got);
+            }
+            ok(net_input_begin(n, label, &to)); /* of a loss that was not compiled */
+            assert_null(to);
+            ok(net_input_end(n, label));
+            assert_int_equal(net_input_begin(n, out, &to), COV_BROKEN);
+            assert_int_equal(net_input_end(n, out), COV_BROKEN);
+            assert_int_equal(net_output_at(n, loss, &from), COV_BROKEN);
+            assert_null(from);
+            free(want);
+            b->release(d, there);
+            net_free(&n);
+            b->close(&d);
+        }
+}
+
 /* ---- frozen parts */
 typedef struct ice {
     net *n;
@@ -400,6 +459,7 @@ int main(void)
         TEST(host_steps_that_make_no_sense_say_where),
         TEST(rois_of_a_host_step_cut_features_and_gradients_flow_back_into_them),
         TEST(an_output_becomes_another_nets_input_as_if_it_had_been_read_and_set),
+        TEST(an_input_filled_and_an_output_read_on_the_device_are_what_the_host_sets_and_gets),
         TEST(a_frozen_part_stays_as_it_is_in_training_and_equals_inference),
         TEST(statistics_that_move_stand_together_and_those_of_frozen_norms_elsewhere),
         TEST(a_net_without_moving_statistics_has_none_to_average),
