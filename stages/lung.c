@@ -1,22 +1,21 @@
 /* lung: two networks kept at the size of the study in hand, in as many lanes as the threads are worth: each lane has a device and both
  * networks of its own (a backend without host memory has one lane, the caller's device). A network is reshaped only when a
  * study's planes have another size, so a run of alike studies plans once. Planes go through in batches; what a batch lacks at the
- * end of a volume is run on what the buffer still holds, and not used. */
+ * end of a volume is air, and not used. Volume, planes and logits stay on the device. */
 #include "stages/lung.h"
 
 #include "stages/lanes.h"
 #include "stages/lungio.h"
 #include "stages/lungplane.h"
 #include "stages/netio.h"
+#include "stages/window.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Where the sagittal weights say nothing else: docs/MODELS.md. */
 static const lung_fusion FUSION = {.weight = 0.85f, .prior = 1};
-/* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (lungplane_put). */
+/* An axial plane alone fills the caches; sagittal ones are smaller, and are put back in runs along x (plane_put). */
 enum { VIEWS = 2, AXIAL_BATCH = 1, SAGITTAL_BATCH = 8, DEVICE_BATCHES = 8 /* times as many on a GPU, which they must fill */ };
 
 typedef struct view_net {
@@ -28,8 +27,6 @@ typedef struct view_net {
 typedef struct lane {
     device *device; /* owned, but for a backend without host memory */
     view_net view[VIEWS]; /* by lungnet_view */
-    float *planes, *logits;
-    size_t room; /* elements of each */
 } lane;
 
 struct lung {
@@ -46,8 +43,6 @@ static void lane_close(lung *l, lane *of)
 {
     for (int v = 0; v < VIEWS; v++) net_free(&of->view[v].net);
     if (of->device && of->device != l->device) l->backend->close(&of->device);
-    free(of->planes);
-    free(of->logits);
     *of = (lane){0};
 }
 
@@ -140,21 +135,9 @@ lung_fusion lung_fusion_of(const lung *l, float weight, float prior)
 
 const char *lung_digest(const lung *l) { return l->digest; }
 
-static status make_room(lane *of, size_t elements)
-{
-    if (elements <= of->room) return COV_OK;
-    free(of->planes);
-    free(of->logits);
-    of->planes = calloc(elements, sizeof *of->planes);
-    of->logits = malloc(elements * sizeof *of->logits);
-    of->room = of->planes && of->logits ? elements : 0;
-    return of->room ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for %zu pixels of lung planes", elements);
-}
-
-static status fit_view(const lung *l, lane *of, lungnet_view view, const lungplane *p)
+static status fit_view(const lung *l, lane *of, lungnet_view view, const plane_set *p)
 {
     view_net *n = &of->view[view];
-    COV_TRY(make_room(of, (size_t)(n->batch * p->rows * p->cols)));
     if (p->rows == n->rows && p->cols == n->cols) return COV_OK;
     COV_TRY(net_reshape(n->net, n->graph.image, tensor_shape_of(n->batch, p->rows, p->cols, 1, TENSOR_F32)));
     COV_TRY(net_compile(n->net, NET_INFER, l->precision, NULL, NULL, 0));
@@ -166,8 +149,8 @@ static status fit_view(const lung *l, lane *of, lungnet_view view, const lungpla
 typedef struct view_run {
     lung *l;
     lungnet_view view;
-    lungplane plane;
-    const volume *v;
+    plane_set planes;
+    const int16_t *hu;
     float *logit;
 } view_run;
 
@@ -175,109 +158,78 @@ typedef struct view_run {
 static status run_batch(void *ctx, int lane_number, int64_t item)
 {
     const view_run *r = ctx;
+    const backend *b = r->l->backend;
     lane *of = &r->l->lanes[lane_number];
     view_net *n = &of->view[r->view];
-    COV_TRY(fit_view(r->l, of, r->view, &r->plane));
-    int64_t first = item * n->batch, count = r->plane.planes - first < n->batch ? r->plane.planes - first : n->batch;
-    lungplane_get(&r->plane, window_lung(), r->v->hu, first, count, r->l->threads, of->planes);
-    COV_TRY(net_set_input(n->net, n->graph.image, of->planes));
+    COV_TRY(fit_view(r->l, of, r->view, &r->planes));
+    int64_t first = item * n->batch, count = r->planes.planes - first < n->batch ? r->planes.planes - first : n->batch;
+    size_t plane = (size_t)(n->rows * n->cols);
+    void *image;
+    const void *logits;
+    COV_TRY(net_input_begin(n->net, n->graph.image, &image));
+    COV_TRY(b->plane_cut(of->device, &r->planes, window_range(window_lung()), r->hu, first, count, image));
+    COV_TRY(b->zero(of->device, (float *)image + (size_t)count * plane, (size_t)(n->batch - count) * plane * sizeof(float)));
+    COV_TRY(net_input_end(n->net, n->graph.image));
     COV_TRY(net_forward(n->net));
-    COV_TRY(net_get(n->net, n->graph.logit, of->logits));
-    lungplane_put(&r->plane, of->logits, first, count, r->l->threads, r->logit);
-    return COV_OK;
+    COV_TRY(net_output_at(n->net, n->graph.logit, &logits));
+    return b->plane_put(of->device, &r->planes, logits, first, count, r->logit);
 }
 
-/* Planes of the view into logit (nz,ny,plane.width), which must be 0. */
-static status run_view(lung *l, const lungplane *plane, const volume *v, float *logit)
+/* All planes in use into logit (nz,ny,width). */
+static status run_view(lung *l, lungnet_view view, const plane_set *planes, const int16_t *hu, float *logit)
 {
-    view_run r = {.l = l, .view = plane->view, .plane = *plane, .v = v, .logit = logit};
-    int64_t batch = l->lanes[0].view[plane->view].batch;
-    return lanes_run(l->lane_count, (plane->planes + batch - 1) / batch, run_batch, &r);
+    view_run r = {.l = l, .view = view, .planes = *planes, .hu = hu, .logit = logit};
+    int64_t batch = l->lanes[0].view[view].batch;
+    return lanes_run(l->lane_count, (planes->planes + batch - 1) / batch, run_batch, &r);
 }
 
-/* The mean of the `reach` samples on each side and the one between, fewer at the ends, of a row of n. Shifted rows are added up, as
- * a running sum would keep the loop from being vectorized. */
-static void mean_along(const float *from, int64_t n, int64_t reach, float *to)
+/* Sagittal planes are segmented each by itself and neighbours disagree: stripes in the axial slice. Their logits are smoothed
+ * across the planes by two means over a plane's own reach, about a Gaussian of that sigma, and fused into the axial ones. */
+static status fuse_sagittal(lung *l, const volume_header *h, const int16_t *hu, lung_fusion f, int64_t x0, int64_t x1, float *logit)
 {
-    float inside = 1.0f / (float)(2 * reach + 1);
-    memset(to, 0, (size_t)n * sizeof *to);
-    for (int64_t k = -reach; k <= reach; k++) {
-        int64_t low = k < 0 ? -k : 0, high = k > 0 ? n - k : n;
-        for (int64_t x = low; x < high; x++) to[x] += from[x + k];
-    }
-    for (int64_t x = 0; x < n; x++) to[x] *= inside;
-    for (int64_t x = 0; x < n; x = x + 1 == reach && n - reach > reach ? n - reach : x + 1) { /* the ends alone */
-        int64_t low = x > reach ? x - reach : 0, high = x + reach < n ? x + reach : n - 1;
-        to[x] *= (float)(2 * reach + 1) / (float)(high - low + 1);
-    }
-}
-
-/* Sagittal planes are segmented each by itself and neighbours disagree: stripes in the axial slice. Their logits `side`
- * (nz,ny,width) are smoothed across the planes by two means over a plane's own reach, about a Gaussian of that sigma, and fused
- * into the axial ones. */
-static status fuse_smoothed(const lung *l, const lungplane *p, const int16_t *hu, lung_fusion f, float *side, float *logit)
-{
-    int64_t n = p->width, rows = p->ny * p->nz, reach = (p->nx + p->all - 1) / p->all;
-    int threads = l->backend->threads(l->device);
-    float *room = malloc((size_t)threads * (size_t)n * sizeof *room);
-    if (!room) return COV_FAIL(COV_NOMEM, "no memory for rows of %lld logits", (long long)n);
-#pragma omp parallel num_threads(threads)
-    {
-        float *row = room + omp_get_thread_num() * n;
-#pragma omp for
-        for (int64_t k = 0; k < rows; k++) {
-            float *from = side + k * n, *to = logit + k * p->nx + p->x0;
-            const int16_t *density = hu + k * p->nx + p->x0;
-            mean_along(from, n, reach, row);
-            mean_along(row, n, reach, from);
-            for (int64_t x = 0; x < n; x++) to[x] = lung_fused(f, density[x], to[x], from[x]);
-        }
-    }
-    free(room);
-    return COV_OK;
-}
-
-static status fuse_sagittal(lung *l, const volume *v, lung_fusion f, int64_t x0, int64_t x1, float *logit)
-{
-    lungplane p;
-    COV_TRY(lungplane_of(LUNGNET_SAGITTAL, &v->head, &p));
+    plane_set p;
+    void *side = NULL;
+    status s;
+    COV_TRY(lungplane_of(LUNGNET_SAGITTAL, h, &p));
     lungplane_between(&p, x0, x1);
     if (p.planes == 0) return COV_OK;
-    float *side = calloc((size_t)(v->head.nz * v->head.ny * p.width), sizeof *side); /* no more than `logit` has */
-    if (!side) return COV_FAIL(COV_NOMEM, "no memory for sagittal logits of %lld columns", (long long)p.width);
-    status s = run_view(l, &p, v, side);
-    if (s == COV_OK) s = fuse_smoothed(l, &p, v->hu, f, side, logit);
-    free(side);
+    COV_TRY(l->backend->alloc(l->device, sizeof *logit * (size_t)(p.nz * p.ny * p.width), &side)); /* no more than `logit` has */
+    COV_GO(run_view(l, LUNGNET_SAGITTAL, &p, hu, side));
+    COV_GO(l->backend->plane_fuse(l->device, &p, lung_blend(f), (p.nx + p.all - 1) / p.all, hu, side, logit));
+done:
+    l->backend->release(l->device, side);
     return s;
 }
 
-void lung_span(const volume_header *h, const float *axial, int64_t *x0, int64_t *x1)
+status lung_span(const backend *b, device *d, const volume_header *h, const float *axial, int64_t *x0, int64_t *x1)
 {
     int64_t low = h->nx, high = 0, spare = h->nx / 16;
-    for (int64_t k = 0; k < h->nz * h->ny; k++) {
-        const float *row = axial + k * h->nx;
-        for (int64_t x = 0; x < low; x++)
-            if (row[x] > 0) low = x;
-        for (int64_t x = h->nx - 1; x >= high; x--)
-            if (row[x] > 0) high = x + 1;
+    plane_bound *bound = malloc(sizeof *bound * (size_t)h->nz);
+    if (!bound) return COV_FAIL(COV_NOMEM, "no memory for the bounds of %lld slices", (long long)h->nz);
+    status s = b->plane_bounds(d, h->nz, h->ny, h->nx, axial, bound);
+    for (int64_t z = 0; s == COV_OK && z < h->nz; z++) {
+        if (bound[z].x1 == 0) continue;
+        low = bound[z].x0 < low ? bound[z].x0 : low;
+        high = bound[z].x1 > high ? bound[z].x1 : high;
     }
+    free(bound);
     *x0 = low - spare > 0 ? low - spare : 0;
     *x1 = high + spare < h->nx ? high + spare : h->nx;
     if (high == 0) *x0 = *x1 = 0;
+    return s;
 }
 
-status lung_logits(lung *l, const volume *v, lung_fusion f, float *logit)
+status lung_logits(lung *l, const volume_header *h, const int16_t *hu, lung_fusion f, float *logit)
 {
-    int64_t x0 = 0, x1 = v->head.nx;
+    int64_t x0 = 0, x1 = h->nx;
     if (f.weight > 0 && !l->lanes[0].view[LUNGNET_SAGITTAL].net)
         return COV_FAIL(COV_USAGE, "a fusion weight of %g needs sagittal weights, and none are loaded", (double)f.weight);
-    memset(logit, 0, sizeof *logit * (size_t)(v->head.nx * v->head.ny * v->head.nz));
     if (f.weight < 1) {
-        lungplane axial;
-        COV_TRY(lungplane_of(LUNGNET_AXIAL, &v->head, &axial));
-        COV_TRY(run_view(l, &axial, v, logit));
-        lung_span(&v->head, logit, &x0, &x1);
+        plane_set axial;
+        COV_TRY(lungplane_of(LUNGNET_AXIAL, h, &axial));
+        COV_TRY(run_view(l, LUNGNET_AXIAL, &axial, hu, logit));
     }
-    if (f.weight > 0) COV_TRY(fuse_sagittal(l, v, f, x0, x1, logit));
+    if (f.weight > 0 && f.weight < 1) COV_TRY(lung_span(l->backend, l->device, h, logit, &x0, &x1));
+    if (f.weight > 0) COV_TRY(fuse_sagittal(l, h, hu, f, x0, x1, logit));
     return COV_OK;
 }

@@ -1,5 +1,6 @@
-/* lung: the lung networks over a whole volume. Each view's planes go through its network in small batches; their
- * logits, back on the volume's own grid, add up with the fusion weights. Weights are loaded once. Local. */
+/* lung: the lung networks over a whole volume that lies where the device sees it, as do the logits. Each view's planes go
+ * through its network in small batches; their logits, back on the volume's own grid, are fused. Weights are loaded once.
+ * Local. */
 #ifndef COV_STAGES_LUNG_H
 #define COV_STAGES_LUNG_H
 #include "data/volume.h"
@@ -18,20 +19,20 @@ typedef struct lung_fusion {
 } lung_fusion;
 /* What is asked for, or where that is negative what is stored with the sagittal weights; the axial logit alone without them. */
 lung_fusion lung_fusion_of(const lung *l, float weight, float prior);
-/* logit (nz,ny,nx), fused by lung_fused; sagittal planes outside lung_span are not looked at, and their logit is the axial one. */
-status lung_logits(lung *l, const volume *v, lung_fusion f, float *logit);
-/* The columns x0 .. x1-1 that hold a positive one of these axial logits (nz,ny,nx), with a 16th of the width to spare on
- * each side; x0 = x1 where there is none. */
-void lung_span(const volume_header *h, const float *axial, int64_t *x0, int64_t *x1);
-/* One voxel's logit. In dense tissue the sagittal one has its weight, as consolidated lung is not told from the chest's wall in an
- * axial slice; where there is air, which both see, one half at most. */
-static inline float lung_fused(lung_fusion f, int16_t hu, float axial, float sagittal)
+/* How they are fused, in numbers for plane_fuse. In dense tissue the sagittal logit has its weight, as consolidated lung is not told
+ * from the chest's wall in an axial slice; where there is air, which both see, one half at most. */
+static inline plane_blend lung_blend(lung_fusion f)
 {
     enum { DENSE_HU = -400 };
-    if (f.weight >= 1) return sagittal;
-    if (hu > DENSE_HU) return axial + f.weight * (sagittal - axial) + f.prior;
-    return axial + (f.weight < 0.5f ? f.weight : 0.5f) * (sagittal - axial);
+    if (f.weight >= 1) return (plane_blend){.weight = {1, 1}};
+    return (plane_blend){.level = DENSE_HU, .weight = {f.weight < 0.5f ? f.weight : 0.5f, f.weight}, .offset = {0, f.prior}};
 }
+/* hu, logit (nz,ny,nx), device memory of the device that was opened with: of a volume with that header, and its fused logits.
+ * Sagittal planes outside lung_span are not looked at, and their logit is the axial one. */
+status lung_logits(lung *l, const volume_header *h, const int16_t *hu, lung_fusion f, float *logit);
+/* The columns x0 .. x1-1 that hold a positive one of these axial logits (nz,ny,nx; device memory), with a 16th of the width to
+ * spare on each side; x0 = x1 where there is none. Waits for the device. */
+status lung_span(const backend *b, device *d, const volume_header *h, const float *axial, int64_t *x0, int64_t *x1);
 /* Identity of what was loaded: SHA-256 of both files' contents, joined; borrowed. */
 const char *lung_digest(const lung *l);
 #endif

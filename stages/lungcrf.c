@@ -1,9 +1,9 @@
 /* lungcrf: see lungcrf.h. Slices go through a few at a time, so that every thread has one. */
 #include "stages/lungcrf.h"
+#include "base/size.h"
 #include "stages/window.h"
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 crf_options lungcrf_defaults(void)
 {
@@ -19,83 +19,93 @@ crf_options lungcrf_defaults(void)
 
 enum { DEVICE_SLICES = 64 }; /* at once on a GPU */
 
-typedef struct rectangle { int64_t y0, x0, rows, cols; } rectangle;
+/* What of one volume is at hand while its slices go through; all but bound and z is device memory. */
+typedef struct pass {
+    const backend *b;
+    device *d;
+    crf_options o; /* for this grid */
+    const int16_t *hu;
+    const float *logit;
+    uint8_t *mask;
+    plane_bound *bound; /* (nz) owned: where the networks see lung */
+    plane_part box;     /* the rectangle of all slices */
+    int64_t slices;     /* at most this many at once */
+    int64_t *z;         /* (slices) owned: which ones */
+    float *part_logit, *gray, *probability; /* (slices, h, w) owned */
+} pass;
 
-typedef struct room {
-    int64_t slices; /* at most this many at once */
-    int64_t *z;     /* which ones */
-    rectangle box;  /* of each */
-    float *logit, *intensity, *probability;
-} room;
-
-static status room_new(room *r, int64_t slices, const rectangle *box)
+static status pass_room(pass *p)
 {
-    size_t bytes = sizeof(float) * (size_t)(slices * box->rows * box->cols);
-    *r = (room){.slices = slices, .box = *box, .z = malloc(sizeof *r->z * (size_t)slices), .logit = malloc(bytes), .intensity = malloc(bytes),
-                .probability = malloc(bytes)};
-    if (r->z && r->logit && r->intensity && r->probability) return COV_OK;
-    return COV_FAIL(COV_NOMEM, "no memory for the CRF of %lld slices", (long long)slices);
-}
-
-static void room_free(room *r)
-{
-    free(r->z);
-    free(r->logit);
-    free(r->intensity);
-    free(r->probability);
-}
-
-static status run_slices(const backend *b, device *d, const crf_options *o, const volume *v, const float *logit, room *r,
-                         int64_t n, uint8_t *mask)
-{
-    rectangle box = r->box;
-    for (int64_t k = 0; k < n; k++)
-        for (int64_t y = 0; y < box.rows; y++) {
-            int64_t from = (r->z[k] * v->head.ny + box.y0 + y) * v->head.nx + box.x0, to = (k * box.rows + y) * box.cols;
-            memcpy(r->logit + to, logit + from, sizeof *logit * (size_t)box.cols);
-            window_run(window_lung(), (size_t)box.cols, v->hu + from, r->intensity + to);
-        }
-    for (int64_t i = 0; i < n * box.rows * box.cols; i++) r->intensity[i] *= 255.0f;
-    crf_batch batch = {.n = n, .h = box.rows, .w = box.cols, .logit = r->logit, .intensity = r->intensity,
-                       .probability = r->probability};
-    COV_TRY(backend_crf(b, d, o, &batch));
-    for (int64_t k = 0; k < n; k++)
-        for (int64_t y = 0; y < box.rows; y++) {
-            uint8_t *row = mask + (r->z[k] * v->head.ny + box.y0 + y) * v->head.nx + box.x0;
-            const float *probability = r->probability + (k * box.rows + y) * box.cols;
-            for (int64_t x = 0; x < box.cols; x++) row[x] = probability[x] > 0.5f;
-        }
+    size_t bytes;
+    float **arrays[] = {&p->part_logit, &p->gray, &p->probability};
+    p->slices = p->b->host_memory ? 2 * (int64_t)p->b->threads(p->d) : DEVICE_SLICES;
+    p->slices = p->slices < p->box.nz ? p->slices : p->box.nz;
+    p->z = malloc(sizeof *p->z * (size_t)p->slices);
+    if (!p->z || !size_product((const int64_t[]){p->slices, p->box.h, p->box.w, (int64_t)sizeof(float)}, 4, &bytes))
+        return COV_FAIL(COV_NOMEM, "no memory for the CRF of %lld slices", (long long)p->slices);
+    for (int k = 0; k < 3; k++) {
+        void *memory;
+        COV_TRY(p->b->alloc(p->d, bytes, &memory));
+        *arrays[k] = memory;
+    }
     return COV_OK;
 }
 
-/* Around all pixels that the networks call lung, wider by `spare`; without a row where there are none. */
-static rectangle around_lungs(const volume *v, const float *logit, int64_t spare)
+static void pass_free(pass *p)
 {
-    int64_t nx = v->head.nx, ny = v->head.ny, y0 = ny, y1 = 0, x0 = nx, x1 = 0;
-    for (int64_t k = 0; k < v->head.nz * ny; k++) {
-        const float *row = logit + k * nx;
-        int64_t first = 0, last = nx, y = k % ny;
-        while (first < nx && row[first] <= 0) first++;
-        if (first == nx) continue;
-        while (row[last - 1] <= 0) last--;
-        x0 = first < x0 ? first : x0;
-        x1 = last > x1 ? last : x1;
-        y0 = y < y0 ? y : y0;
-        y1 = y + 1 > y1 ? y + 1 : y1;
+    float *const arrays[] = {p->part_logit, p->gray, p->probability};
+    for (int k = 0; k < 3; k++) p->b->release(p->d, arrays[k]);
+    free(p->z);
+    free(p->bound);
+}
+
+/* Slices z[k], z[k]+1, ... as far as the list of n has neighbours. */
+static plane_part neighbours(const pass *p, int64_t k, int64_t n)
+{
+    plane_part run = p->box;
+    run.z0 = p->z[k];
+    for (run.n = 1; k + run.n < n && p->z[k + run.n] == run.z0 + run.n; run.n++) {}
+    return run;
+}
+
+static status run_slices(const pass *p, int64_t n)
+{
+    plane_part run;
+    int64_t area = p->box.h * p->box.w;
+    crf_batch batch = {.n = n, .h = p->box.h, .w = p->box.w, .logit = p->part_logit, .intensity = p->gray, .probability = p->probability};
+    for (int64_t k = 0; k < n; k += run.n) {
+        run = neighbours(p, k, n);
+        COV_TRY(p->b->plane_crop(p->d, &run, window_range(window_lung()), p->hu, p->logit, p->gray + k * area, p->part_logit + k * area));
     }
-    if (x1 == 0) return (rectangle){0};
+    COV_TRY(p->b->crf(p->d, &p->o, &batch));
+    for (int64_t k = 0; k < n; k += run.n) {
+        run = neighbours(p, k, n);
+        COV_TRY(p->b->plane_mark(p->d, &run, p->probability + k * area, 0.5f, p->mask));
+    }
+    return COV_OK;
+}
+
+/* The box around all pixels that the networks call lung, wider by `spare`; without a row where there are none. */
+static void around_lungs(pass *p, int64_t spare)
+{
+    int64_t nx = p->box.nx, ny = p->box.ny, y0 = ny, y1 = 0, x0 = nx, x1 = 0;
+    for (int64_t z = 0; z < p->box.nz; z++) {
+        plane_bound b = p->bound[z];
+        if (b.x1 == 0) continue;
+        x0 = b.x0 < x0 ? b.x0 : x0;
+        x1 = b.x1 > x1 ? b.x1 : x1;
+        y0 = b.y0 < y0 ? b.y0 : y0;
+        y1 = b.y1 > y1 ? b.y1 : y1;
+    }
+    if (x1 == 0) return;
     y0 = y0 > spare ? y0 - spare : 0;
     x0 = x0 > spare ? x0 - spare : 0;
     y1 = y1 + spare < ny ? y1 + spare : ny;
     x1 = x1 + spare < nx ? x1 + spare : nx;
-    return (rectangle){.y0 = y0, .x0 = x0, .rows = y1 - y0, .cols = x1 - x0};
-}
-
-static int has_lung(const float *logit, int64_t area)
-{
-    for (int64_t i = 0; i < area; i++)
-        if (logit[i] > 0) return 1;
-    return 0;
+    p->box.y0 = y0;
+    p->box.x0 = x0;
+    p->box.h = y1 - y0;
+    p->box.w = x1 - x0;
 }
 
 /* A bandwidth of a 512-pixel slice on a grid of nx pixels, within what the CRF takes: 16-pixel slices are no error. */
@@ -106,26 +116,43 @@ static float scaled_theta(float theta, int64_t nx)
     return scaled < (float)CRF_MAX_THETA ? scaled : (float)CRF_MAX_THETA;
 }
 
-status lungcrf_run(const backend *b, device *d, const crf_options *o, const volume *v, const float *logit, uint8_t *mask)
+static status run_crf(pass *p, const crf_options *o)
 {
-    status s;
-    room r = {0};
-    int64_t area = v->head.nx * v->head.ny, n = 0;
-    crf_options scaled = *o;
-    scaled.theta_alpha = scaled_theta(o->theta_alpha, v->head.nx);
-    scaled.theta_gamma = scaled_theta(o->theta_gamma, v->head.nx);
-    memset(mask, 0, (size_t)(v->head.nz * area));
-    rectangle box = around_lungs(v, logit, (int64_t)ceilf(2 * scaled.theta_alpha));
-    if (box.rows == 0) return COV_OK;
-    COV_GO(room_new(&r, b->host_memory ? 2 * (int64_t)b->threads(d) : DEVICE_SLICES, &box));
-    for (int64_t z = 0; z < v->head.nz; z++) {
-        if (has_lung(logit + z * area, area)) r.z[n++] = z;
-        if (n == r.slices || (n > 0 && z + 1 == v->head.nz)) {
-            COV_GO(run_slices(b, d, &scaled, v, logit, &r, n, mask));
+    int64_t n = 0;
+    p->o = *o;
+    p->o.theta_alpha = scaled_theta(o->theta_alpha, p->box.nx);
+    p->o.theta_gamma = scaled_theta(o->theta_gamma, p->box.nx);
+    p->bound = malloc(sizeof *p->bound * (size_t)p->box.nz);
+    if (!p->bound) return COV_FAIL(COV_NOMEM, "no memory for the bounds of %lld slices", (long long)p->box.nz);
+    COV_TRY(p->b->plane_bounds(p->d, p->box.nz, p->box.ny, p->box.nx, p->logit, p->bound));
+    around_lungs(p, (int64_t)ceilf(2 * p->o.theta_alpha));
+    if (p->box.h == 0) return COV_OK;
+    COV_TRY(pass_room(p));
+    for (int64_t z = 0; z < p->box.nz; z++) {
+        if (p->bound[z].x1 > 0) p->z[n++] = z;
+        if (n == p->slices || (n > 0 && z + 1 == p->box.nz)) {
+            COV_TRY(run_slices(p, n));
             n = 0;
         }
     }
+    return COV_OK;
+}
+
+status lungcrf_run(const backend *b, device *d, const crf_options *o, const volume_header *h, const int16_t *hu, const float *logit,
+                   uint8_t *mask)
+{
+    void *there = NULL;
+    status s;
+    plane_part all = {.nx = h->nx, .ny = h->ny, .nz = h->nz, .w = h->nx, .h = h->ny, .n = h->nz};
+    pass p = {.b = b, .d = d, .hu = hu, .logit = logit, .box = {.nx = h->nx, .ny = h->ny, .nz = h->nz}};
+    size_t bytes = (size_t)(h->nx * h->ny * h->nz);
+    COV_GO(backend_lend(b, d, mask, bytes, 0, &there));
+    p.mask = there;
+    if (o) COV_GO(b->zero(d, there, bytes));
+    COV_GO(o ? run_crf(&p, o) : b->plane_mark(d, &all, logit, 0, there));
+    COV_GO(backend_fetch(b, d, there, bytes, mask));
 done:
-    room_free(&r);
+    pass_free(&p);
+    backend_return(b, d, mask, &there);
     return s;
 }

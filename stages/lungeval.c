@@ -13,6 +13,8 @@ struct lungeval {
     const trainset_volume *volume;
     size_t count;
     float *view[2], *fused; /* (nz, ny, nx) logits; view[1] NULL without a sagittal network */
+    void *hu;               /* the volume, lent to the device */
+    int64_t x0, x1;         /* lung_span of the axial logits */
 };
 
 const char *lungeval_name(lungeval_variant v)
@@ -23,6 +25,23 @@ const char *lungeval_name(lungeval_variant v)
 #undef X
     };
     return names[v];
+}
+
+static status see(lungeval *e, lung *nets, int view)
+{
+    const volume_header *h = &e->volume->ct.head;
+    size_t bytes = e->count * sizeof *e->view[view];
+    void *logit = NULL;
+    status s;
+    e->view[view] = malloc(bytes);
+    if (!e->view[view]) return COV_FAIL(COV_NOMEM, "no memory for the logits of %zu voxels", e->count);
+    COV_GO(backend_lend(e->backend, e->device, e->view[view], bytes, 0, &logit));
+    COV_GO(lung_logits(nets, h, e->hu, (lung_fusion){.weight = (float)view}, logit));
+    if (view == 0) COV_GO(lung_span(e->backend, e->device, h, logit, &e->x0, &e->x1));
+    COV_GO(backend_fetch(e->backend, e->device, logit, bytes, e->view[view]));
+done:
+    backend_return(e->backend, e->device, e->view[view], &logit);
+    return s;
 }
 
 status lungeval_new(const backend *b, device *d, lung *nets, int sagittal, const trainset_volume *v, lungeval **out)
@@ -36,11 +55,9 @@ status lungeval_new(const backend *b, device *d, lung *nets, int sagittal, const
     e->volume = v;
     e->count = (size_t)v->ct.head.nx * (size_t)v->ct.head.ny * (size_t)v->ct.head.nz; /* checked when it was read */
     e->fused = malloc(e->count * sizeof *e->fused);
-    for (int k = 0; k < (sagittal ? 2 : 1); k++) {
-        e->view[k] = malloc(e->count * sizeof *e->view[k]);
-        if (!e->view[k] || !e->fused) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the logits of %zu voxels", e->count));
-        COV_GO(lung_logits(nets, &v->ct, (lung_fusion){.weight = (float)k}, e->view[k]));
-    }
+    if (!e->fused) COV_GO(COV_FAIL(COV_NOMEM, "no memory for the logits of %zu voxels", e->count));
+    COV_GO(backend_lend(b, d, v->ct.hu, e->count * sizeof *v->ct.hu, 1, &e->hu));
+    for (int k = 0; k < (sagittal ? 2 : 1); k++) COV_GO(see(e, nets, k));
 done:
     if (s != COV_OK) lungeval_free(&e);
     *out = e;
@@ -50,6 +67,7 @@ done:
 void lungeval_free(lungeval **e)
 {
     if (!*e) return;
+    backend_return((*e)->backend, (*e)->device, (*e)->volume->ct.hu, &(*e)->hu);
     free((*e)->view[0]);
     free((*e)->view[1]);
     free((*e)->fused);
@@ -61,18 +79,21 @@ status lungeval_mask(lungeval *e, lung_fusion f, const crf_options *crf, uint8_t
 {
     const volume *v = &e->volume->ct;
     const float *axial = e->view[0], *sagittal = e->view[1] ? e->view[1] : e->view[0];
+    plane_blend blend = lung_blend(f);
     lungpost_report report;
-    int64_t x0 = 0, x1 = v->head.nx;
-    if (f.weight < 1) lung_span(&v->head, axial, &x0, &x1);
+    void *logit = NULL;
+    status s;
+    int64_t x0 = f.weight < 1 ? e->x0 : 0, x1 = f.weight < 1 ? e->x1 : v->head.nx;
     for (size_t i = 0; i < e->count; i++) {
         int64_t x = (int64_t)i % v->head.nx;
-        e->fused[i] = f.weight > 0 && x >= x0 && x < x1 ? lung_fused(f, v->hu[i], axial[i], sagittal[i]) : axial[i];
+        e->fused[i] = f.weight > 0 && x >= x0 && x < x1 ? plane_blended(blend, v->hu[i], axial[i], sagittal[i]) : axial[i];
     }
-    if (crf)
-        COV_TRY(lungcrf_run(e->backend, e->device, crf, v, e->fused, mask));
-    else
-        for (size_t i = 0; i < e->count; i++) mask[i] = e->fused[i] > 0.0f;
-    return lungpost_run(mask, v->head.nx, v->head.ny, v->head.nz, &report);
+    COV_GO(backend_lend(e->backend, e->device, e->fused, e->count * sizeof *e->fused, 1, &logit));
+    COV_GO(lungcrf_run(e->backend, e->device, crf, &v->head, e->hu, logit, mask));
+    COV_GO(lungpost_run(mask, v->head.nx, v->head.ny, v->head.nz, &report));
+done:
+    backend_return(e->backend, e->device, e->fused, &logit);
+    return s;
 }
 
 status lungeval_score_of(const trainset_volume *v, const uint8_t *mask, lungeval_score *out)

@@ -1,5 +1,5 @@
 /* pipeline: volume -> lung logits -> CRF -> components and sides -> figures and flags -> findings -> lesions. The one
- * large array beside the volume and the masks is the logits'; the CRF works on a few slices at a time. A volume in
+ * large array beside the volume and the masks is the logits', on the device; the CRF works on a few slices at a time. A volume in
  * which nothing is lung is a skipped study with a reason, not an error. */
 #include "stages/pipeline.h"
 
@@ -86,25 +86,29 @@ static void skip(study_result *out, reason why, const char *format, ...)
 
 /* ---- lungs */
 
-/* v into mask (nz,ny,nx): 0/1, before components and sides. Adds to the seconds of the row. */
+/* v into mask (nz,ny,nx): 0/1, before components and sides. Adds to the seconds of the row. The volume goes to the device once,
+ * and comes back as the mask. */
 static status segment(pipeline *p, const volume *v, lung_fusion fusion, uint8_t *mask, study_row *row)
 {
+    const backend *b = p->options.backend;
+    const volume_header *h = &v->head;
     size_t count, bytes;
-    float *logit = NULL;
+    void *hu = NULL, *logit = NULL;
     status s = COV_OK;
-    if (!size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz}, 3, &count) ||
-        !size_mul(count, sizeof *logit, &bytes) || !(logit = malloc(bytes)))
-        return COV_FAIL(COV_NOMEM, "no memory for the logits of %lld x %lld x %lld voxels", (long long)v->head.nx,
-                        (long long)v->head.ny, (long long)v->head.nz);
+    if (!size_product((const int64_t[]){h->nx, h->ny, h->nz}, 3, &count) || !size_mul(count, sizeof(float), &bytes))
+        return COV_FAIL(COV_NOMEM, "no memory for the logits of %lld x %lld x %lld voxels", (long long)h->nx, (long long)h->ny, (long long)h->nz);
     double start = now();
-    COV_GO(lung_logits(p->lung, v, fusion, logit));
+    COV_GO(backend_lend(b, p->device, v->hu, count * sizeof *v->hu, 1, &hu));
+    COV_GO(b->alloc(p->device, bytes, &logit));
+    COV_GO(lung_logits(p->lung, h, hu, fusion, logit));
+    COV_GO(b->sync(p->device));
     double middle = now();
-    if (p->options.use_crf) COV_GO(lungcrf_run(p->options.backend, p->device, &p->options.crf, v, logit, mask));
-    else for (size_t i = 0; i < count; i++) mask[i] = logit[i] > 0;
+    COV_GO(lungcrf_run(b, p->device, p->options.use_crf ? &p->options.crf : NULL, h, hu, logit, mask));
     row->seconds_lung += middle - start;
     row->seconds_crf += now() - middle;
 done:
-    free(logit);
+    b->release(p->device, logit);
+    backend_return(b, p->device, v->hu, &hu);
     return s;
 }
 

@@ -175,7 +175,7 @@ status sampler_add_volume(sampler *s, const char *patient, const volume_header *
                           uint8_t *lesion)
 {
     source v = {.hu = hu, .lung = lung, .lesion = lesion, .nx = head->nx, .ny = head->ny, .nz = head->nz};
-    lungplane p;
+    plane_set p;
     status st = lungplane_of(s->options.view, head, &p);
     if (st != COV_OK) {
         source_free(&v);
@@ -194,7 +194,7 @@ status sampler_add_slice(sampler *s, const char *patient, int64_t rows, int64_t 
     if (!size_product((int64_t[]){rows, cols}, 2, &n) || n == 0)
         return COV_FAIL(COV_FORMAT, "a slice of %lld x %lld pixels cannot be trained on", (long long)rows, (long long)cols);
     volume_header as_volume = {.nx = cols, .ny = rows, .nz = 1, .isolated = 1, .spacing_mm = {1.0, 1.0, 1.0}};
-    lungplane p;
+    plane_set p;
     COV_TRY(lungplane_of(LUNGNET_AXIAL, &as_volume, &p));
     source v = {.isolated = 1, .nx = cols, .ny = rows, .nz = 1, .fit_rows = (double)p.used_rows, .fit_cols = (double)p.used_cols};
     v.hu = malloc(n * sizeof *v.hu);

@@ -1,4 +1,4 @@
-/* window: see window.h. One fused multiply-add and two clips an element, written so that it vectorises. */
+/* window: see window.h. */
 #include "stages/window.h"
 
 window window_lung(void)
@@ -6,19 +6,12 @@ window window_lung(void)
     return (window){.level = -500.0f, .width = 1600.0f};
 }
 
-float window_one(window w, float hu)
+plane_range window_range(window w)
 {
-    float v = (hu - (w.level - 0.5f * w.width)) / w.width;
-    v = v > 0.0f ? v : 0.0f;
-    return v < 1.0f ? v : 1.0f;
+    return (plane_range){.low = w.level - 0.5f * w.width, .width = w.width};
 }
 
-void window_run(window w, size_t n, const int16_t *restrict hu, float *restrict to)
+float window_one(window w, float hu)
 {
-    const float low = w.level - 0.5f * w.width, width = w.width;
-    for (size_t i = 0; i < n; i++) {
-        float v = ((float)hu[i] - low) / width; /* divided, not multiplied by 1/width: 1 stays exactly 1 */
-        v = v > 0.0f ? v : 0.0f;
-        to[i] = v < 1.0f ? v : 1.0f;
-    }
+    return plane_shown(window_range(w), hu);
 }

@@ -4,6 +4,7 @@
 #include "stages/lung.h"
 #include "stages/lungplane.h"
 #include "stages/netio.h"
+#include "stages/window.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,7 +22,7 @@ static device *d;
 static int open_device(void **state)
 {
     (void)state;
-    return backend_find("cpu", &b) != COV_OK || b->open(&(device_options){.threads = 1}, &d) != COV_OK;
+    return backend_find("cpu", &b) != COV_OK || b->open(&(device_options){.threads = 2}, &d) != COV_OK;
 }
 
 static int close_device(void **state)
@@ -132,7 +133,7 @@ static void planes_put_back_lie_where_they_came_from(void **state)
     for (int k = 0; k < 5; k++)
         for (int view = LUNGNET_AXIAL; view <= LUNGNET_SAGITTAL; view++) {
             const volume_header *h = &sizes[k];
-            lungplane p;
+            plane_set p;
             assert_int_equal(lungplane_of((lungnet_view)view, h, &p), COV_OK);
             assert_true(p.rows % LUNGNET_STRIDE == 0 && p.cols % LUNGNET_STRIDE == 0 && p.rows >= p.used_rows);
             size_t n = (size_t)(h->nx * h->ny * h->nz), plane = (size_t)(p.rows * p.cols);
@@ -143,9 +144,9 @@ static void planes_put_back_lie_where_they_came_from(void **state)
                 double z = (double)((int64_t)i / h->nx / h->ny) / (double)h->nz;
                 hu[i] = (int16_t)(-500 + 300 * sin(3 * x) + 300 * sin(4 * y + 1) + 100 * z);
             }
-            lungplane_get(&p, window_lung(), hu, 0, p.planes, 2, planes);
+            assert_int_equal(b->plane_cut(d, &p, window_range(window_lung()), hu, 0, p.planes, planes), COV_OK);
             for (int64_t f = 0; f < p.planes; f += 8)
-                lungplane_put(&p, planes + (size_t)f * plane, f, p.planes - f < 8 ? p.planes - f : 8, 2, back);
+                assert_int_equal(b->plane_put(d, &p, planes + (size_t)f * plane, f, p.planes - f < 8 ? p.planes - f : 8, back), COV_OK);
             for (size_t i = 0; i < n; i++) {
                 float e = fabsf(back[i] - window_one(window_lung(), hu[i]));
                 worst = e > worst ? e : worst;
@@ -160,7 +161,7 @@ static void planes_put_back_lie_where_they_came_from(void **state)
 static void a_sagittal_plane_has_square_pixels_and_at_most_1024_rows(void **state)
 {
     (void)state;
-    lungplane p;
+    plane_set p;
     volume_header usual = head(512, 512, 300, 0.7, 1.0), tall = head(512, 512, 4000, 0.5, 1.0);
     assert_int_equal(lungplane_of(LUNGNET_SAGITTAL, &usual, &p), COV_OK);
     assert_true(p.used_cols == 256 && labs((long)p.used_rows - 214) <= 1 && p.planes == 256); /* 300 mm in pixels of 1.4 mm */
@@ -175,7 +176,7 @@ static void planes_between_two_columns_cover_them_and_hardly_more(void **state)
     const volume_header sizes[] = {head(600, 20, 9, 0.7, 2.0), head(64, 48, 9, 3.0, 5.0)};
     for (int k = 0; k < 2; k++) {
         const volume_header *h = &sizes[k];
-        lungplane p;
+        plane_set p;
         int64_t x0 = h->nx / 5 + 1, x1 = h->nx / 2 + 1, rows = h->ny * h->nz, most = 1 + h->nx / 256;
         int16_t *hu = malloc((size_t)(rows * h->nx) * sizeof *hu);
         for (int64_t i = 0; i < rows * h->nx; i++) hu[i] = (int16_t)(i % h->nx - 800);
@@ -183,8 +184,8 @@ static void planes_between_two_columns_cover_them_and_hardly_more(void **state)
         lungplane_between(&p, x0, x1);
         assert_true(p.x0 <= x0 && p.x0 + most > x0 && p.x0 + p.width >= x1 && p.x0 + p.width < x1 + most);
         float *planes = malloc((size_t)(p.planes * p.rows * p.cols) * sizeof *planes), *back = calloc((size_t)(rows * p.width), sizeof *back);
-        lungplane_get(&p, window_lung(), hu, 0, p.planes, 1, planes);
-        lungplane_put(&p, planes, 0, p.planes, 2, back);
+        assert_int_equal(b->plane_cut(d, &p, window_range(window_lung()), hu, 0, p.planes, planes), COV_OK);
+        assert_int_equal(b->plane_put(d, &p, planes, 0, p.planes, back), COV_OK);
         for (int64_t i = 0; i < rows * p.width; i++)
             assert_true(fabsf(back[i] - window_one(window_lung(), (float)(p.x0 + i % p.width - 800))) < 2.0f / 1600.0f * (float)most);
         lungplane_between(&p, x1, x1);
@@ -202,17 +203,17 @@ static void the_span_of_lungs_is_their_columns_and_a_sixteenth(void **state)
     volume_header h = head(64, 3, 2, 1.0, 1.0);
     int64_t x0, x1;
     for (size_t i = 0; i < sizeof logit / sizeof *logit; i++) logit[i] = -1.0f;
-    lung_span(&h, logit, &x0, &x1);
+    assert_int_equal(lung_span(b, d, &h, logit, &x0, &x1), COV_OK);
     assert_true(x0 == x1);
     logit[64 + 20] = logit[4 * 64 + 62] = 0.5f;
-    lung_span(&h, logit, &x0, &x1);
+    assert_int_equal(lung_span(b, d, &h, logit, &x0, &x1), COV_OK);
     assert_true(x0 == 16 && x1 == 64);
 }
 
 static void a_field_that_cuts_the_chest_is_shown_at_its_size_in_the_middle(void **state)
 {
     (void)state;
-    lungplane p;
+    plane_set p;
     volume_header heart = head(150, 120, 50, 1.2, 2.0), picture = heart, unset = head(150, 120, 50, 1.0, 1.0);
     picture.isolated = 1;
     assert_int_equal(lungplane_of(LUNGNET_AXIAL, &heart, &p), COV_OK); /* 180 x 144 mm of 300 */
@@ -228,13 +229,13 @@ static void a_field_that_cuts_the_chest_is_shown_at_its_size_in_the_middle(void 
 static void what_lies_outside_the_volume_is_air(void **state)
 {
     (void)state;
-    lungplane p;
+    plane_set p;
     volume_header h = head(32, 32, 9, 1.0, 1.0);
     int16_t hu[32 * 32 * 9];
     for (size_t i = 0; i < sizeof hu / sizeof *hu; i++) hu[i] = 300;
     assert_int_equal(lungplane_of(LUNGNET_SAGITTAL, &h, &p), COV_OK);
     float *plane = malloc((size_t)(p.rows * p.cols) * sizeof *plane);
-    lungplane_get(&p, window_lung(), hu, 5, 1, 1, plane);
+    assert_int_equal(b->plane_cut(d, &p, window_range(window_lung()), hu, 5, 1, plane), COV_OK);
     assert_true(p.rows > p.used_rows);
     for (int64_t r = 0; r < p.rows; r++)
         for (int64_t c = 0; c < p.cols; c++)
@@ -246,11 +247,12 @@ static void what_lies_outside_the_volume_is_air(void **state)
 static void dense_tissue_has_the_sagittal_weight_and_the_prior_and_air_has_neither(void **state)
 {
     (void)state;
-    const lung_fusion f = {.weight = 0.85f, .prior = 0.7f};
-    assert_float_equal(lung_fused(f, 0, -1, 1), -1 + 0.85f * 2 + 0.7f, 1e-6);
-    assert_float_equal(lung_fused(f, -800, -1, 1), 0, 1e-6);
-    assert_float_equal(lung_fused((lung_fusion){.weight = 0.25f, .prior = 1}, -800, -1, 1), -0.5f, 1e-6);
-    assert_float_equal(lung_fused((lung_fusion){.weight = 1, .prior = 1}, 0, -1, 1), 1, 1e-6); /* a view alone is what it is */
+    const plane_blend f = lung_blend((lung_fusion){.weight = 0.85f, .prior = 0.7f});
+    assert_float_equal(plane_blended(f, 0, -1, 1), -1 + 0.85f * 2 + 0.7f, 1e-6);
+    assert_float_equal(plane_blended(f, -800, -1, 1), 0, 1e-6);
+    assert_float_equal(plane_blended(lung_blend((lung_fusion){.weight = 0.25f, .prior = 1}), -800, -1, 1), -0.5f, 1e-6);
+    for (int16_t hu = -800; hu <= 0; hu = (int16_t)(hu + 800)) /* a view alone is what it is */
+        assert_float_equal(plane_blended(lung_blend((lung_fusion){.weight = 1, .prior = 1}), hu, -1, 1), 1, 1e-6);
 }
 
 int main(void)
