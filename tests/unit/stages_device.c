@@ -1,0 +1,131 @@
+/* The pipeline on a device with memory of its own: the cpu backend, which then may not be handed an array of the host's, with
+ * memory that comes as NaN. Whole studies, with the weights that come along: what goes there for the lungs, what comes back, and that nothing is
+ * left. */
+#include "stages/lungcrf.h"
+#include "stages/phantom.h"
+#include "stages/pipeline.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { NX = 75, NY = 66, NZ = 9, VOXELS = NX * NY * NZ };
+
+static const backend *cpu;
+static backend far;
+static int64_t alive, volumes; /* pieces of memory there; how often a volume went there */
+
+static void ok(status s)
+{
+    if (s != COV_OK) fail_msg("%s (%s)", status_message(), status_trace());
+}
+
+static status far_alloc(device *d, size_t bytes, void **out)
+{
+    COV_TRY(cpu->alloc(d, bytes, out));
+    memset(*out, 0xff, bytes);
+    alive++;
+    return COV_OK;
+}
+
+static void far_release(device *d, void *memory)
+{
+    alive -= memory != NULL;
+    cpu->release(d, memory);
+}
+
+static status far_upload(device *d, void *to, const void *from, size_t bytes)
+{
+    volumes += bytes == VOXELS * sizeof(int16_t);
+    return cpu->upload(d, to, from, bytes);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (backend_find("cpu", &cpu) != COV_OK) return 1;
+    far = *cpu;
+    far.host_memory = 0;
+    far.alloc = far_alloc;
+    far.release = far_release;
+    far.upload = far_upload;
+    return 0;
+}
+
+static volume chest(const phantom *p, int isolated)
+{
+    volume v = {.head = {.nx = NX, .ny = NY, .nz = NZ, .spacing_mm = {4.5, 4.5, 25}, .isolated = isolated}, .hu = p->hu};
+    for (int k = 0; k < 3; k++) v.head.affine[k][k] = v.head.spacing_mm[k];
+    return v;
+}
+
+static void screen(const backend *b, const volume *v, int crf, study_result *out)
+{
+    char path[3][1024];
+    static const char *const names[] = {"lung-axial", "lung-sagittal", "unet"};
+    pipeline *p;
+    volume_stats stats = {.lowest = -1024, .highest = 1500, .share_air = 0.4, .share_soft = 0.3, .distinct = 2000};
+    const char *source = getenv("COVPIPE_SOURCE");
+    for (int k = 0; k < 3; k++) snprintf(path[k], sizeof path[k], "%s/share/%s-compact.h5", source ? source : ".", names[k]);
+    pipeline_options o = {.backend = b, .threads = 1, .lung_axial_path = path[0], .lung_sagittal_path = path[1], .use_sagittal = 1, .use_crf = crf,
+                          .crf = lungcrf_defaults(), .fusion_weight = -1, .fusion_prior = -1, .lesion_path = path[2], .score_least = -1};
+    memset(out, 0, sizeof *out);
+    study_row_init(&out->row);
+    ok(pipeline_open(&o, &p));
+    ok(pipeline_run(p, v, &stats, out));
+    pipeline_close(&p);
+}
+
+static void the_same(const study_result *here, const study_result *there)
+{
+    assert_int_equal(here->row.status, there->row.status);
+    assert_int_equal(here->row.status, OUTCOME_DONE);
+    assert_memory_equal(here->lung, there->lung, VOXELS);
+    assert_memory_equal(here->lesion, there->lesion, VOXELS * sizeof *here->lesion);
+    assert_memory_equal(&here->row.lung_ml, &there->row.lung_ml, sizeof here->row.lung_ml); /* isolated: NaN */
+    assert_int_equal(here->lesion_rows, there->lesion_rows);
+}
+
+static void on_both(int isolated, int crf, int64_t uploads)
+{
+    phantom_options o = {.seed = 6, .nx = NX, .ny = NY, .nz = NZ, .spacing_mm = {4.5, 4.5, 25}, .lesions = 4, .threads = 1};
+    phantom *p;
+    study_result here, there;
+    ok(phantom_new(&o, &p));
+    volume v = chest(p, isolated);
+    screen(cpu, &v, crf, &here);
+    volumes = alive = 0;
+    screen(&far, &v, crf, &there);
+    the_same(&here, &there);
+    assert_int_equal(volumes, uploads);
+    assert_int_equal(alive, 0);
+    study_result_free(&here);
+    study_result_free(&there);
+    phantom_free(&p);
+}
+
+static void a_volume_goes_to_the_device_once_and_has_the_masks_it_has_on_the_host(void **state)
+{
+    (void)state;
+    on_both(0, 1, 1);
+}
+
+/* Slices of one size go there together. */
+static void isolated_slices_have_the_masks_they_have_on_the_host(void **state)
+{
+    (void)state;
+    on_both(1, 0, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_volume_goes_to_the_device_once_and_has_the_masks_it_has_on_the_host),
+        cmocka_unit_test(isolated_slices_have_the_masks_they_have_on_the_host),
+    };
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
