@@ -229,8 +229,12 @@ static int takes(const eval_state *e, const model *m, const char *patient)
 static status score_models(eval_state *e, lesionreport_set set, const evalset_study *of, const uint8_t *inside)
 {
     status s = COV_OK;
+    const volume *v = &of->v.ct;
+    size_t bytes = sizeof *v->hu * (size_t)(v->head.nx * v->head.ny * v->head.nz);
     findings *f = NULL;
+    void *hu = NULL;
     uint8_t scored[MODELS_MOST] = {0}; /* lines */
+    COV_GO(backend_lend(e->machine.backend, e->machine.device, v->hu, bytes, 1, &hu));
     for (size_t k = 0; k < e->model_count; k++) {
         model *m = &e->models[k];
         lesion_options o = lesion_defaults();
@@ -239,17 +243,18 @@ static status score_models(eval_state *e, lesionreport_set set, const evalset_st
         m->seen += !trainset_held_out(m->left_out, of->patient);
         o.score_least = fminf(SCORE_LEAST, m->threshold);
         o.isolated = of->isolated;
-        COV_GO(findings_new(of->v.ct.head.nz, &f));
-        COV_GO(lesion_run(m->net, &o, &of->v.ct, inside, 0, of->v.ct.head.nz, f));
+        COV_GO(findings_new(v->head.nz, &f));
+        COV_GO(lesion_run(m->net, &o, &v->head, hu, inside, 0, v->head.nz, f));
         findings_sort(f);
         COV_GO(score(e, m->line, set, of, inside, f, m->threshold));
         findings_free(&f);
     }
     if (e->has_baseline && inside && !of->isolated) {
-        COV_GO(lesioneval_baseline(&of->v.ct, inside, e->baseline_hu, &f));
+        COV_GO(lesioneval_baseline(v, inside, e->baseline_hu, &f));
         COV_GO(score(e, e->report->count - 1, set, of, inside, f, 0.5f));
     }
 done:
+    backend_return(e->machine.backend, e->machine.device, v->hu, &hu);
     findings_free(&f);
     return s;
 }

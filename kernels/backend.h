@@ -88,13 +88,18 @@ typedef struct backend {
      *   fewer at its ends, and blends it into its columns of first (nz, ny, nx). second is used up.
      * plane_bounds: of value (nz, ny, nx), to bound (nz) in host memory; waits for it.
      * plane_crop: a part of the volume, the range as 0 .. 255, to gray, and of value (nz, ny, nx) to `to`; both (n, h, w).
-     * plane_mark: mask (nz, ny, nx), in the part alone: 1 where value (n, h, w) is above `least`, else 0. */
+     * plane_mark: mask (nz, ny, nx), in the part alone: 1 where value (n, h, w) is above `least`, else 0.
+     * plane_near: near (ny, nx) is 1 within an ellipse of ry x rx pixels around a pixel that is not 0 in mask (ny, nx), else 0.
+     * plane_stack: what the frame shows of three slices, to (rows, cols, 3): bilinear, as the range shows it; 0 beyond the
+     *   canvas, and where the nearest sample of `near` is 0. */
     status (*plane_cut)(device *d, const plane_set *p, plane_range r, const int16_t *volume, int64_t first, int64_t count, float *to);
     status (*plane_put)(device *d, const plane_set *p, const float *from, int64_t first, int64_t count, float *to);
     status (*plane_fuse)(device *d, const plane_set *p, plane_blend blend, int64_t reach, const int16_t *volume, float *second, float *first);
     status (*plane_bounds)(device *d, int64_t nz, int64_t ny, int64_t nx, const float *value, plane_bound *bound);
     status (*plane_crop)(device *d, const plane_part *p, plane_range r, const int16_t *volume, const float *value, float *gray, float *to);
     status (*plane_mark)(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
+    status (*plane_near)(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near);
+    status (*plane_stack)(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to);
 
     /* Sums over the devices of several ranks, all NULL in tables without. Each rank needs a device of its own: device_key
      * (a string) tells those of one node apart. Rank 0 makes an id that all get. Collective: comm_open, comm_sum (in place,

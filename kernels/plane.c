@@ -1,6 +1,8 @@
-/* plane: the checks that every backend makes before it touches a volume. */
+/* plane: the checks that every backend makes before it touches a volume, and what surrounds a mask, on the host. */
 #include "kernels/plane.h"
 #include "base/size.h"
+#include <math.h>
+#include <string.h>
 
 status plane_volume_check(int64_t nz, int64_t ny, int64_t nx)
 {
@@ -57,4 +59,53 @@ status plane_part_check(const plane_part *p)
     return COV_FAIL(COV_BROKEN, "a part of %lld x %lld x %lld at %lld, %lld, %lld of %lld x %lld x %lld voxels", (long long)p->w,
                     (long long)p->h, (long long)p->n, (long long)p->x0, (long long)p->y0, (long long)p->z0, (long long)p->nx,
                     (long long)p->ny, (long long)p->nz);
+}
+
+status plane_near_check(int64_t ny, int64_t nx, double ry, double rx)
+{
+    COV_TRY(plane_volume_check(1, ny, nx));
+    if (ry >= 0 && ry <= (double)ny && rx >= 0 && rx <= (double)nx) return COV_OK; /* a NaN fails */
+    return COV_FAIL(COV_BROKEN, "an ellipse of %g x %g pixels on a slice of %lld x %lld", ry, rx, (long long)ny, (long long)nx);
+}
+
+status plane_frame_check(const plane_frame *f)
+{
+    size_t bytes;
+    COV_TRY(plane_volume_check(1, f->ny, f->nx));
+    COV_TRY(plane_volume_check(1, f->height, f->width));
+    if (f->rows >= 1 && f->rows <= INT32_MAX && f->cols >= 1 && f->cols <= PLANE_FRAME_COLS_MOST &&
+        f->y0 >= -INT32_MAX && f->y0 <= INT32_MAX && f->x0 >= -INT32_MAX && f->x0 <= INT32_MAX &&
+        size_product((const int64_t[]){f->rows, f->cols, PLANE_STACK, (int64_t)sizeof(float)}, 4, &bytes) && bytes <= INT64_MAX)
+        return COV_OK;
+    return COV_FAIL(COV_BROKEN, "an input of %lld x %lld at %lld, %lld of a canvas, of at most %d columns", (long long)f->rows,
+                    (long long)f->cols, (long long)f->y0, (long long)f->x0, PLANE_FRAME_COLS_MOST);
+}
+
+/* to |= from, widened by `reach` to both sides. */
+static void widen(const uint8_t *from, int64_t n, int64_t reach, uint8_t *to)
+{
+    int64_t since = 2 * reach + 1; /* pixels since the last lung */
+    for (int64_t x = 0; x < n + reach; x++) {
+        since = x < n && from[x] ? 0 : since + 1;
+        if (x >= reach && since <= 2 * reach) to[x - reach] = 1;
+    }
+}
+
+void plane_near_on_host(int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near)
+{
+    memset(near, 0, (size_t)(ny * nx));
+    for (int64_t y = 0; y < ny; y++) {
+        const uint8_t *row = mask + y * nx;
+        int64_t a = 0, b = nx;
+        while (a < nx && !row[a]) a++;
+        if (a == nx) continue;
+        while (!row[b - 1]) b--;
+        for (int64_t d = -(int64_t)ry; d <= (int64_t)ry; d++) {
+            if (y + d < 0 || y + d >= ny) continue;
+            double across = ry > 0.0 ? (double)d / ry : 0.0;
+            int64_t reach = (int64_t)floor(rx * sqrt(1.0 - across * across) + 1e-9);
+            int64_t low = a > reach ? a - reach : 0, high = b + reach < nx ? b + reach : nx;
+            widen(row + low, high - low, reach, near + (y + d) * nx + low);
+        }
+    }
 }

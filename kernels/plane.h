@@ -10,7 +10,7 @@
 #include "base/status.h"
 #include <stdint.h>
 
-enum { PLANE_COLS_MOST = 512 };
+enum { PLANE_COLS_MOST = 512, PLANE_FRAME_COLS_MOST = 2048, PLANE_STACK = 3 };
 
 typedef struct plane_set {
     int sagittal;
@@ -63,10 +63,34 @@ typedef struct plane_bound {
     int32_t y0, y1, x0, x1;
 } plane_bound;
 
+/* Where a network's input lies on a slice: a canvas, whatever the slice's own size, shows the whole of it; the input is a window of
+ * the canvas. */
+typedef struct plane_frame {
+    int64_t ny, nx;        /* the slice, pixels */
+    int64_t height, width; /* the canvas */
+    int64_t y0, x0;        /* the input's first pixel on it; may lie outside */
+    int64_t rows, cols;    /* the input; cols at most PLANE_FRAME_COLS_MOST */
+} plane_frame;
+
+/* Neighbouring slices that become the channels of one input. */
+typedef struct plane_slices {
+    const int16_t *slice[PLANE_STACK]; /* (ny,nx) each, borrowed; NULL: 0 */
+    const uint8_t *near[PLANE_STACK];  /* (ny,nx) each, borrowed: what is 0 here is shown as 0; NULL: all is shown */
+} plane_slices;
+
+/* The sample of n that pixel `at` of a canvas of `size` lies in. */
+static inline int64_t plane_nearest(int64_t at, int64_t size, int64_t n) { return (2 * at + 1) * n / (2 * size); }
+
+/* near (ny,nx) is 1 within an ellipse of ry x rx pixels around a pixel that is not 0 in mask (ny,nx), else 0. Host memory: for the
+ * CPU's table, and for samplers, which have no device. */
+void plane_near_on_host(int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near);
+
 /* For backends: COV_BROKEN for sizes that do not fit together, for planes first .. first+count-1 or a part that is not
  * there, or where bytes cannot be counted. Local. */
 status plane_set_check(const plane_set *p, int64_t first, int64_t count);
 status plane_fuse_check(const plane_set *p, int64_t reach);
 status plane_part_check(const plane_part *p);
 status plane_volume_check(int64_t nz, int64_t ny, int64_t nx);
+status plane_near_check(int64_t ny, int64_t nx, double ry, double rx);
+status plane_frame_check(const plane_frame *f);
 #endif

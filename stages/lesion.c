@@ -8,6 +8,7 @@
 #include "stages/netio.h"
 #include "stages/regions.h"
 #include "stages/triplet.h"
+#include "stages/window.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,6 @@ struct lesion {
     lesionnet_cut cut;
     int64_t rows, cols; /* as built */
     int compiled;
-    float *image;                                    /* (rows, cols, 3) */
     float *probability;                              /* (rows, cols): models that do not detect */
     box *rois, *found;                               /* (proposals) */
     float *score, *delta, *best;                     /* (proposals, 2), (proposals, 4), (proposals) */
@@ -40,11 +40,13 @@ struct lesion {
 typedef struct pass {
     lesion *l;
     const lesion_options *o;
-    const volume *v;
-    const uint8_t *lung; /* NULL: everything is lung */
-    triplet_frame frame;
+    const volume_header *h;
+    const int16_t *hu;    /* device memory */
+    const uint8_t *lung;  /* NULL: everything is lung */
+    void *there;          /* the lung, lent to the device */
+    plane_frame frame;
     float least;
-    uint8_t *roi;           /* WINDOW planes: that of slice z at z mod WINDOW */
+    void *roi;              /* device memory, WINDOW planes: that of slice z at z mod WINDOW */
     int64_t roi_z[WINDOW];  /* -1: nothing there yet */
     uint8_t *plane;         /* (ny, nx) masks on their way to a finding */
     float *slice;           /* (ny, nx) probabilities; segmenting models */
@@ -63,9 +65,8 @@ static void drop_nets(lesion *l)
     net_free(&l->second);
     net_free(&l->first);
     lesionnet_find_free(&l->find);
-    free(l->image);
     free(l->probability);
-    l->image = l->probability = NULL;
+    l->probability = NULL;
     l->rows = l->cols = 0;
     l->compiled = 0;
 }
@@ -86,16 +87,15 @@ static status build_nets(lesion *l, int64_t rows, int64_t cols)
     if (used + more != l->weights->param_count)
         return COV_FAIL(COV_FORMAT, "the weights hold %d parameters, the network %s/%s has %d", l->weights->param_count,
                         l->weights->model, l->weights->preset, used + more);
-    l->image = malloc((size_t)(rows * cols) * 3 * sizeof *l->image);
     l->probability = malloc((size_t)(rows * cols) * sizeof *l->probability);
-    if (!l->image || !l->probability)
+    if (!l->probability)
         return COV_FAIL(COV_NOMEM, "no memory for an input of %lld x %lld", (long long)rows, (long long)cols);
     l->rows = rows;
     l->cols = cols;
     return COV_OK;
 }
 
-static status ready(lesion *l, const triplet_frame *f)
+static status ready(lesion *l, const plane_frame *f)
 {
     if (l->rows != f->rows || l->cols != f->cols) COV_TRY(build_nets(l, f->rows, f->cols));
     if (l->compiled) return COV_OK;
@@ -176,39 +176,47 @@ float lesion_score_threshold(const lesion *l) { return l->threshold; }
 
 static const uint8_t *lung_of(const pass *p, int64_t z)
 {
-    return p->lung ? p->lung + z * p->v->head.ny * p->v->head.nx : NULL;
+    return p->lung ? p->lung + z * p->h->ny * p->h->nx : NULL;
 }
 
 static int has_lung(const pass *p, int64_t z)
 {
     const uint8_t *lung = lung_of(p, z);
-    int64_t n = p->v->head.ny * p->v->head.nx;
+    int64_t n = p->h->ny * p->h->nx;
     for (int64_t i = 0; lung && i < n; i++)
         if (lung[i]) return 1;
     return !lung;
 }
 
-static const uint8_t *roi_of(pass *p, int64_t z)
+static status roi_of(pass *p, int64_t z, const uint8_t **out)
 {
-    int64_t place = z % WINDOW, ny = p->v->head.ny, nx = p->v->head.nx;
-    uint8_t *roi = p->roi + place * ny * nx;
-    if (!p->lung) return NULL;
-    if (p->roi_z[place] != z) triplet_roi(lung_of(p, z), ny, nx, roi);
+    const backend *b = p->l->backend;
+    int64_t place = z % WINDOW, ny = p->h->ny, nx = p->h->nx;
+    double ry, rx;
+    *out = NULL;
+    if (!p->lung) return COV_OK;
+    uint8_t *roi = (uint8_t *)p->roi + place * ny * nx;
+    triplet_margin(ny, nx, &ry, &rx);
+    if (p->roi_z[place] != z) COV_TRY(b->plane_near(p->l->device, ny, nx, ry, rx, (uint8_t *)p->there + z * ny * nx, roi));
     p->roi_z[place] = z;
-    return roi;
+    *out = roi;
+    return COV_OK;
 }
 
-static void cut_input(pass *p, int64_t z)
+static status cut_input(pass *p, int64_t z)
 {
-    const volume_header *h = &p->v->head;
-    triplet_slices s = {{NULL, NULL, NULL}, {NULL, NULL, NULL}};
-    for (int k = 0; k < 3; k++) {
+    const lesion *l = p->l;
+    plane_slices s = {{NULL, NULL, NULL}, {NULL, NULL, NULL}};
+    void *image;
+    for (int k = 0; k < PLANE_STACK; k++) {
         int64_t at = z + k - 1;
-        if (at < 0 || at >= h->nz || (p->o->isolated && k != 1)) continue;
-        s.hu[k] = p->v->hu + at * h->ny * h->nx;
-        s.roi[k] = roi_of(p, at);
+        if (at < 0 || at >= p->h->nz || (p->o->isolated && k != 1)) continue;
+        s.slice[k] = p->hu + at * p->h->ny * p->h->nx;
+        COV_TRY(roi_of(p, at, &s.near[k]));
     }
-    triplet_cut(&p->frame, window_lung(), &s, p->l->backend->threads(p->l->device), p->l->image);
+    COV_TRY(net_input_begin(l->first, l->find.image, &image));
+    COV_TRY(l->backend->plane_stack(l->device, &p->frame, window_range(window_lung()), &s, image));
+    return net_input_end(l->first, l->find.image);
 }
 
 /* ---- models that detect */
@@ -238,7 +246,7 @@ static status read_regions(const pass *p, int64_t *count)
 /* The mask of one region onto the slice, cut to the lung. */
 static status add_region(pass *p, int64_t z, box in, float score, const float *mask, findings *out)
 {
-    const volume_header *h = &p->v->head;
+    const volume_header *h = p->h;
     box b = box_clip(triplet_box_to_slice(&p->frame, in), (float)h->ny, (float)h->nx);
     finding f = {.z = z, .score = score, .mask = p->plane};
     f.y0 = (int32_t)lrintf(b.y0);
@@ -278,7 +286,7 @@ static status add_detected(pass *p, int64_t z, findings *out)
 
 static status add_component(pass *p, int64_t z, const region *r, int32_t label, findings *out)
 {
-    int64_t nx = p->v->head.nx, at = 0;
+    int64_t nx = p->h->nx, at = 0;
     double sum = 0.0;
     finding f = {.z = z, .y0 = r->y0, .x0 = r->x0, .y1 = r->y1, .x1 = r->x1, .mask = p->plane};
     for (int64_t y = r->y0; y < r->y1; y++)
@@ -294,7 +302,7 @@ static status add_component(pass *p, int64_t z, const region *r, int32_t label, 
 static status add_segmented(pass *p, int64_t z, findings *out)
 {
     lesion *l = p->l;
-    const volume_header *h = &p->v->head;
+    const volume_header *h = p->h;
     const uint8_t *lung = lung_of(p, z);
     region *list = NULL;
     int64_t count = 0;
@@ -314,22 +322,22 @@ done:
 static status run_slice(pass *p, int64_t z, findings *out)
 {
     lesion *l = p->l;
-    cut_input(p, z);
-    COV_TRY(net_set_input(l->first, l->find.image, l->image));
+    COV_TRY(cut_input(p, z));
     COV_TRY(net_forward(l->first));
     if (l->find.period >= 0) COV_TRY(net_get(l->first, l->find.period, out->period[z]));
     return lesionnet_detects(l->model) ? add_detected(p, z, out) : add_segmented(p, z, out);
 }
 
-status lesion_run(lesion *l, const lesion_options *o, const volume *v, const uint8_t *lung, int64_t z0, int64_t z1,
-                  findings *out)
+status lesion_run(lesion *l, const lesion_options *o, const volume_header *h, const int16_t *hu, const uint8_t *lung, int64_t z0,
+                  int64_t z1, findings *out)
 {
-    const volume_header *h = &v->head;
+    const backend *b = l->backend;
     size_t plane = (size_t)(h->ny * h->nx);
     status s = COV_OK;
     pass p = {.l = l,
               .o = o,
-              .v = v,
+              .h = h,
+              .hu = hu,
               .lung = lung,
               .roi_z = {-1, -1, -1},
               .least = o->score_least < 0.0f ? l->threshold : o->score_least};
@@ -337,17 +345,18 @@ status lesion_run(lesion *l, const lesion_options *o, const volume *v, const uin
         return COV_FAIL(COV_BROKEN, "slices %lld to %lld of a study of %lld, findings for %lld", (long long)z0,
                         (long long)z1, (long long)h->nz, (long long)out->nz);
     p.frame = triplet_around(lung, h->nz, h->ny, h->nx);
-    p.roi = malloc(WINDOW * plane);
     p.plane = malloc(plane);
     p.slice = malloc(plane * sizeof *p.slice);
     p.labels = malloc(plane * sizeof *p.labels);
-    if (!p.roi || !p.plane || !p.slice || !p.labels)
-        COV_GO(COV_FAIL(COV_NOMEM, "no memory for slices of %zu pixels", plane));
+    if (!p.plane || !p.slice || !p.labels) COV_GO(COV_FAIL(COV_NOMEM, "no memory for slices of %zu pixels", plane));
+    if (lung) COV_GO(backend_lend(b, l->device, lung, (size_t)h->nz * plane, 1, &p.there));
+    if (lung) COV_GO(b->alloc(l->device, WINDOW * plane, &p.roi));
     COV_GO(ready(l, &p.frame));
     for (int64_t z = z0; z < z1; z++)
         if (has_lung(&p, z)) COV_GO(run_slice(&p, z, out));
 done:
-    free(p.roi);
+    b->release(l->device, p.roi);
+    backend_return(b, l->device, lung, &p.there);
     free(p.plane);
     free(p.slice);
     free(p.labels);

@@ -31,9 +31,9 @@ lesionnet_model lesion_model(const lesion *l);
 const char *lesion_digest(const lesion *l);   /* SHA-256 of the weights; borrowed */
 const char *lesion_preset(const lesion *l);   /* borrowed */
 float lesion_score_threshold(const lesion *l); /* the file's own; 0.5 where it has none */
-/* Adds what is found in key slices z0 .. z1-1 of v to *out (a list for v's nz slices), and their periods; the caller
- * sorts. lung (nz,ny,nx): 0 none, 1 right, 2 left, the whole study's whatever the range; NULL: no mask is known,
- * everything is lung. */
-status lesion_run(lesion *l, const lesion_options *o, const volume *v, const uint8_t *lung, int64_t z0, int64_t z1,
-                  findings *out);
+/* Adds what is found in key slices z0 .. z1-1 of a volume with that header to *out (a list for its nz slices), and their periods;
+ * the caller sorts. hu (nz,ny,nx): device memory of the device that was opened with. lung (nz,ny,nx), host memory: 0 none, 1
+ * right, 2 left, the whole study's whatever the range; NULL: no mask is known, everything is lung. */
+status lesion_run(lesion *l, const lesion_options *o, const volume_header *h, const int16_t *hu, const uint8_t *lung, int64_t z0,
+                  int64_t z1, findings *out);
 #endif

@@ -86,19 +86,17 @@ static void skip(study_result *out, reason why, const char *format, ...)
 
 /* ---- lungs */
 
-/* v into mask (nz,ny,nx): 0/1, before components and sides. Adds to the seconds of the row. The volume goes to the device once,
- * and comes back as the mask. */
-static status segment(pipeline *p, const volume *v, lung_fusion fusion, uint8_t *mask, study_row *row)
+/* A volume with that header, hu on the device, into mask (nz,ny,nx): 0/1, before components and sides. Adds to the seconds of the
+ * row. */
+static status segment(pipeline *p, const volume_header *h, const int16_t *hu, lung_fusion fusion, uint8_t *mask, study_row *row)
 {
     const backend *b = p->options.backend;
-    const volume_header *h = &v->head;
-    size_t count, bytes;
-    void *hu = NULL, *logit = NULL;
+    size_t bytes;
+    void *logit = NULL;
     status s = COV_OK;
-    if (!size_product((const int64_t[]){h->nx, h->ny, h->nz}, 3, &count) || !size_mul(count, sizeof(float), &bytes))
+    if (!size_product((const int64_t[]){h->nx, h->ny, h->nz, sizeof(float)}, 4, &bytes))
         return COV_FAIL(COV_NOMEM, "no memory for the logits of %lld x %lld x %lld voxels", (long long)h->nx, (long long)h->ny, (long long)h->nz);
     double start = now();
-    COV_GO(backend_lend(b, p->device, v->hu, count * sizeof *v->hu, 1, &hu));
     COV_GO(b->alloc(p->device, bytes, &logit));
     COV_GO(lung_logits(p->lung, h, hu, fusion, logit));
     COV_GO(b->sync(p->device));
@@ -108,9 +106,21 @@ static status segment(pipeline *p, const volume *v, lung_fusion fusion, uint8_t 
     row->seconds_crf += now() - middle;
 done:
     b->release(p->device, logit);
-    backend_return(b, p->device, v->hu, &hu);
     return s;
 }
+
+/* v's hu on the device until it is given back: a volume goes there once. */
+static status lend(const pipeline *p, const volume *v, void **hu)
+{
+    size_t bytes;
+    *hu = NULL;
+    if (!size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz, sizeof *v->hu}, 4, &bytes))
+        return COV_FAIL(COV_NOMEM, "no memory for %lld x %lld x %lld voxels", (long long)v->head.nx, (long long)v->head.ny,
+                        (long long)v->head.nz);
+    return backend_lend(p->options.backend, p->device, v->hu, bytes, 1, hu);
+}
+
+static void give_back(const pipeline *p, const volume *v, void **hu) { backend_return(p->options.backend, p->device, v->hu, hu); }
 
 /* The upper left corner that both kinds of planes have, for so many of them. */
 static void copy_corner(const void *from, int64_t from_rows, int64_t from_cols, void *to, int64_t to_rows,
@@ -150,6 +160,7 @@ static status cut_run(const volume *v, int64_t z0, int64_t *z1, volume *out)
 static status segment_isolated(pipeline *p, const volume *v, uint8_t *lungs, study_row *row)
 {
     uint8_t *mask = NULL;
+    void *hu = NULL;
     volume run = {0};
     status s = COV_OK;
     const volume_header *h = &v->head;
@@ -162,16 +173,19 @@ static status segment_isolated(pipeline *p, const volume *v, uint8_t *lungs, stu
             s = COV_FAIL(COV_NOMEM, "no memory for a mask");
             goto done;
         }
-        COV_GO(segment(p, &run, (lung_fusion){0}, mask, row));
+        COV_GO(lend(p, &run, &hu));
+        COV_GO(segment(p, &run.head, hu, (lung_fusion){0}, mask, row));
         for (int64_t k = 0; k < run.head.nz; k++)
             COV_GO(lungpost_run(mask + k * area, run.head.nx, run.head.ny, 1, &report));
         copy_corner(mask, run.head.ny, run.head.nx, lungs + z * h->ny * h->nx, h->ny, h->nx, run.head.nz, 1);
+        give_back(p, &run, &hu);
         free(mask);
         free(run.hu);
         mask = NULL;
         run.hu = NULL;
     }
 done:
+    give_back(p, &run, &hu);
     free(mask);
     free(run.hu);
     return s;
@@ -204,7 +218,8 @@ static void judge(const volume *v, const volume_stats *stats, const lungpost_rep
     else qc_run(v, stats, out->lung, report->side_doubt, &out->row);
 }
 
-status pipeline_lungs(pipeline *p, const volume *v, const volume_stats *stats, study_result *out)
+/* hu: v's, on the device; not looked at where slices are isolated, which go there by themselves. */
+static status find_lungs(pipeline *p, const volume *v, const int16_t *hu, const volume_stats *stats, study_result *out)
 {
     const volume_header *h = &v->head;
     lungpost_report report = {0};
@@ -216,13 +231,22 @@ status pipeline_lungs(pipeline *p, const volume *v, const volume_stats *stats, s
     out->row.seconds_lung = out->row.seconds_crf = 0;
     if (h->isolated) COV_GO(segment_isolated(p, v, out->lung, &out->row));
     else {
-        COV_GO(segment(p, v, h->nz < SAGITTAL_LEAST ? (lung_fusion){0} : p->fusion, out->lung, &out->row));
+        COV_GO(segment(p, h, hu, h->nz < SAGITTAL_LEAST ? (lung_fusion){0} : p->fusion, out->lung, &out->row));
         COV_GO(lungpost_run(out->lung, h->nx, h->ny, h->nz, &report));
     }
     COV_GO(burden_lung(v, out->lung, out));
     judge(v, stats, &report, out);
 done:
     if (s != COV_OK) study_result_free(out);
+    return s;
+}
+
+status pipeline_lungs(pipeline *p, const volume *v, const volume_stats *stats, study_result *out)
+{
+    void *hu = NULL;
+    status s = v->head.isolated ? COV_OK : lend(p, v, &hu);
+    if (s == COV_OK) s = find_lungs(p, v, hu, stats, out);
+    give_back(p, v, &hu);
     return s;
 }
 
@@ -246,6 +270,7 @@ static status find_isolated(pipeline *p, const lesion_options *o, const volume *
                             int64_t z1, findings *out)
 {
     uint8_t *mask = NULL;
+    void *hu = NULL;
     findings *f = NULL;
     volume run = {0};
     status s = COV_OK;
@@ -260,10 +285,12 @@ static status find_isolated(pipeline *p, const lesion_options *o, const volume *
             copy_corner(lungs + z * v->head.ny * v->head.nx, v->head.ny, v->head.nx, mask, run.head.ny, run.head.nx,
                         run.head.nz, 1);
             COV_GO(findings_new(run.head.nz, &f));
-            COV_GO(lesion_run(p->lesion, o, &run, mask, from - z, to - z, f));
+            COV_GO(lend(p, &run, &hu));
+            COV_GO(lesion_run(p->lesion, o, &run.head, hu, mask, from - z, to - z, f));
             COV_GO(take_run(f, z, out));
         }
         findings_free(&f);
+        give_back(p, &run, &hu);
         free(mask);
         free(run.hu);
         mask = NULL;
@@ -271,19 +298,30 @@ static status find_isolated(pipeline *p, const lesion_options *o, const volume *
     }
 done:
     findings_free(&f);
+    give_back(p, &run, &hu);
     free(mask);
     free(run.hu);
     return s;
 }
 
-status pipeline_find(pipeline *p, const volume *v, const uint8_t *lungs, int64_t z0, int64_t z1, findings *out)
+/* hu as in find_lungs. */
+static status find_lesions(pipeline *p, const volume *v, const int16_t *hu, const uint8_t *lungs, int64_t z0, int64_t z1, findings *out)
 {
     lesion_options o = lesion_defaults();
     o.score_least = p->options.score_least;
     o.isolated = v->head.isolated != 0;
     if (o.isolated) COV_TRY(find_isolated(p, &o, v, lungs, z0, z1, out));
-    else COV_TRY(lesion_run(p->lesion, &o, v, lungs, z0, z1, out));
+    else COV_TRY(lesion_run(p->lesion, &o, &v->head, hu, lungs, z0, z1, out));
     return COV_OK;
+}
+
+status pipeline_find(pipeline *p, const volume *v, const uint8_t *lungs, int64_t z0, int64_t z1, findings *out)
+{
+    void *hu = NULL;
+    status s = v->head.isolated ? COV_OK : lend(p, v, &hu);
+    if (s == COV_OK) s = find_lesions(p, v, hu, lungs, z0, z1, out);
+    give_back(p, v, &hu);
+    return s;
 }
 
 status pipeline_finish(const volume *v, findings *f, study_result *out)
@@ -294,19 +332,22 @@ status pipeline_finish(const volume *v, findings *f, study_result *out)
 status pipeline_run(pipeline *p, const volume *v, const volume_stats *stats, study_result *out)
 {
     findings *f = NULL;
+    void *hu = NULL;
     double start = now();
-    status s;
-    COV_GO(pipeline_lungs(p, v, stats, out));
+    status s = COV_OK;
+    if (!v->head.isolated) COV_GO(lend(p, v, &hu));
+    COV_GO(find_lungs(p, v, hu, stats, out));
     double middle = now();
     if (p->lesion && out->row.status == OUTCOME_DONE) {
         COV_GO(findings_new(v->head.nz, &f));
-        COV_GO(pipeline_find(p, v, out->lung, 0, v->head.nz, f));
+        COV_GO(find_lesions(p, v, hu, out->lung, 0, v->head.nz, f));
         COV_GO(pipeline_finish(v, f, out));
         out->row.seconds_lesion = now() - middle;
     }
     out->row.seconds_total = now() - start;
 done:
     findings_free(&f);
+    give_back(p, v, &hu);
     if (s != COV_OK) study_result_free(out);
     return s;
 }

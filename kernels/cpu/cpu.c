@@ -196,4 +196,6 @@ const backend backend_cpu = {
     .plane_bounds = cpu_plane_bounds,
     .plane_crop = cpu_plane_crop,
     .plane_mark = cpu_plane_mark,
+    .plane_near = cpu_plane_near,
+    .plane_stack = cpu_plane_stack,
 };

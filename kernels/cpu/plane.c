@@ -196,3 +196,58 @@ status cpu_plane_mark(device *d, const plane_part *p, const float *value, float 
     }
     return COV_OK;
 }
+
+/* ---- stacks */
+
+status cpu_plane_near(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near)
+{
+    (void)d;
+    COV_TRY(plane_near_check(ny, nx, ry, rx));
+    plane_near_on_host(ny, nx, ry, rx, mask, near);
+    return COV_OK;
+}
+
+typedef struct column {
+    tap at;
+    int64_t near; /* -1: beyond the canvas */
+} column;
+
+static void stack_row(const plane_frame *f, plane_range r, const int16_t *slice, const uint8_t *near, const column *columns, int64_t y,
+                      float *to)
+{
+    tap t = tap_at(y, f->height, f->ny);
+    const int16_t *above = slice + t.a * f->nx, *below = slice + t.b * f->nx;
+    const uint8_t *mask = near ? near + plane_nearest(y, f->height, f->ny) * f->nx : NULL;
+    for (int64_t c = 0; c < f->cols; c++) {
+        column k = columns[c];
+        float v = 0.0f;
+        if (k.near >= 0 && (!mask || mask[k.near])) {
+            float a = (float)above[k.at.a] + k.at.fraction * ((float)above[k.at.b] - (float)above[k.at.a]);
+            float b = (float)below[k.at.a] + k.at.fraction * ((float)below[k.at.b] - (float)below[k.at.a]);
+            v = plane_shown(r, a + t.fraction * (b - a));
+        }
+        to[PLANE_STACK * c] = v;
+    }
+}
+
+/* Columns' taps are made once a call; rows' as they come. */
+status cpu_plane_stack(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to)
+{
+    column columns[PLANE_FRAME_COLS_MOST];
+    COV_TRY(plane_frame_check(f));
+    for (int64_t c = 0; c < f->cols; c++) {
+        int64_t x = f->x0 + c;
+        columns[c] = (column){.near = -1};
+        if (x >= 0 && x < f->width) columns[c] = (column){.at = tap_at(x, f->width, f->nx), .near = plane_nearest(x, f->width, f->nx)};
+    }
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int64_t i = 0; i < f->rows; i++) {
+        float *row = to + i * f->cols * PLANE_STACK;
+        int64_t y = f->y0 + i;
+        for (int k = 0; k < PLANE_STACK; k++) {
+            if (s->slice[k] && y >= 0 && y < f->height) stack_row(f, r, s->slice[k], s->near[k], columns, y, row + k);
+            else for (int64_t c = 0; c < f->cols; c++) row[PLANE_STACK * c + k] = 0.0f;
+        }
+    }
+    return COV_OK;
+}

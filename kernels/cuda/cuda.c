@@ -263,6 +263,8 @@ static const backend backend_cuda = {
     .plane_bounds = cuda_plane_bounds,
     .plane_crop = cuda_plane_crop,
     .plane_mark = cuda_plane_mark,
+    .plane_near = cuda_plane_near,
+    .plane_stack = cuda_plane_stack,
     .device_key = cuda_key,
     .comm_id = cuda_comm_id,
     .comm_open = cuda_comm_open,
@@ -275,6 +277,7 @@ const backend *covpipe_backend(const plugin_abi *program)
     static const plugin_abi here = PLUGIN_ABI;
     int same = strcmp(program->version, here.version) == 0 && program->backend == here.backend && program->op == here.op &&
                program->shapes == here.shapes && program->args == here.args && program->crf == here.crf &&
-               program->optim == here.optim && program->planes == here.planes && program->part == here.part;
+               program->optim == here.optim && program->planes == here.planes && program->part == here.part &&
+               program->frame == here.frame && program->slices == here.slices;
     return same ? &backend_cuda : NULL;
 }

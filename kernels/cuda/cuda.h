@@ -72,6 +72,8 @@ status cuda_plane_fuse(device *d, const plane_set *p, plane_blend blend, int64_t
 status cuda_plane_bounds(device *d, int64_t nz, int64_t ny, int64_t nx, const float *value, plane_bound *bound);
 status cuda_plane_crop(device *d, const plane_part *p, plane_range r, const int16_t *volume, const float *value, float *gray, float *to);
 status cuda_plane_mark(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
+status cuda_plane_near(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near);
+status cuda_plane_stack(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to);
 
 /* record.c: CUDA graphs. */
 status cuda_record_begin(device *d);

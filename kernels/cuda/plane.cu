@@ -232,3 +232,71 @@ extern "C" status cuda_plane_mark(device *d, const plane_part *p, const float *v
     CUDA_TRY(cudaSetDevice(d->ordinal));
     return each_in_rows(d, p->n * p->h, p->w, mark_voxel{*p, value, least, mask});
 }
+
+/* ---- stacks */
+struct near_pixel { /* row y, i along x */
+    int64_t ny, nx;
+    double ry, rx;
+    const uint8_t *mask;
+    uint8_t *near;
+    __device__ void operator()(int64_t y, int i) const
+    {
+        int64_t most = (int64_t)ry, low = y > most ? -most : -y, high = y + most < ny ? most : ny - 1 - y;
+        uint8_t found = 0;
+        for (int64_t dy = low; dy <= high && !found; dy++) found = in_row(mask + (y + dy) * nx, (double)dy, i);
+        near[y * nx + i] = found;
+    }
+    __device__ uint8_t in_row(const uint8_t *row, double dy, int64_t x) const
+    {
+        double across = ry > 0 ? dy / ry : 0;
+        int64_t reach = (int64_t)floor(rx * sqrt(1 - across * across) + 1e-9);
+        int64_t low = x > reach ? x - reach : 0, high = x + reach < nx ? x + reach : nx - 1;
+        for (int64_t k = low; k <= high; k++)
+            if (row[k]) return 1;
+        return 0;
+    }
+};
+
+extern "C" status cuda_plane_near(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near)
+{
+    COV_TRY(plane_near_check(ny, nx, ry, rx));
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    return each_in_rows(d, ny, nx, near_pixel{ny, nx, ry, rx, mask, near});
+}
+
+__device__ __forceinline__ int64_t nearest_here(int64_t at, int64_t size, int64_t n) { return (2 * at + 1) * n / (2 * size); }
+
+struct stack_pixel { /* row of the input, i counts its columns' channels */
+    plane_frame f;
+    plane_range range;
+    plane_slices s;
+    float *to;
+    __device__ void operator()(int64_t row, int i) const
+    {
+        int column = i / PLANE_STACK, k = i - column * PLANE_STACK;
+        int64_t y = f.y0 + row, x = f.x0 + column;
+        const int16_t *slice = s.slice[k];
+        float v = 0;
+        if (slice && y >= 0 && y < f.height && x >= 0 && x < f.width && seen(s.near[k], y, x)) v = shown(range, sample(slice, y, x));
+        to[row * f.cols * PLANE_STACK + i] = v;
+    }
+    __device__ bool seen(const uint8_t *near, int64_t y, int64_t x) const
+    {
+        return !near || near[nearest_here(y, f.height, f.ny) * f.nx + nearest_here(x, f.width, f.nx)];
+    }
+    __device__ float sample(const int16_t *slice, int64_t y, int64_t x) const
+    {
+        tap r = tap_here(y, f.height, f.ny), c = tap_here(x, f.width, f.nx);
+        const int16_t *above = slice + r.a * f.nx, *below = slice + r.b * f.nx;
+        float a = (float)above[c.a] + c.fraction * ((float)above[c.b] - (float)above[c.a]);
+        float b = (float)below[c.a] + c.fraction * ((float)below[c.b] - (float)below[c.a]);
+        return a + r.fraction * (b - a);
+    }
+};
+
+extern "C" status cuda_plane_stack(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to)
+{
+    COV_TRY(plane_frame_check(f));
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    return each_in_rows(d, f->rows, f->cols * PLANE_STACK, stack_pixel{*f, r, *s, to});
+}

@@ -3,6 +3,7 @@
 #include "kernels/ref/ref.h"
 #include "kernels/tap.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static double mix(double a, double b, double fraction) { return a + fraction * (b - a); }
@@ -131,5 +132,43 @@ status ref_plane_mark(device *d, const plane_part *p, const float *value, float 
     (void)d;
     COV_TRY(plane_part_check(p));
     for (int64_t i = 0; i < p->n * p->h * p->w; i++) mask[place(p, i)] = value[i] > least;
+    return COV_OK;
+}
+
+/* Is there a pixel of the mask whose ellipse reaches (y, x)? */
+static int is_near(int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, int64_t y, int64_t x)
+{
+    for (int64_t dy = -(int64_t)ry; dy <= (int64_t)ry; dy++)
+        for (int64_t dx = -(int64_t)rx; dx <= (int64_t)rx; dx++) {
+            if (y + dy < 0 || y + dy >= ny || x + dx < 0 || x + dx >= nx || !mask[(y + dy) * nx + x + dx]) continue;
+            double u = ry > 0 ? (double)dy / ry : 0, reach = floor(rx * sqrt(1 - u * u) + 1e-9);
+            if ((double)llabs(dx) <= reach) return 1;
+        }
+    return 0;
+}
+
+status ref_plane_near(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near)
+{
+    (void)d;
+    COV_TRY(plane_near_check(ny, nx, ry, rx));
+    for (int64_t i = 0; i < ny * nx; i++) near[i] = (uint8_t)is_near(ny, nx, ry, rx, mask, i / nx, i % nx);
+    return COV_OK;
+}
+
+status ref_plane_stack(device *d, const plane_frame *f, plane_range range, const plane_slices *s, float *to)
+{
+    (void)d;
+    COV_TRY(plane_frame_check(f));
+    for (int64_t i = 0; i < f->rows * f->cols * PLANE_STACK; i++) {
+        int64_t k = i % PLANE_STACK, x = f->x0 + i / PLANE_STACK % f->cols, y = f->y0 + i / PLANE_STACK / f->cols;
+        const int16_t *slice = s->slice[k];
+        const uint8_t *near = s->near[k];
+        to[i] = 0;
+        if (!slice || y < 0 || y >= f->height || x < 0 || x >= f->width) continue;
+        if (near && !near[plane_nearest(y, f->height, f->ny) * f->nx + plane_nearest(x, f->width, f->nx)]) continue;
+        tap r = tap_at(y, f->height, f->ny), c = tap_at(x, f->width, f->nx);
+        to[i] = (float)shown(range, mix(mix(slice[r.a * f->nx + c.a], slice[r.a * f->nx + c.b], (double)c.fraction),
+                                        mix(slice[r.b * f->nx + c.a], slice[r.b * f->nx + c.b], (double)c.fraction), (double)r.fraction));
+    }
     return COV_OK;
 }

@@ -160,4 +160,6 @@ const backend backend_ref = {
     .plane_bounds = ref_plane_bounds,
     .plane_crop = ref_plane_crop,
     .plane_mark = ref_plane_mark,
+    .plane_near = ref_plane_near,
+    .plane_stack = ref_plane_stack,
 };

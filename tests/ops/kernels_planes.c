@@ -1,6 +1,6 @@
 /* The functions of the backend table that work on planes and parts of a volume: on every backend, against ref, between guards:
  * sizes that are multiples of nothing, volumes smaller and larger than the planes, padding on both sides, a few planes of
- * many, and none. */
+ * many, and none; stacks that lie beyond the canvas. */
 #include "op_variant.h"
 
 #include <math.h>
@@ -230,6 +230,67 @@ static void a_part_is_cropped_to_gray_and_numbers_and_marked_where_it_lies(void 
     }
 }
 
+static void what_is_near_a_mask_lies_within_the_ellipse_of_one_of_its_pixels(void **state)
+{
+    (void)state;
+    static const struct { int64_t ny, nx; double ry, rx; } sizes[] = {{1, 1, 0, 0}, {37, 300, 3, 3}, {41, 67, 1.5, 6.25}, {64, 33, 0, 4}, {29, 31, 5.5, 0}};
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        size_t n = (size_t)(sizes[s].ny * sizes[s].nx);
+        uint64_t seed = 16 + s;
+        uint8_t *mask = must_alloc(n), *old = must_alloc(n), *want = NULL;
+        memset(old, 7, n);
+        for (size_t i = 0; i < n; i++) mask[i] = draw(&seed) > 0.97f ? 2 : 0;
+        mask[n - 1] = 1;
+        variant at;
+        for (int k = 0; variant_open(k, 1, &at); at.b->close(&at.d), k++) {
+            char *on_mask = guarded(&at, mask, n), *on_near = guarded(&at, old, n);
+            MUST(at.b->plane_near(at.d, sizes[s].ny, sizes[s].nx, sizes[s].ry, sizes[s].rx, (uint8_t *)(on_mask + GUARD), (uint8_t *)(on_near + GUARD)));
+            uint8_t *got = harvest(&at, on_near, n);
+            at.b->release(at.d, on_mask);
+            if (k && memcmp(got, want, n)) fail_msg("%s: size %zu differs from ref", at.name, s);
+            if (k) free(got);
+            else want = got;
+        }
+        for (size_t i = 0; i < n; i++) assert_true(want[i] == 1 || (want[i] == 0 && !mask[i]));
+        free(mask), free(old), free(want);
+    }
+}
+
+static const plane_frame frames[] = {
+    {512, 512, 512, 512, 96, 64, 32, 64}, {37, 61, 512, 512, 0, 32, 64, 96}, {630, 401, 512, 512, 480, 448, 64, 96}, /* beyond two edges */
+    {100, 90, 128, 128, -7, -40, 160, 192}, {1, 1, 32, 32, 0, 0, 32, 32}, {9, 7, 32, 32, 64, 0, 3, 5}, /* nothing of the canvas */
+};
+enum { FRAMES = sizeof frames / sizeof frames[0] };
+
+static void a_stack_shows_each_slice_in_its_channel_and_0_where_there_is_none(void **state)
+{
+    (void)state;
+    for (int s = 0; s < FRAMES; s++)
+        for (int gaps = 0; gaps < 3; gaps++) { /* 0: all slices, one of them without a mask; 1: no slice below; 2: the middle alone */
+            const plane_frame *f = &frames[s];
+            size_t area = (size_t)(f->ny * f->nx), n = (size_t)(f->rows * f->cols) * PLANE_STACK;
+            int16_t *slices = random_volume(3 * area, 17);
+            uint8_t *masks = must_alloc(2 * area);
+            uint64_t seed = 18;
+            for (size_t i = 0; i < 2 * area; i++) masks[i] = draw(&seed) > 0;
+            float *start = random_numbers(n, 19), *want = NULL;
+            variant at;
+            for (int k = 0; variant_open(k, 1 + k % 3, &at); at.b->close(&at.d), k++) {
+                char *on_slices = guarded(&at, slices, 3 * area * sizeof *slices), *on_masks = guarded(&at, masks, 2 * area);
+                char *on_to = guarded(&at, start, n * 4);
+                const int16_t *slice = (const int16_t *)(on_slices + GUARD);
+                const uint8_t *mask = (const uint8_t *)(on_masks + GUARD);
+                plane_slices three = {{gaps ? NULL : slice, slice + area, gaps == 2 ? NULL : slice + 2 * area}, {mask, mask + area, NULL}};
+                MUST(at.b->plane_stack(at.d, f, lung, &three, (float *)(on_to + GUARD)));
+                same(&at, k, harvest(&at, on_to, n * 4), n, &want, "stack", s);
+                at.b->release(at.d, on_slices), at.b->release(at.d, on_masks);
+            }
+            for (size_t i = 0; i < n; i++)
+                if ((gaps && i % 3 == 0) || (gaps == 2 && i % 3 == 2)) assert_true(want[i] == 0);
+            free(slices), free(masks), free(start), free(want);
+        }
+}
+
 /* Every one of them is refused before an array is looked at. */
 static void sizes_that_do_not_fit_together_are_refused(void **state)
 {
@@ -248,8 +309,16 @@ static void sizes_that_do_not_fit_together_are_refused(void **state)
     plane_part outside = parts[1], endless = parts[1];
     outside.z0 = 3;
     endless.ny = endless.h = INT64_MAX / 4;
+    plane_frame wide = frames[0], none = frames[0], far = frames[0];
+    wide.cols = PLANE_FRAME_COLS_MOST + 1;
+    none.nx = 0;
+    far.y0 = INT64_MAX;
     variant at;
     for (int k = 0; variant_open(k, 1, &at); at.b->close(&at.d), k++) {
+        assert_int_equal(at.b->plane_stack(at.d, &wide, lung, &(plane_slices){0}, NULL), COV_BROKEN);
+        assert_int_equal(at.b->plane_stack(at.d, &none, lung, &(plane_slices){0}, NULL), COV_BROKEN);
+        assert_int_equal(at.b->plane_stack(at.d, &far, lung, &(plane_slices){0}, NULL), COV_BROKEN);
+        assert_int_equal(at.b->plane_near(at.d, 5, 5, (double)NAN, 1, NULL, NULL), COV_BROKEN);
         for (int s = 0; s < 8; s++) {
             assert_int_equal(at.b->plane_cut(at.d, &bad[s], lung, NULL, 0, 1, NULL), COV_BROKEN);
             assert_int_equal(at.b->plane_put(at.d, &bad[s], NULL, 0, 1, NULL), COV_BROKEN);
@@ -273,6 +342,8 @@ int main(void)
         cmocka_unit_test(of_weight_1_the_second_view_alone_is_kept_to_the_bit),
         cmocka_unit_test(bounds_are_those_of_each_slices_positive_numbers),
         cmocka_unit_test(a_part_is_cropped_to_gray_and_numbers_and_marked_where_it_lies),
+        cmocka_unit_test(what_is_near_a_mask_lies_within_the_ellipse_of_one_of_its_pixels),
+        cmocka_unit_test(a_stack_shows_each_slice_in_its_channel_and_0_where_there_is_none),
         cmocka_unit_test(sizes_that_do_not_fit_together_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* The pipeline on a device with memory of its own: the cpu backend, which then may not be handed an array of the host's, with
- * memory that comes as NaN. Whole studies, with the weights that come along: what goes there for the lungs, what comes back, and that nothing is
+ * memory that comes as NaN. Whole studies, with the weights that come along: what goes there, what comes back, and that nothing is
  * left. */
 #include "stages/lungcrf.h"
 #include "stages/phantom.h"
@@ -114,11 +114,11 @@ static void a_volume_goes_to_the_device_once_and_has_the_masks_it_has_on_the_hos
     on_both(0, 1, 1);
 }
 
-/* Slices of one size go there together. */
+/* Slices of one size go there together, for lungs and for lesions. */
 static void isolated_slices_have_the_masks_they_have_on_the_host(void **state)
 {
     (void)state;
-    on_both(1, 0, 1);
+    on_both(1, 0, 2);
 }
 
 int main(void)

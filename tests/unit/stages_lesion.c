@@ -94,8 +94,8 @@ static findings *run(lesionnet_model m, int threads, int64_t split, const lesion
     assert_int_equal(lesion_model(l), m);
     assert_true(lesion_score_threshold(l) == 0.25f);
     ok(findings_new(Z, &f));
-    if (split < Z) ok(lesion_run(l, o, &v, mask, split, Z, f));
-    ok(lesion_run(l, o, &v, mask, 0, split, f));
+    if (split < Z) ok(lesion_run(l, o, &v.head, v.hu, mask, split, Z, f));
+    ok(lesion_run(l, o, &v.head, v.hu, mask, 0, split, f));
     findings_sort(f);
     lesion_close(&l);
     b->close(&d);

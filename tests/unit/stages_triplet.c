@@ -1,5 +1,7 @@
 /* Claims of stages/triplet on small volumes. */
+#include "kernels/backend.h"
 #include "stages/triplet.h"
+#include "stages/window.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -12,10 +14,15 @@
 
 enum { N = 512 };
 
-static float *cut(const triplet_frame *f, const triplet_slices *s, int threads)
+static float *cut(const plane_frame *f, const plane_slices *s, int threads)
 {
     float *out = malloc((size_t)(f->rows * f->cols) * 3 * sizeof *out);
-    triplet_cut(f, window_lung(), s, threads, out);
+    const backend *b;
+    device *d;
+    assert_int_equal(backend_find("cpu", &b), COV_OK);
+    assert_int_equal(b->open(&(device_options){.threads = threads}, &d), COV_OK);
+    assert_int_equal(b->plane_stack(d, f, window_range(window_lung()), s, out), COV_OK);
+    b->close(&d);
     return out;
 }
 
@@ -30,9 +37,9 @@ static void the_key_slice_is_in_the_middle_and_what_is_missing_is_zero(void **st
 {
     (void)state;
     int16_t *hu = slice_of(N, N, -800);
-    triplet_frame f = triplet_whole(N, N, N, N);
-    float *edge = cut(&f, &(triplet_slices){{NULL, hu, hu}, {NULL, NULL, NULL}}, 2);
-    float *alone = cut(&f, &(triplet_slices){{NULL, hu, NULL}, {NULL, NULL, NULL}}, 1);
+    plane_frame f = triplet_whole(N, N, N, N);
+    float *edge = cut(&f, &(plane_slices){{NULL, hu, hu}, {NULL, NULL, NULL}}, 2);
+    float *alone = cut(&f, &(plane_slices){{NULL, hu, NULL}, {NULL, NULL, NULL}}, 1);
     for (int64_t i = 0; i < N * N; i += 37) {
         float v = window_one(window_lung(), hu[i]);
         assert_true(edge[3 * i] == 0.0f && fabsf(edge[3 * i + 1] - v) < 1e-6f && edge[3 * i + 2] == edge[3 * i + 1]);
@@ -59,8 +66,8 @@ static void outside_the_lung_and_three_pixels_around_it_there_is_nothing(void **
             count += near;
         }
     assert_true(count > 29);
-    triplet_frame f = triplet_whole(N, N, N, N);
-    float *out = cut(&f, &(triplet_slices){{hu, hu, hu}, {roi, roi, NULL}}, 2);
+    plane_frame f = triplet_whole(N, N, N, N);
+    float *out = cut(&f, &(plane_slices){{hu, hu, hu}, {roi, roi, NULL}}, 2);
     for (int64_t i = 0; i < N * N; i++) {
         assert_int_equal(out[3 * i] > 0.0f, roi[i]);
         assert_true(out[3 * i + 2] > 0.0f);
@@ -102,14 +109,14 @@ static void the_window_holds_all_lung_with_room_and_shows_the_same_pixels(void *
     int16_t *hu = slice_of(N, N, -900);
     lung[130 * N + 90] = 1;
     lung[N * N + 340 * N + 411] = 1;
-    triplet_frame f = triplet_around(lung, 2, N, N), all = triplet_whole(N, N, N, N),
+    plane_frame f = triplet_around(lung, 2, N, N), all = triplet_whole(N, N, N, N),
                   none = triplet_around(NULL, 2, N, N);
     assert_true(f.y0 == 96 && f.y0 + f.rows == 384 && f.x0 == 64 && f.x0 + f.cols == 448);
     assert_true(none.rows == N && none.cols == N && none.y0 == 0 && none.x0 == 0);
     memset(lung, 0, 2 * N * N);
     none = triplet_around(lung, 2, N, N);
     assert_true(none.rows == N && none.cols == N);
-    triplet_slices s = {{hu, hu, hu}, {NULL, NULL, NULL}};
+    plane_slices s = {{hu, hu, hu}, {NULL, NULL, NULL}};
     float *part = cut(&f, &s, 1), *whole = cut(&all, &s, 2);
     for (int64_t r = 0; r < f.rows; r++)
         assert_memory_equal(part + r * f.cols * 3, whole + ((f.y0 + r) * N + f.x0) * 3,
@@ -123,7 +130,7 @@ static void the_window_holds_all_lung_with_room_and_shows_the_same_pixels(void *
 static void boxes_go_to_the_input_and_back(void **state)
 {
     (void)state;
-    triplet_frame f = {
+    plane_frame f = {
         .ny = 630, .nx = 400, .height = 512, .width = 512, .y0 = 32, .x0 = -64, .rows = 320, .cols = 352};
     box b = {10.5f, 20, 300, 111.25f}, in = triplet_box_to_input(&f, b), back = triplet_box_to_slice(&f, in);
     assert_true(fabsf(in.y0 - (10.5f * 512 / 630 - 32)) < 1e-3f && fabsf(in.x1 - (111.25f * 512 / 400 + 64)) < 1e-3f);
@@ -141,8 +148,8 @@ static void what_is_put_back_lies_where_it_was_cut(void **state)
     uint8_t *mask = calloc(H * W, 1);
     for (int64_t i = 0; i < H * W; i++)
         hu[i] = (int16_t)(-500 + 400 * sin((double)(i % W) / 40) * cos((double)(i / W) / 50));
-    triplet_frame f = {.ny = H, .nx = W, .height = 512, .width = 512, .y0 = 64, .x0 = 96, .rows = 320, .cols = 288};
-    float *cutout = cut(&f, &(triplet_slices){{NULL, hu, NULL}, {NULL, NULL, NULL}}, 1);
+    plane_frame f = {.ny = H, .nx = W, .height = 512, .width = 512, .y0 = 64, .x0 = 96, .rows = 320, .cols = 288};
+    float *cutout = cut(&f, &(plane_slices){{NULL, hu, NULL}, {NULL, NULL, NULL}}, 1);
     float *plane = malloc((size_t)(f.rows * f.cols) * sizeof *plane), *back = malloc(H * W * sizeof *back);
     for (int64_t i = 0; i < f.rows * f.cols; i++) plane[i] = cutout[3 * i + 1];
     triplet_put(&f, plane, -7.0f, 2, back);
