@@ -6,11 +6,11 @@
 #include "data/image.h"
 #include "jobs/eval.h"
 #include "jobs/jobs.h"
+#include "jobs/losscurve.h"
 #include "jobs/setup.h"
 #include "stages/consolidation.h"
 #include "stages/draw.h"
 #include "stages/lungeval.h"
-#include "stages/lungio.h"
 #include "stages/metrics.h"
 
 #include <math.h>
@@ -97,34 +97,6 @@ static status draw_case(const eval_state *e, const char *id, const trainset_volu
 done:
     draw_free(&d);
     free(room);
-    return s;
-}
-
-enum { CURVE_WIDTH = 760, CURVE_HEIGHT = 300, CURVE_MARGIN = 40, CURVE_POINTS = 512 };
-
-/* The loss curve that a training left in its weights, lines of "step loss". */
-static status draw_loss(const char *weights, lungnet_view view, const char *folder)
-{
-    status s;
-    draw *d = NULL;
-    weights_file *w = NULL;
-    float loss[CURVE_POINTS];
-    int64_t n = 0;
-    char path[SETUP_PATH];
-    COV_GO(lungio_open(weights, view, NULL, &w));
-    const char *text = weights_find_text(w, "loss_curve");
-    for (const char *at = text ? strchr(text, ' ') : NULL; at && n < CURVE_POINTS; at = strchr(at + 1, ' '))
-        loss[n++] = strtof(at, NULL);
-    if (n < 2) goto done;
-    COV_GO(draw_new(CURVE_WIDTH, CURVE_HEIGHT, (draw_colour){255, 255, 255}, &d));
-    snprintf(path, sizeof path, "%s: loss, log", lungnet_model(view));
-    draw_curve(d, CURVE_MARGIN, CURVE_MARGIN, CURVE_WIDTH - 2 * CURVE_MARGIN, CURVE_HEIGHT - 2 * CURVE_MARGIN, loss, n,
-               1, (draw_colour){30, 80, 170}, path);
-    snprintf(path, sizeof path, "%s/loss-%s-%s.png", folder, lungnet_model(view), w->preset);
-    COV_GO(image_write_rgb(path, (int32_t)d->height, (int32_t)d->width, d->rgb));
-done:
-    draw_free(&d);
-    weights_free(&w);
     return s;
 }
 
@@ -402,8 +374,8 @@ static status eval_lung(const options *o)
     COV_GO(lung_open(e.p.backend, e.device, e.p.precision, e.p.lung_axial_path,
                      e.p.use_sagittal ? e.p.lung_sagittal_path : NULL, &e.nets));
     e.fusion = lung_fusion_of(e.nets, e.p.fusion_weight, e.p.fusion_prior);
-    if (*o->pictures) COV_GO(draw_loss(e.p.lung_axial_path, LUNGNET_AXIAL, o->pictures));
-    if (*o->pictures && e.p.use_sagittal) COV_GO(draw_loss(e.p.lung_sagittal_path, LUNGNET_SAGITTAL, o->pictures));
+    if (*o->pictures) COV_GO(losscurve_draw(e.p.lung_axial_path, o->pictures));
+    if (*o->pictures && e.p.use_sagittal) COV_GO(losscurve_draw(e.p.lung_sagittal_path, o->pictures));
     str_put(&e.rows, "| case | patient | variant | Dice | surface Dice | lesion kept | lung ml | false ml | missed ml "
                      "|\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for (size_t k = 0; k < c->count; k++) {

@@ -5,6 +5,7 @@
 #include "data/durable.h"
 #include "data/weights.h"
 #include "jobs/eval.h"
+#include "jobs/losscurve.h"
 #include "jobs/setup.h"
 #include "stages/lesion.h"
 #include "stages/lesiondraw.h"
@@ -424,6 +425,7 @@ static status report(eval_state *e)
     if (*o->out) COV_GO(durable_write(o->out, str_text(&text), text.length));
     if (*o->json) COV_GO(setup_write_json(o->json, &json));
     if (*o->pictures) COV_GO(lesiondraw_curves(e->report, o->pictures));
+    for (size_t k = 0; *o->pictures && !o->cross && k < e->model_count; k++) COV_GO(losscurve_draw(e->models[k].path, o->pictures));
 done:
     str_free(&text);
     str_free(&json);

@@ -20,8 +20,10 @@ for f in phantom001-HU___-600 phantom002-HU___-600 froc calibration; do [ -s "pi
 
 # Two folds of one model, each of which left one patient out; steps enough for a file, not for a result.
 train() { "$COVPIPE" train unet "${common[@]}" --steps 1 --batch 2 --size 64 --precision fp32 --quiet "$@" 2> train.log || fail "$(cat train.log)"; }
-train --fold phantom001 --out a.h5 --seed 1
+train --fold phantom001 --out a.h5 --seed 1 --steps 3
 train --fold nobody --out b.h5 --seed 2
+run --weights a.h5 --fold phantom001 --pictures curves > curves.md 2> curves.log
+[ -s curves/loss-unet-compact.png ] || fail "the loss that a file keeps is not drawn: $(ls curves)"
 run --weights a.h5,b.h5 --cross --score 0.05 > cross.md 2> cross.log
 [ "$(grep -c '^| phantom00' cross.md)" = 1 ] || fail "--cross scored what no fold left out"
 grep -q 'prove nothing' cross.md && fail "--cross scored what a fold was trained on"
