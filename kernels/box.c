@@ -131,7 +131,7 @@ static inline float tile_iou(const tile *t, int64_t k, box one, float area)
     float y1 = smaller(one.y1, t->y1[k]), x1 = smaller(one.x1, t->x1[k]);
     float inside = (y1 - y0) * (x1 - x0), share = inside / (area + t->area[k] - inside);
     int meet = (one.y0 < t->y1[k]) & (t->y0[k] < one.y1) & (one.x0 < t->x1[k]) & (t->x0[k] < one.x1);
-    return meet & (y1 > y0) & (x1 > x0) & (inside > 0) ? share : 0;
+    return (meet & (y1 > y0) & (x1 > x0) & (inside > 0)) ? share : 0;
 }
 
 /* Does `one` overlap one of `count` by more than `iou`? */
