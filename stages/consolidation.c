@@ -87,10 +87,9 @@ static ball draw_ball(const chest *c, rng *r, int posterior)
 /* Distance from the ball's middle, and the noise there. */
 static float distance_of(const ball *b, const int64_t at[3], float *noise)
 {
-    float u[3];
-    for (int k = 0; k < 3; k++) u[k] = (float)(at[k] - b->at[k]) / b->radius[k];
-    *noise = opacity_noise(b->look.key, u[2] / b->look.cell, u[1] / b->look.cell, u[0] / b->look.cell);
-    return sqrtf(u[0] * u[0] + u[1] * u[1] + u[2] * u[2]);
+    float z = (float)(at[0] - b->at[0]) / b->radius[0], y = (float)(at[1] - b->at[1]) / b->radius[1], x = (float)(at[2] - b->at[2]) / b->radius[2];
+    *noise = opacity_noise(b->look.key, x / b->look.cell, y / b->look.cell, z / b->look.cell);
+    return sqrtf(z * z + y * y + x * x);
 }
 
 /* fn for every voxel of the lung on the ball's side. */

@@ -76,8 +76,9 @@ status ref_plane_fuse(device *d, const plane_set *p, plane_blend b, int64_t reac
     (void)d;
     COV_TRY(plane_fuse_check(p, reach));
     int64_t n = p->width;
-    double *once = malloc(sizeof *once * 2 * (size_t)(n + 1)), *row = once + n + 1;
+    double *once = malloc(sizeof *once * 2 * (size_t)(n + 1));
     if (!once) return COV_FAIL(COV_NOMEM, "ref: no memory for rows of %lld numbers", (long long)n);
+    double *row = once + n + 1;
     for (int64_t k = 0; k < p->nz * p->ny; k++) {
         for (int64_t x = 0; x < n; x++) row[x] = (double)second[k * n + x];
         for (int64_t x = 0; x < n; x++) once[x] = mean_around(row, n, x, reach);
