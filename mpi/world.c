@@ -188,6 +188,9 @@ static status connect(world *w)
         COV_TRY(check_launch(1, by_mpirun));
         unsetenv("SLURM_STEP_ID"); /* in a step of one task Open MPI would look for a PMI server, and end */
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+        /* All of a user's singletons on a node have one session folder, which nothing is put into; while one that ends removes it, another
+         * that starts would fail to make it. */
+        setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
         /* No shared file pointers are used, and this one's file lies in a session folder that a singleton lacks. */
         setenv("OMPI_MCA_sharedfp", "^sm", 0);
     }
