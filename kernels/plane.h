@@ -10,6 +10,12 @@
 #include "base/status.h"
 #include <stdint.h>
 
+#ifdef __CUDACC__ /* formulas that kernels on a GPU share */
+#define COV_BOTH __host__ __device__
+#else
+#define COV_BOTH
+#endif
+
 enum { PLANE_COLS_MOST = 512, PLANE_FRAME_COLS_MOST = 2048, PLANE_STACK = 3 };
 
 typedef struct plane_set {
@@ -23,15 +29,15 @@ typedef struct plane_set {
 } plane_set;
 
 /* Of plane k of those in use: the first x that it stands for, and the x that it shows. */
-static inline int64_t plane_first_x(const plane_set *p, int64_t k) { return (p->first + k) * p->nx / p->all; }
-static inline int64_t plane_middle_x(const plane_set *p, int64_t k) { return (plane_first_x(p, k) + plane_first_x(p, k + 1)) / 2; }
+COV_BOTH static inline int64_t plane_first_x(const plane_set *p, int64_t k) { return (p->first + k) * p->nx / p->all; }
+COV_BOTH static inline int64_t plane_middle_x(const plane_set *p, int64_t k) { return (plane_first_x(p, k) + plane_first_x(p, k + 1)) / 2; }
 
 /* The numbers low .. low + width are shown as 0 .. 1, those beyond are clipped; width > 0. */
 typedef struct plane_range {
     float low, width;
 } plane_range;
 
-static inline float plane_shown(plane_range r, float v)
+COV_BOTH static inline float plane_shown(plane_range r, float v)
 {
     v = (v - r.low) / r.width; /* divided, not multiplied by 1/width: 1 stays exactly 1 */
     v = v > 0.0f ? v : 0.0f;
@@ -45,7 +51,7 @@ typedef struct plane_blend {
 } plane_blend;
 
 /* Weight 1: the second number alone, to the bit. */
-static inline float plane_blended(plane_blend b, int16_t at, float first, float second)
+COV_BOTH static inline float plane_blended(plane_blend b, int16_t at, float first, float second)
 {
     float weight = at > b.level ? b.weight[1] : b.weight[0], offset = at > b.level ? b.offset[1] : b.offset[0];
     return (weight >= 1.0f ? second : first + weight * (second - first)) + offset;
@@ -79,7 +85,7 @@ typedef struct plane_slices {
 } plane_slices;
 
 /* The sample of n that pixel `at` of a canvas of `size` lies in. */
-static inline int64_t plane_nearest(int64_t at, int64_t size, int64_t n) { return (2 * at + 1) * n / (2 * size); }
+COV_BOTH static inline int64_t plane_nearest(int64_t at, int64_t size, int64_t n) { return (2 * at + 1) * n / (2 * size); }
 
 /* near (ny,nx) is 1 within an ellipse of ry x rx pixels around a pixel that is not 0 in mask (ny,nx), else 0. Host memory: for the
  * CPU's table, and for samplers, which have no device. */

@@ -1,29 +1,8 @@
 /* plane: planes and parts of a volume that lies on the device; see kernels/plane.h. A thread makes one number from those it
- * is made of: a block has a row, and neighbours of a row are written by neighbours. Taps are computed where they are used,
- * in double as tap.h does, so that they are the CPU's. Nothing waits for the GPU but plane_bounds, which gives numbers. */
+ * is made of: a block has a row, and neighbours of a row are written by neighbours. Taps are computed where they are used.
+ * Nothing waits for the GPU but plane_bounds, which gives numbers. */
 #include "kernels/cuda/launch.cuh"
 #include "kernels/tap.h"
-
-__device__ __forceinline__ tap tap_here(int64_t to, int64_t to_n, int64_t from_n)
-{
-    double at = ((double)to + 0.5) * (double)from_n / (double)to_n - 0.5;
-    at = at < 0 ? 0 : at;
-    at = at > (double)(from_n - 1) ? (double)(from_n - 1) : at;
-    tap t;
-    t.a = (int64_t)at;
-    t.b = t.a + 1 < from_n ? t.a + 1 : t.a;
-    t.fraction = (float)(at - (double)t.a);
-    return t;
-}
-
-__device__ __forceinline__ float shown(plane_range r, float v)
-{
-    v = (v - r.low) / r.width;
-    v = v > 0 ? v : 0;
-    return v < 1 ? v : 1;
-}
-
-__device__ __forceinline__ int64_t first_x(const plane_set &p, int64_t k) { return (p.first + k) * p.nx / p.all; }
 
 /* ---- cut: row (plane, row), i a column */
 struct cut_pixel {
@@ -36,14 +15,14 @@ struct cut_pixel {
     {
         int64_t k = row / p.rows, y = row - k * p.rows - p.row0, x = i - p.col0;
         float v = 0;
-        if (y >= 0 && y < p.used_rows && x >= 0 && x < p.used_cols) v = shown(range, sample(first + k, y, x));
+        if (y >= 0 && y < p.used_rows && x >= 0 && x < p.used_cols) v = plane_shown(range, sample(first + k, y, x));
         to[row * p.cols + i] = v;
     }
     __device__ float sample(int64_t k, int64_t y, int64_t x) const
     {
         int64_t slice = p.nx * p.ny, down = p.sagittal ? slice : p.nx, along = p.sagittal ? p.nx : 1;
-        const int16_t *base = volume + (p.sagittal ? (first_x(p, k) + first_x(p, k + 1)) / 2 : k * slice);
-        tap r = tap_here(y, p.used_rows, p.sagittal ? p.nz : p.ny), c = tap_here(x, p.used_cols, p.sagittal ? p.ny : p.nx);
+        const int16_t *base = volume + (p.sagittal ? plane_middle_x(&p, k) : k * slice);
+        tap r = tap_at(y, p.used_rows, p.sagittal ? p.nz : p.ny), c = tap_at(x, p.used_cols, p.sagittal ? p.ny : p.nx);
         const int16_t *above = base + r.a * down, *below = base + r.b * down;
         float a = above[c.a * along], b = below[c.a * along];
         a += c.fraction * ((float)above[c.b * along] - a);
@@ -81,8 +60,8 @@ struct put_slices { /* rows of the slices that are given; i is x */
     {
         const plane_set &p = put.p;
         int64_t k = row / p.ny;
-        tap r = tap_here(row - k * p.ny, p.ny, p.used_rows);
-        put(put.first * p.ny + row, i, put.first + k, r, tap_here(i, p.nx, p.used_cols));
+        tap r = tap_at(row - k * p.ny, p.ny, p.used_rows);
+        put(put.first * p.ny + row, i, put.first + k, r, tap_at(i, p.nx, p.used_cols));
     }
 };
 struct put_sagittal { /* all rows of the volume; i counts from x0 on, the first x of the planes that are given */
@@ -92,7 +71,7 @@ struct put_sagittal { /* all rows of the volume; i counts from x0 on, the first 
     {
         const plane_set &p = put.p;
         int64_t z = row / p.ny, x = x0 + i, k = ((x + 1) * p.all - 1) / p.nx - p.first; /* the last with first_x(k) <= x */
-        put(row, x, k, tap_here(z, p.nz, p.used_rows), tap_here(row - z * p.ny, p.ny, p.used_cols));
+        put(row, x, k, tap_at(z, p.nz, p.used_rows), tap_at(row - z * p.ny, p.ny, p.used_cols));
     }
 };
 
@@ -121,9 +100,7 @@ struct fuse_voxel {
         float sum = 0;
         for (int k = low; k <= high; k++) sum += mean(from, n, k);
         int64_t at = row * p.nx + p.x0 + i;
-        int above = volume[at] > blend.level;
-        float x = first[at], y = ended(sum, low, high);
-        first[at] = (blend.weight[above] >= 1 ? y : x + blend.weight[above] * (y - x)) + blend.offset[above];
+        first[at] = plane_blended(blend, volume[at], first[at], ended(sum, low, high));
     }
     __device__ float mean(const float *from, int n, int x) const
     {
@@ -201,7 +178,7 @@ struct crop_voxel {
     __device__ void operator()(int64_t row, int i) const
     {
         int64_t z = row / p.h, at = ((p.z0 + z) * p.ny + p.y0 + row - z * p.h) * p.nx + p.x0 + i;
-        gray[row * p.w + i] = 255 * shown(range, volume[at]);
+        gray[row * p.w + i] = 255 * plane_shown(range, volume[at]);
         to[row * p.w + i] = value[at];
     }
 };
@@ -264,8 +241,6 @@ extern "C" status cuda_plane_near(device *d, int64_t ny, int64_t nx, double ry, 
     return each_in_rows(d, ny, nx, near_pixel{ny, nx, ry, rx, mask, near});
 }
 
-__device__ __forceinline__ int64_t nearest_here(int64_t at, int64_t size, int64_t n) { return (2 * at + 1) * n / (2 * size); }
-
 struct stack_pixel { /* row of the input, i counts its columns' channels */
     plane_frame f;
     plane_range range;
@@ -277,16 +252,16 @@ struct stack_pixel { /* row of the input, i counts its columns' channels */
         int64_t y = f.y0 + row, x = f.x0 + column;
         const int16_t *slice = s.slice[k];
         float v = 0;
-        if (slice && y >= 0 && y < f.height && x >= 0 && x < f.width && seen(s.near[k], y, x)) v = shown(range, sample(slice, y, x));
+        if (slice && y >= 0 && y < f.height && x >= 0 && x < f.width && seen(s.near[k], y, x)) v = plane_shown(range, sample(slice, y, x));
         to[row * f.cols * PLANE_STACK + i] = v;
     }
     __device__ bool seen(const uint8_t *near, int64_t y, int64_t x) const
     {
-        return !near || near[nearest_here(y, f.height, f.ny) * f.nx + nearest_here(x, f.width, f.nx)];
+        return !near || near[plane_nearest(y, f.height, f.ny) * f.nx + plane_nearest(x, f.width, f.nx)];
     }
     __device__ float sample(const int16_t *slice, int64_t y, int64_t x) const
     {
-        tap r = tap_here(y, f.height, f.ny), c = tap_here(x, f.width, f.nx);
+        tap r = tap_at(y, f.height, f.ny), c = tap_at(x, f.width, f.nx);
         const int16_t *above = slice + r.a * f.nx, *below = slice + r.b * f.nx;
         float a = (float)above[c.a] + c.fraction * ((float)above[c.b] - (float)above[c.a]);
         float b = (float)below[c.a] + c.fraction * ((float)below[c.b] - (float)below[c.a]);
