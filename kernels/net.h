@@ -6,7 +6,7 @@
  * gamma 1, beta 0. Activations are fp32 or bf16 (`precision`); losses and norms accumulate in fp32. Memory is
  * planned once: inference reuses buffers as soon as the last reader has run; training keeps what backward needs.
  * A net is used by one thread at a time. Local; data-parallel training sums gradients between
- * net_backward and optim_run, over net_gradients(). */
+ * net_backward and optim_run, over net_gradients(), or piece by piece beside the backward pass, by net_on_gradients. */
 #ifndef COV_KERNELS_NET_H
 #define COV_KERNELS_NET_H
 #include "kernels/backend.h"
@@ -100,6 +100,16 @@ status net_input_begin(net *n, net_t input, void **to);
 status net_input_end(net *n, net_t input);
 status net_forward(net *n);
 status net_backward(net *n);                     /* once after each net_forward; gradients are zeroed first */
+/* For sums over ranks beside the backward pass. During each net_backward from now on fn is called as soon as gradients
+ * first .. first+count-1 of net_gradients() are final, which is when all work on them has been given to the device: it may
+ * give the device more, but ask nothing of the net. The pieces go from the end of the array to its start and tile it once,
+ * each of at least `least` floats but the last; they depend on the graph and `least` alone, so on every rank they are the same.
+ * A failure of fn is net_backward's. fn NULL: nobody waits (as at first). ctx is borrowed. Lasts until called again, also over
+ * net_compile; called again with the same `least` it costs nothing. */
+typedef status (*net_gradients_fn)(void *ctx, size_t first, size_t count);
+status net_on_gradients(net *n, size_t least, net_gradients_fn fn, void *ctx);
+/* In place of a backward pass, where there is nothing to learn from: the gradients are zero, and fn gets the same pieces. */
+status net_backward_none(net *n);
 status net_get(net *n, net_t output, void *host); /* an output or a loss, dense, as F32; I32 of a host step as I32 */
 /* The same on the device: borrowed until anything but this is asked of the net. */
 status net_output_at(net *n, net_t output, const void **from);

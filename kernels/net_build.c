@@ -39,6 +39,7 @@ status net_new(const backend *b, device *d, uint64_t seed, net **out)
     n->seed = seed;
     n->version = 1;
     n->reuse = n->fold = 1;
+    n->least = SIZE_MAX;
     *out = n;
     return COV_OK;
 }
@@ -63,6 +64,7 @@ void net_free(net **n)
     free(g->nodes);
     free(g->params);
     free(g->slots);
+    free(g->pieces);
     free(g);
     *n = NULL;
 }

@@ -26,7 +26,7 @@ void net_uncompile(net *n)
     n->staging = NULL;
     n->folded = NULL;
     n->folds = NULL;
-    n->fold_count = n->slot_count = n->compiled = n->ran = 0;
+    n->fold_count = n->slot_count = n->piece_count = n->compiled = n->ran = 0;
     n->arena_bytes = 0;
 }
 
@@ -268,6 +268,7 @@ static status compile(net *n, const net_t *losses, const float *weights, int cou
     if (train) mark_backward(n);
     COV_TRY(net_fold_find(n));
     COV_TRY(net_grads_ready(n, train));
+    if (train) COV_TRY(net_pieces_plan(n));
     COV_TRY(make_slots(n));
     COV_TRY(make_memory(n));
     COV_TRY(net_host_ready(n));

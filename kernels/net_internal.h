@@ -73,6 +73,7 @@ typedef struct net_parameter {
     size_t count, offset; /* floats; offset into values, and into grads if trainable */
     float spread;         /* initial standard deviation, or 0 */
     float start;          /* initial value where spread is 0 */
+    int last;             /* compiled for training: the node whose backward pass is the last to add to the gradient */
     uint64_t version;
 } net_parameter;
 
@@ -83,6 +84,13 @@ typedef struct net_fold {
     size_t bias;
     uint64_t version; /* of the newest parameter in it, when it was made; 0: not yet */
 } net_fold;
+
+/* A run of the array of gradients, final when the backward passes of all nodes from `node` on have been given to the device. */
+typedef struct net_piece {
+    size_t first, count; /* floats */
+    int node;            /* the last piece's is 0, so that every node belongs to some piece's part of the pass */
+    recording *recorded; /* of the nodes from `node` up to the piece before; NULL: none */
+} net_piece;
 
 struct net {
     const backend *b;       /* borrowed */
@@ -119,7 +127,11 @@ struct net {
     float *folded; /* device */
     uint64_t folded_version; /* net's version when folded was last looked through */
 
-    recording *recorded_back; /* of the backward pass; NULL: none */
+    net_piece *pieces; /* from the array's end to its start; one where nobody asked for more */
+    int piece_count;
+    size_t least; /* floats a piece, as asked for; SIZE_MAX: all in one */
+    net_gradients_fn on_gradients;
+    void *on_gradients_ctx;   /* borrowed */
     uint64_t held;            /* newest version of the parameters that recordings rely on */
     int warm[2];              /* by op_pass: it has run plainly since compile, or since `held` changed */
     int recording, refused;   /* now; it failed once since compile, and is not tried again */
@@ -145,6 +157,9 @@ status net_record_run(net *n, op_pass pass, net_part *run, int from, int to, rec
 void net_record_drop(net *n);
 /* Of parameter j of a node, as its plan is to see it now. */
 uint64_t net_record_version(const net *n, const net_node *v, int j);
+/* net_pieces.c */
+status net_pieces_plan(net *n);                         /* nothing may be recorded of the backward pass */
+status net_piece_final(net *n, const net_piece *p); /* calls whoever waits for it */
 /* net_compile.c: back to a graph without plans and activations. */
 void net_uncompile(net *n);
 #endif

@@ -1,5 +1,6 @@
 /* net_record: a pass that runs again and again is recorded where the backend can (see backend.h) and then replayed, which
- * costs the host one call where it was one or more a node. In: the parts of a pass between host steps; out: the same work.
+ * costs the host one call where it was one or more a node. In: the parts of a pass (forward between host steps, backward between pieces of
+ * gradients that somebody waits for); out: the same work.
  *
  * The first pass after compile runs plainly: libraries get their kernels ready, packed copies of parameters are made. The
  * second is recorded, later ones are replayed. A recording holds addresses, which stay from compile to compile, and what
@@ -26,7 +27,8 @@ void net_record_drop(net *n)
 {
     for (int k = 0; k < n->node_count; k++)
         if (n->nodes[k].recorded) n->b->record_free(&n->nodes[k].recorded);
-    if (n->recorded_back) n->b->record_free(&n->recorded_back);
+    for (int k = 0; k < n->piece_count; k++)
+        if (n->pieces[k].recorded) n->b->record_free(&n->pieces[k].recorded);
     n->warm[OP_FORWARD] = n->warm[OP_BACKWARD] = 0;
 }
 

@@ -122,7 +122,7 @@ status net_forward(net *n)
 
 static status backward_part(net *n, int from, int to)
 {
-    COV_TRY(n->b->zero(n->d, n->grads, n->trainable * sizeof(float)));
+    if (to == n->node_count) COV_TRY(n->b->zero(n->d, n->grads, n->trainable * sizeof(float)));
     for (int k = to - 1; k >= from; k--) {
         net_node *v = &n->nodes[k];
         if (!v->backward) continue;
@@ -140,15 +140,35 @@ static status backward_part(net *n, int from, int to)
     return COV_OK;
 }
 
-status net_backward(net *n)
+static status need_training(const net *n)
 {
     COV_TRY(need_compiled(n));
     if (n->mode != NET_TRAIN) return COV_FAIL(COV_BROKEN, "backward: the net is compiled for inference");
+    return COV_OK;
+}
+
+status net_backward(net *n)
+{
+    int to = n->node_count;
+    COV_TRY(need_training(n));
     if (!n->ran) return COV_FAIL(COV_BROKEN, "backward: no forward pass before it");
     n->ran = 0; /* activations are used up: their memory may have been reused */
     net_record_check(n);
-    COV_TRY(net_record_run(n, OP_BACKWARD, backward_part, 0, n->node_count, &n->recorded_back));
+    for (int k = 0; k < n->piece_count; k++) {
+        net_piece *p = &n->pieces[k];
+        COV_TRY(net_record_run(n, OP_BACKWARD, backward_part, p->node, to, &p->recorded));
+        COV_TRY(net_piece_final(n, p));
+        to = p->node;
+    }
     n->warm[OP_BACKWARD] = 1;
+    return COV_OK;
+}
+
+status net_backward_none(net *n)
+{
+    COV_TRY(need_training(n));
+    COV_TRY(n->b->zero(n->d, n->grads, n->trainable * sizeof(float)));
+    for (int k = 0; k < n->piece_count; k++) COV_TRY(net_piece_final(n, &n->pieces[k]));
     return COV_OK;
 }
 

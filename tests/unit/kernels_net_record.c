@@ -221,6 +221,37 @@ static void the_second_pass_is_recorded_and_a_frozen_parameter_set_anew_drops_it
     assert_int_equal(fake.alive, 0);
 }
 
+static status count_call(void *ctx, size_t first, size_t count)
+{
+    (void)first, (void)count;
+    ++*(int *)ctx;
+    return COV_OK;
+}
+
+static void each_piece_of_gradients_has_a_recording_until_the_pieces_change(void **state)
+{
+    (void)state;
+    int calls = 0;
+    with_fake();
+    zoo z = zoo_build(&watched, handle, 2, 8);
+    compile_zoo(&z, NET_FP32, 1);
+    for (int least = 1; least <= ROOM; least *= ROOM) {
+        ok(net_on_gradients(z.n, (size_t)least, count_call, &calls));
+        assert_int_equal(fake.alive, 0);
+        for (int run = 0; run < 3; run++) {
+            calls = 0;
+            feed_run(&z, run);
+            ok(net_forward(z.n));
+            ok(net_backward(z.n));
+            assert_int_equal(calls, z.n->piece_count);
+            assert_int_equal(fake.alive, run ? 1 + calls : 0);
+        }
+        assert_true(least == 1 ? calls > 5 : calls <= 2);
+    }
+    net_free(&z.n);
+    assert_int_equal(fake.alive, 0);
+}
+
 static status halve(void *ctx, const tensor *x, int nx, tensor *y, int ny)
 {
     const float *from = x[0].data;
@@ -268,6 +299,7 @@ int main(void)
         TEST(a_pass_run_again_is_right_after_another_net_took_more_of_the_device),
         TEST(what_cannot_be_recorded_runs_plainly_and_is_tried_once),
         TEST(the_second_pass_is_recorded_and_a_frozen_parameter_set_anew_drops_it),
+        TEST(each_piece_of_gradients_has_a_recording_until_the_pieces_change),
         TEST(a_host_step_runs_in_every_pass_between_two_recordings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
