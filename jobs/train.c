@@ -76,7 +76,9 @@ static train_options options_of(training *t, const char *out)
     to.ranks = (train_ranks){.rank = world_rank(t->w),
                              .size = world_size(t->w),
                              .sum = reduce_sum,
-                             .sum_device = t->on_devices ? reduce_sum_device : NULL,
+                             .start = t->on_devices ? reduce_start : NULL,
+                             .finish = t->on_devices ? reduce_finish : NULL,
+                             .piece = REDUCE_PIECE,
                              .broadcast = reduce_broadcast,
                              .ctx = t->sums};
     to.out = out;

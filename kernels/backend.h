@@ -102,13 +102,17 @@ typedef struct backend {
     status (*plane_stack)(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to);
 
     /* Sums over the devices of several ranks, all NULL in tables without. Each rank needs a device of its own: device_key
-     * (a string) tells those of one node apart. Rank 0 makes an id that all get. Collective: comm_open, comm_sum (in place,
-     * device memory, the same bits on every rank). What does not answer within the deadline is COV_COMM, never a hang. */
+     * (a string) tells those of one node apart. Rank 0 makes an id that all get. Collective: comm_open, comm_sum,
+     * comm_finish, in one order on all ranks. What does not answer within the deadline is COV_COMM, never a hang.
+     * comm_sum: starts a sum in place, of device memory, the same bits on every rank: after all that the device was given so far,
+     *   beside what it is given later, which must leave v alone until comm_finish. Several may be under way.
+     * comm_finish: waits for all that were started; what the device is given from then on sees their sums. */
     void (*device_key)(device *d, char key[DEVICE_KEY_BYTES]);
     status (*comm_id)(device *d, void *id);
     status (*comm_open)(device *d, const void *id, int rank, int ranks, double deadline_seconds, comm **out);
     void (*comm_close)(comm **c);
     status (*comm_sum)(comm *c, float *v, size_t n);
+    status (*comm_finish)(comm *c);
 } backend;
 
 /* The compiled-in backends, one list; and those that are plugins, covpipe-NAME.so, loaded when they are asked for. */

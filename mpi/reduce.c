@@ -132,11 +132,23 @@ status reduce_use_device(reduce *r, const backend *b, device *d, int *used)
     return COV_OK;
 }
 
-status reduce_sum_device(void *ctx, float *v, size_t n)
+static status joined(const reduce *r)
+{
+    return r->comm ? COV_OK : COV_FAIL(COV_BROKEN, "a sum over devices that have not joined");
+}
+
+status reduce_start(void *ctx, float *v, size_t n)
 {
     reduce *r = ctx;
-    if (!r->comm) return COV_FAIL(COV_BROKEN, "a sum over devices that have not joined");
+    COV_TRY(joined(r));
     return r->backend->comm_sum(r->comm, v, n);
+}
+
+status reduce_finish(void *ctx)
+{
+    reduce *r = ctx;
+    COV_TRY(joined(r));
+    return r->backend->comm_finish(r->comm);
 }
 
 status reduce_broadcast(void *ctx, void *bytes, size_t n)

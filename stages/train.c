@@ -27,6 +27,7 @@ typedef struct training {
     optim_options schedule;
     prefetch *ahead;   /* NULL: this rank has no group */
     int groups, mine;  /* of a step, in all and this rank's */
+    int group;         /* of this rank's, the one that runs */
     int64_t step, steps;
     float *grads, *values, *running; /* the net's, on the device: gradients, trained parameters, running statistics */
     size_t count, statistics;
@@ -489,34 +490,44 @@ static status run_group(training *t, const char *block, float sums[SUMS])
     return gather_statistics(t);
 }
 
-/* This rank's groups, their gradients summed into the net's gradient array. */
+/* A piece of a group's gradients is final: to those of the groups before it; in the last group, to the other ranks. */
+static status piece_final(void *ctx, size_t first, size_t count)
+{
+    training *t = ctx;
+    const backend *b = t->o.backend;
+    const train_ranks *r = &t->o.ranks;
+    float *piece = t->grads + first, *total = t->total + first;
+    if (t->group + 1 < t->mine) return b->accumulate(t->o.device, TENSOR_F32, count, piece, total);
+    if (t->mine > 1) COV_TRY(b->accumulate(t->o.device, TENSOR_F32, count, total, piece));
+    return r->start ? r->start(r->ctx, piece, count) : COV_OK;
+}
+
+/* This rank's groups, their gradients summed into the net's gradient array, and the sums over ranks started where that is
+ * on the device. The clock's groups run without piece_final. */
 static status run_groups(training *t, float sums[SUMS])
 {
-    const backend *b = t->o.backend;
-    device *d = t->o.device;
-    size_t bytes = t->count * sizeof(float);
-    if (t->mine == 0) return b->zero(d, t->grads, bytes);
-    if (t->mine > 1) COV_TRY(b->zero(d, t->total, bytes));
-    for (int g = 0; g < t->mine; g++) {
+    const train_ranks *r = &t->o.ranks;
+    COV_TRY(net_on_gradients(t->n, r->start ? r->piece : SIZE_MAX, piece_final, t));
+    t->group = 0;
+    if (t->mine == 0) return net_backward_none(t->n);
+    if (t->mine > 1) COV_TRY(t->o.backend->zero(t->o.device, t->total, t->count * sizeof(float)));
+    for (; t->group < t->mine; t->group++) {
         const void *block;
         COV_TRY(prefetch_next(t->ahead, &block));
         COV_TRY(run_group(t, block, sums));
-        if (g + 1 < t->mine) COV_TRY(b->accumulate(d, TENSOR_F32, t->count, t->grads, t->total));
     }
-    if (t->mine > 1) COV_TRY(b->accumulate(d, TENSOR_F32, t->count, t->total, t->grads));
     return COV_OK;
 }
 
-/* Gradients, losses and statistics of all ranks. */
+/* Losses and statistics of all ranks, and gradients where nobody has started on them. */
 static status sum_over_ranks(training *t, float sums[SUMS])
 {
     const backend *b = t->o.backend;
     const train_ranks *r = &t->o.ranks;
     float *statistics = t->host + t->count + SUMS;
     if (r->size == 1) return COV_OK;
-    size_t there = r->sum_device ? t->count : 0; /* gradients that stay on the device */
-    if (there) COV_TRY(r->sum_device(r->ctx, t->grads, t->count));
-    else COV_TRY(b->download(t->o.device, t->host, t->grads, t->count * sizeof(float)));
+    size_t there = r->start ? t->count : 0; /* gradients that stay on the device */
+    if (!there) COV_TRY(b->download(t->o.device, t->host, t->grads, t->count * sizeof(float)));
     memcpy(t->host + t->count, sums, SUMS * sizeof *sums);
     if (t->statistics) memcpy(statistics, t->drift, t->statistics * sizeof *statistics);
     COV_TRY(r->sum(r->ctx, t->host + there, t->count - there + SUMS + t->statistics));
@@ -526,15 +537,31 @@ static status sum_over_ranks(training *t, float sums[SUMS])
     return COV_OK;
 }
 
+static status run_sums(training *t, float sums[SUMS])
+{
+    COV_TRY(run_groups(t, sums));
+    if (t->o.stop && t->o.stop(t->o.ctx)) sums[SUM_STOP] = 1.0f;
+    return sum_over_ranks(t, sums);
+}
+
+/* After run_sums, also where that failed with s: nobody may free gradients that are being summed. */
+static status finish_sums(const training *t, status s)
+{
+    const train_ranks *r = &t->o.ranks;
+    char why[TEXT];
+    if (!r->finish) return s;
+    if (s == COV_OK) return r->finish(r->ctx);
+    snprintf(why, sizeof why, "%s", status_message()); /* the first failure is the one to tell */
+    return r->finish(r->ctx) == COV_OK ? s : COV_FAIL(s, "%s", why);
+}
+
 /* sums: ends as the means over the groups, *loss as their weighted sum. */
 static status run_step(training *t, float sums[SUMS], float *loss, float *norm)
 {
     memset(sums, 0, SUMS * sizeof *sums);
     COV_TRY(set_size(t, is_coarse(t, t->step)));
     if (t->statistics) memset(t->drift, 0, t->statistics * sizeof *t->drift);
-    COV_TRY(run_groups(t, sums));
-    if (t->o.stop && t->o.stop(t->o.ctx)) sums[SUM_STOP] = 1.0f;
-    COV_TRY(sum_over_ranks(t, sums));
+    COV_TRY(finish_sums(t, run_sums(t, sums)));
     *loss = 0.0f;
     for (int k = 0; k < t->graph.losses; k++) {
         sums[k] /= (float)t->groups;

@@ -63,8 +63,13 @@ typedef struct train_model {
 typedef struct train_ranks {
     int rank, size;
     status (*sum)(void *ctx, float *v, size_t n);           /* in place; host memory; the same result on every rank */
-    status (*sum_device)(void *ctx, float *v, size_t n);    /* the same of the device's memory; NULL: gradients go through the host's */
     status (*broadcast)(void *ctx, void *bytes, size_t n);  /* from rank 0 */
+    /* The same sum of device memory, of gradients, beside the backward pass that makes the next ones: start is called for pieces of
+     * at least `piece` floats, the same on every rank, as soon as they are final, and finish waits for all. NULL: gradients go
+     * through the host's memory, after the backward pass. */
+    status (*start)(void *ctx, float *v, size_t n);
+    status (*finish)(void *ctx);
+    size_t piece;
     void *ctx;
 } train_ranks;
 

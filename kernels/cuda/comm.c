@@ -1,6 +1,7 @@
-/* comm: sums over the GPUs of several ranks, by NCCL, on a stream of its own. NCCL never blocks us: every call is polled,
- * ncclCommGetAsyncError is read between, and after the deadline the communicator is aborted, so that a rank that died
- * shows as a message and not as a hang. The trap: after an abort nothing works but comm_close. */
+/* comm: sums over the GPUs of several ranks, by NCCL, on a stream of its own, beside the device's. NCCL never blocks us: every
+ * call is polled, ncclCommGetAsyncError is read between, and after the deadline the communicator is aborted, so that a rank
+ * that died shows as a message and not as a hang. The traps: after an abort nothing works but comm_close; and memory must not
+ * be freed under a sum, since cudaFree waits for all of the device, without a deadline. */
 #include "kernels/cuda/cuda.h"
 #include <nccl.h>
 #include <stdlib.h>
@@ -57,20 +58,6 @@ static status settle(comm *c, ncclResult_t e, const char *what)
     return e == ncclSuccess ? COV_OK : nccl_fail(c, e, what);
 }
 
-/* Until the stream has done it. */
-static status finish(comm *c, const char *what)
-{
-    double end = now() + c->deadline;
-    CUDA_TRY(cudaEventRecord(c->after, c->stream));
-    for (cudaError_t done; (done = cudaEventQuery(c->after)) != cudaSuccess; rest()) {
-        ncclResult_t e = ncclSuccess;
-        if (done != cudaErrorNotReady) return cuda_fail(done, what, __FILE__, __LINE__);
-        if (ncclCommGetAsyncError(c->nccl, &e) != ncclSuccess || (e != ncclSuccess && e != ncclInProgress)) return nccl_fail(c, e, what);
-        if (now() > end) return late(c, what);
-    }
-    return COV_OK;
-}
-
 status cuda_comm_id(device *d, void *id)
 {
     ncclUniqueId made;
@@ -120,13 +107,36 @@ void cuda_comm_close(comm **out)
     *out = NULL;
 }
 
+static const char summing[] = "a sum over the GPUs";
+
+static status joined(const comm *c)
+{
+    if (!c->nccl) return COV_FAIL(COV_COMM, "nccl: %s on rank %d: the communicator was aborted", summing, c->rank);
+    CUDA_TRY(cudaSetDevice(c->d->ordinal));
+    return COV_OK;
+}
+
+/* `before` is recorded anew by each sum, while the last one's wait may still be ahead of the GPU: a wait is for the record
+ * that there was when it was asked for, and later ones do not move it. */
 status cuda_comm_sum(comm *c, float *v, size_t n)
 {
-    static const char what[] = "a sum over the GPUs";
-    if (!c->nccl) return COV_FAIL(COV_COMM, "nccl: %s on rank %d: the communicator was aborted", what, c->rank);
-    CUDA_TRY(cudaSetDevice(c->d->ordinal));
+    COV_TRY(joined(c));
     CUDA_TRY(cudaEventRecord(c->before, c->d->stream));
     CUDA_TRY(cudaStreamWaitEvent(c->stream, c->before, 0));
-    COV_TRY(settle(c, ncclAllReduce(v, v, n, ncclFloat, ncclSum, c->nccl, c->stream), what));
-    return finish(c, what);
+    return settle(c, ncclAllReduce(v, v, n, ncclFloat, ncclSum, c->nccl, c->stream), summing);
+}
+
+/* The host waits, so whatever the device's stream is given afterwards comes after the sums. */
+status cuda_comm_finish(comm *c)
+{
+    COV_TRY(joined(c));
+    double end = now() + c->deadline;
+    CUDA_TRY(cudaEventRecord(c->after, c->stream));
+    for (cudaError_t done; (done = cudaEventQuery(c->after)) != cudaSuccess; rest()) {
+        ncclResult_t e = ncclSuccess;
+        if (done != cudaErrorNotReady) return cuda_fail(done, summing, __FILE__, __LINE__);
+        if (ncclCommGetAsyncError(c->nccl, &e) != ncclSuccess || (e != ncclSuccess && e != ncclInProgress)) return nccl_fail(c, e, summing);
+        if (now() > end) return late(c, summing);
+    }
+    return COV_OK;
 }

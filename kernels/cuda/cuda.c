@@ -270,6 +270,7 @@ static const backend backend_cuda = {
     .comm_open = cuda_comm_open,
     .comm_close = cuda_comm_close,
     .comm_sum = cuda_comm_sum,
+    .comm_finish = cuda_comm_finish,
 };
 
 const backend *covpipe_backend(const plugin_abi *program)

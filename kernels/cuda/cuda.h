@@ -86,6 +86,7 @@ status cuda_comm_id(device *d, void *id);
 status cuda_comm_open(device *d, const void *id, int rank, int ranks, double deadline_seconds, comm **out);
 void cuda_comm_close(comm **c);
 status cuda_comm_sum(comm *c, float *v, size_t n);
+status cuda_comm_finish(comm *c);
 
 /* to = dy where y passed a ReLU, else 0: what the backward pass of a fused ReLU begins with. */
 status cuda_relu_cut(device *d, int bf16, size_t n, const void *y, const void *dy, void *to);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { SIDE = 48, SLICES = 12, INPUT = 32, RANKS_MOST = 5 };
+enum { SIDE = 48, SLICES = 12, INPUT = 32, RANKS_MOST = 5, SUMS_MOST = 64 };
 static const backend *b;
 static sampler *samples;
 static lungtrain disc;
@@ -415,6 +415,8 @@ typedef struct member {
     train_options o;
     const train_model *model;
     status result;
+    int started, pieces; /* sums under way; and of one step */
+    struct { float *v, *taken; size_t n; } under_way[SUMS_MOST];
 } member;
 
 static status crowd_sum(void *ctx, float *v, size_t n)
@@ -441,6 +443,33 @@ static status crowd_broadcast(void *ctx, void *bytes, size_t n)
     return COV_OK;
 }
 
+/* Sums on devices, as a GPU might at the worst: it takes what is there when the sum is started, and shows nothing before
+ * the end. */
+static status crowd_start(void *ctx, float *v, size_t n)
+{
+    member *m = ctx;
+    float *taken = malloc(n * sizeof *taken);
+    if (m->started == SUMS_MOST || !taken) return COV_FAIL(COV_BROKEN, "more than %d sums under way", SUMS_MOST);
+    memcpy(taken, v, n * sizeof *taken);
+    m->under_way[m->started].v = v;
+    m->under_way[m->started].taken = taken;
+    m->under_way[m->started++].n = n;
+    return COV_OK;
+}
+
+static status crowd_finish(void *ctx)
+{
+    member *m = ctx;
+    for (int k = 0; k < m->started; k++) {
+        crowd_sum(m, m->under_way[k].taken, m->under_way[k].n);
+        memcpy(m->under_way[k].v, m->under_way[k].taken, m->under_way[k].n * sizeof(float));
+        free(m->under_way[k].taken);
+    }
+    m->pieces = m->started;
+    m->started = 0;
+    return COV_OK;
+}
+
 static void *work(void *argument)
 {
     member *m = argument;
@@ -450,24 +479,33 @@ static void *work(void *argument)
     return NULL;
 }
 
-static weights_file *train_with_ranks(int size, const train_model *model, const char *start)
+/* piece: of sums on devices; 0: through host memory. *pieces, if not NULL: how many a step had. */
+static weights_file *train_with_ranks(int size, const train_model *model, const char *start, size_t piece, int *pieces)
 {
     char path[64];
     crowd c = {.size = size};
-    member members[RANKS_MOST];
+    static member members[RANKS_MOST];
     trained told[RANKS_MOST] = {{.asked = 0}};
     pthread_t threads[RANKS_MOST];
     pthread_barrier_init(&c.barrier, NULL, (unsigned)size);
-    snprintf(path, sizeof path, "%s/%s-ranks%d.h5", folder, model->name, size);
+    snprintf(path, sizeof path, "%s/%s-ranks%d%s.h5", folder, model->name, size, piece ? "-devices" : "");
+    unlink(path);
     for (int r = 0; r < size; r++) {
         members[r] = (member){.c = &c, .rank = r, .model = model, .o = options_of(path, 4, &told[r])};
         members[r].o.start = start;
         members[r].o.ranks =
             (train_ranks){.rank = r, .size = size, .sum = crowd_sum, .broadcast = crowd_broadcast, .ctx = &members[r]};
+        if (piece) {
+            members[r].o.ranks.start = crowd_start;
+            members[r].o.ranks.finish = crowd_finish;
+            members[r].o.ranks.piece = piece;
+        }
         assert_int_equal(pthread_create(&threads[r], NULL, work, &members[r]), 0);
     }
     for (int r = 0; r < size; r++) pthread_join(threads[r], NULL);
     for (int r = 0; r < size; r++) assert_int_equal(members[r].result, COV_OK);
+    for (int r = 0; r < size; r++) assert_int_equal(members[r].pieces, members[0].pieces);
+    if (pieces) *pieces = members[0].pieces;
     pthread_barrier_destroy(&c.barrier);
     return load(path);
 }
@@ -476,9 +514,9 @@ static weights_file *train_with_ranks(int size, const train_model *model, const 
 static void ranks_agree(const train_model *m, const char *start)
 {
     const int sizes[] = {2, 3, 5};
-    weights_file *one = train_with_ranks(1, m, start);
+    weights_file *one = train_with_ranks(1, m, start, 0, NULL);
     for (int k = 0; k < 3; k++) {
-        weights_file *w = train_with_ranks(sizes[k], m, start);
+        weights_file *w = train_with_ranks(sizes[k], m, start, 0, NULL);
         double difference = 0, size = 0;
         for (int p = 0; p < w->param_count; p++)
             for (int64_t i = 0;
@@ -493,6 +531,51 @@ static void ranks_agree(const train_model *m, const char *start)
         weights_free(&w);
     }
     weights_free(&one);
+}
+
+/* With 6 samples a step and groups of `micro` ranks have from 0 to 3 groups of their own. */
+static void gradients_summed_on_devices_beside_the_backward_pass_are_those_summed_in_host_memory(void **state)
+{
+    (void)state;
+    static const struct { int size, micro, least, most; } of[] = {{2, 1, 3, 3}, {3, 1, 2, 2}, {5, 1, 1, 2}, {3, 2, 1, 1}, {5, 2, 0, 1}};
+    static const struct { size_t piece; int pieces; } cut[] = {{1, 4}, {200, 2}, {1 << 20, 1}};
+    for (size_t k = 0; k < sizeof of / sizeof *of; k++) {
+        train_model small = small_model(0);
+        small.micro = of[k].micro;
+        int groups = 6 / small.micro;
+        assert_true(groups / of[k].size == of[k].least && (groups + of[k].size - 1) / of[k].size == of[k].most);
+        weights_file *host = train_with_ranks(of[k].size, &small, NULL, 0, NULL);
+        for (size_t j = 0; j < sizeof cut / sizeof *cut; j++) {
+            int pieces;
+            weights_file *w = train_with_ranks(of[k].size, &small, NULL, cut[j].piece, &pieces);
+            assert_int_equal(pieces, cut[j].pieces);
+            assert_string_equal(w->sha256, host->sha256);
+            weights_free(&w);
+        }
+        weights_free(&host);
+    }
+}
+
+static status no_sum(void *ctx, float *v, size_t n)
+{
+    member *m = ctx;
+    return m->started == 1 ? COV_FAIL(COV_COMM, "no second sum of %zu", n) : crowd_start(m, v, n);
+}
+
+static void a_sum_that_cannot_be_started_ends_the_training_when_those_before_it_are_done(void **state)
+{
+    (void)state;
+    char path[64];
+    trained t = {0};
+    train_model small = small_model(0);
+    crowd c = {.size = 1};
+    member m = {.c = &c, .o = options_of(in_folder(path, "nosum.h5"), 4, &t)};
+    pthread_barrier_init(&c.barrier, NULL, 1);
+    m.o.ranks = (train_ranks){.size = 1, .start = no_sum, .finish = crowd_finish, .piece = 1, .ctx = &m};
+    assert_int_equal(run_model(m.o, &small), COV_COMM);
+    assert_non_null(strstr(status_message(), "no second sum"));
+    assert_true(m.started == 0 && m.pieces == 1);
+    pthread_barrier_destroy(&c.barrier);
 }
 
 /* A device of its own memory: the table of b but for that word. */
@@ -563,6 +646,8 @@ int main(void)
         cmocka_unit_test(a_device_with_memory_of_its_own_takes_a_whole_batch_and_the_same_samples),
         cmocka_unit_test(any_number_of_ranks_trains_what_one_rank_trains),
         cmocka_unit_test(so_it_does_with_batchnorm_and_from_a_start_file),
+        cmocka_unit_test(gradients_summed_on_devices_beside_the_backward_pass_are_those_summed_in_host_memory),
+        cmocka_unit_test(a_sum_that_cannot_be_started_ends_the_training_when_those_before_it_are_done),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
