@@ -4,7 +4,7 @@ option(COVPIPE_CUDA "build the CUDA plugin where CUDA, cuDNN and NCCL are found"
 file(GLOB cuda_c CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.c)
 file(GLOB cuda_cu CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
 set(cuda_shared ${CMAKE_SOURCE_DIR}/kernels/op.c ${CMAKE_SOURCE_DIR}/kernels/tensor.c ${CMAKE_SOURCE_DIR}/kernels/crf.c
-                ${CMAKE_SOURCE_DIR}/kernels/crf_grid.c ${CMAKE_SOURCE_DIR}/kernels/plane.c)
+                ${CMAKE_SOURCE_DIR}/kernels/crf_grid.c ${CMAKE_SOURCE_DIR}/kernels/plane.c ${CMAKE_SOURCE_DIR}/kernels/boxes.c)
 
 # cov_plugin(target sources...): a module that shows covpipe_backend and nothing else.
 function(cov_plugin target)
@@ -50,6 +50,7 @@ cov_plugin(covpipe-cuda ${cuda_c} ${cuda_cu} ${cuda_shared})
 set_target_properties(covpipe-cuda PROPERTIES CUDA_STANDARD 17)
 target_include_directories(covpipe-cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} ${CUDNN_INCLUDE} ${NCCL_INCLUDE})
 target_compile_options(covpipe-cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow>)
+set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cuda/boxes.cu PROPERTIES COMPILE_OPTIONS --fmad=false) # areas as the host's
 target_link_libraries(covpipe-cuda PRIVATE CUDA::cudart ${CUDNN_LIBRARY} ${NCCL_LIBRARY})
 include(GNUInstallDirs)
 install(TARGETS covpipe-cuda LIBRARY DESTINATION lib/covpipe)

@@ -5,6 +5,7 @@
  * (COV_UNSUPPORTED); nothing falls back in silence. */
 #ifndef COV_KERNELS_BACKEND_H
 #define COV_KERNELS_BACKEND_H
+#include "kernels/boxes.h"
 #include "kernels/crf.h"
 #include "kernels/op.h"
 #include "kernels/plane.h"
@@ -100,6 +101,18 @@ typedef struct backend {
     status (*plane_mark)(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
     status (*plane_near)(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near);
     status (*plane_stack)(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to);
+
+    /* Boxes of a detector (boxes.h): all but the structs is device memory, dense, borrowed, no two arrays overlap; nothing is waited
+     * for. What boxes.h's checks refuse is COV_BROKEN, and nothing was written.
+     * boxes_select: score (images, places, score_step) and delta (images, places, 4) of `type`, from: F32 (images, places, 4), NULL:
+     *   the anchors. to: F32 (images, most, 4 or, scored, 5), best first, then zeros.
+     * boxes_around: of each image of x (n,h,w,c) the rectangle of the pixels whose `channel` is not 0, y0 x0 y1 x1 to F32 (n,4); the
+     *   whole image where none is.
+     * boxes_paste: the bytes that boxes_pasting names. */
+    status (*boxes_select)(device *d, const boxes_choice *c, int64_t images, tensor_type type, const void *score, const void *delta,
+                         const float *from, float *to);
+    status (*boxes_around)(device *d, tensor_type type, int64_t n, int64_t h, int64_t w, int64_t c, int64_t channel, const void *x, float *to);
+    status (*boxes_paste)(device *d, const boxes_pasting *p);
 
     /* Sums over the devices of several ranks, all NULL in tables without. Each rank needs a device of its own: device_key
      * (a string) tells those of one node apart. Rank 0 makes an id that all get. Collective: comm_open, comm_sum,

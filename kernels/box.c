@@ -1,36 +1,11 @@
-/* box: rectangles of a detector; see box.h. Comparisons are written so that a NaN makes them false, its box empty. */
+/* box: rectangles of a detector; see box.h. Comparisons there and here are written so that a NaN makes them false, its box empty. */
 #include "kernels/box.h"
 
 #include <math.h>
 #include <string.h>
 
-static const float log_most = 4.135166556742356f; /* log(1000/16): no box grows more than 62 times */
-
 static float smaller(float a, float b) { return a < b ? a : b; }
 static float larger(float a, float b) { return a > b ? a : b; }
-
-static inline float area_of(box b) { return b.y1 > b.y0 && b.x1 > b.x0 ? (b.y1 - b.y0) * (b.x1 - b.x0) : 0; }
-float box_area(box b) { return area_of(b); }
-
-static float shared_area(box a, box b)
-{
-    return area_of((box){larger(a.y0, b.y0), larger(a.x0, b.x0), smaller(a.y1, b.y1), smaller(a.x1, b.x1)});
-}
-
-float box_iou(box a, box b)
-{
-    /* The first test leaves out most pairs and all with a NaN. */
-    if (!(a.y0 < b.y1 && b.y0 < a.y1 && a.x0 < b.x1 && b.x0 < a.x1)) return 0;
-    float inside = shared_area(a, b);
-    return inside > 0 ? inside / (box_area(a) + box_area(b) - inside) : 0;
-}
-
-static float between(float v, float most) { return v < 0 ? 0 : v > most ? most : v; } /* a NaN stays */
-
-box box_clip(box b, float h, float w)
-{
-    return (box){between(b.y0, h), between(b.x0, w), between(b.y1, h), between(b.x1, w)};
-}
 
 void box_encode(box from, box to, const float weight[4], float delta[4])
 {
@@ -41,29 +16,11 @@ void box_encode(box from, box to, const float weight[4], float delta[4])
     delta[3] = weight[3] * logf((to.x1 - to.x0) / w);
 }
 
-box box_decode(box from, const float delta[4], const float weight[4])
-{
-    float h = from.y1 - from.y0, w = from.x1 - from.x0;
-    float y = (from.y0 + from.y1) / 2 + delta[0] / weight[0] * h;
-    float x = (from.x0 + from.x1) / 2 + delta[1] / weight[1] * w;
-    float half_h = expf(smaller(delta[2] / weight[2], log_most)) * h / 2;
-    float half_w = expf(smaller(delta[3] / weight[3], log_most)) * w / 2;
-    return (box){y - half_h, x - half_w, y + half_h, x + half_w};
-}
-
 int64_t box_anchors_fill(const box_anchors *a, int64_t h, int64_t w, box *out)
 {
-    int64_t each = (int64_t)a->sizes * a->ratios;
-    for (int64_t i = 0; out && i < h * w; i++) {
-        int64_t row = i / w, col = i % w;
-        for (int s = 0; s < a->sizes; s++)
-            for (int r = 0; r < a->ratios; r++) {
-                float y = ((float)row + 0.5f) * (float)a->stride, x = ((float)col + 0.5f) * (float)a->stride;
-                float root = sqrtf(a->ratio[r]), half_h = a->size[s] * root / 2, half_w = a->size[s] / root / 2;
-                *out++ = (box){y - half_h, x - half_w, y + half_h, x + half_w};
-            }
-    }
-    return h * w * each;
+    int64_t count = h * w * a->sizes * a->ratios;
+    for (int64_t k = 0; out && k < count; k++) out[k] = box_anchor(a, w, k);
+    return count;
 }
 
 /* ---- the best k: a heap whose root is the worst that is kept, then sorted in place */
@@ -121,7 +78,7 @@ static inline void tile_put(tile *t, int64_t k, box b)
     t->x0[k] = b.x0;
     t->y1[k] = b.y1;
     t->x1[k] = b.x1;
-    t->area[k] = area_of(b);
+    t->area[k] = box_area(b);
 }
 
 /* box_iou of `one` and box k, bit by bit, without a branch; area: that of `one`. */
@@ -137,7 +94,7 @@ static inline float tile_iou(const tile *t, int64_t k, box one, float area)
 /* Does `one` overlap one of `count` by more than `iou`? */
 static int tile_meets(const tile *t, int64_t count, box one, float iou)
 {
-    float area = area_of(one);
+    float area = box_area(one);
     int met = 0;
 #pragma omp simd reduction(| : met)
     for (int64_t k = 0; k < count; k++) met |= tile_iou(t, k, one, area) > iou;
@@ -174,7 +131,7 @@ int64_t box_drop_inside(const box *b, int64_t n, float share, int32_t *keep)
     for (int64_t i = 0; i < n; i++) {
         box one = b[keep[i]];
         int64_t k = 0;
-        while (k < kept && !(shared_area(one, b[keep[k]]) > share * box_area(one))) k++;
+        while (k < kept && !(box_shared(one, b[keep[k]]) > share * box_area(one))) k++;
         if (k == kept) keep[kept++] = keep[i];
     }
     return kept;
@@ -190,7 +147,7 @@ static int64_t tile_take(tile *t, const box *b, int64_t n)
 
 static void tile_row(const tile *t, int64_t count, box with, float *iou)
 {
-    float area = area_of(with);
+    float area = box_area(with);
 #pragma omp simd
     for (int64_t k = 0; k < count; k++) iou[k] = tile_iou(t, k, with, area);
 }
@@ -269,35 +226,5 @@ void box_crop_mask(const float *mask, int64_t h, int64_t w, box b, int size, flo
             double y[2] = {edge(b.y0, b.y1, size, p), edge(b.y0, b.y1, size, p + 1)};
             double x[2] = {edge(b.x0, b.x1, size, q), edge(b.x0, b.x1, size, q + 1)};
             out[p * size + q] = covered(mask, h, w, y, x) >= half;
-        }
-}
-
-/* Bins on both sides of pixel i's centre, and the weight of the second; 0 if the centre lies outside [from, to). */
-static int bins_of(double from, double to, int size, int64_t i, int at[2], double *weight)
-{
-    double centre = (double)i + 0.5;
-    if (!(centre >= from && centre < to)) return 0;
-    double place = (centre - from) / (to - from) * size - 0.5;
-    if (place < 0) place = 0;
-    if (place > size - 1) place = size - 1;
-    at[0] = (int)place;
-    at[1] = at[0] + 1 < size ? at[0] + 1 : at[0];
-    *weight = place - at[0];
-    return 1;
-}
-
-void box_paste_mask(const float *probability, int size, box b, int64_t y0, int64_t x0, int64_t y1, int64_t x1,
-                    float threshold, uint8_t *out)
-{
-    for (int64_t y = y0; y < y1; y++)
-        for (int64_t x = x0; x < x1; x++, out++) {
-            int v[2], u[2];
-            double wv, wu;
-            *out = 0;
-            if (!bins_of(b.y0, b.y1, size, y, v, &wv) || !bins_of(b.x0, b.x1, size, x, u, &wu)) continue;
-            const float *low = probability + v[0] * size, *high = probability + v[1] * size;
-            double value = (1 - wv) * ((1 - wu) * low[u[0]] + wu * low[u[1]]) +
-                           wv * ((1 - wu) * high[u[0]] + wu * high[u[1]]);
-            *out = value >= threshold;
         }
 }

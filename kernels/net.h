@@ -79,6 +79,13 @@ typedef status (*net_host_fn)(void *ctx, const tensor *x, int nx, tensor *y, int
 void net_host(net *n, const char *name, const net_t *x, int nx, const tensor_shape *shape, int ny, net_host_fn fn,
               void *ctx, net_t *y);
 
+/* A step that is a function of the backend's table instead of an op: fn gets x and fills all of y (F32 or I32, of the given shape,
+ * which no reshape changes) in dense device memory, activations in the type they run in. It hands its work to the device, waits for
+ * nothing and asks for nothing else, so that a pass with it can be recorded. It must depend on its inputs (and a constant *ctx,
+ * borrowed) alone. No gradient flows through it. */
+typedef status (*net_call_fn)(void *ctx, const backend *b, device *d, const tensor *x, int nx, tensor *y);
+net_t net_call(net *n, const char *name, const net_t *x, int nx, tensor_shape shape, net_call_fn fn, void *ctx);
+
 /* Another size or batch for an input or constant; the type stays, parameters are kept, the net must be compiled again
  * (which reports sizes that do not fit). A net_resize keeps the ratio of its output to its input. */
 status net_reshape(net *n, net_t input, tensor_shape shape);

@@ -57,7 +57,7 @@ void net_free(net **n)
     }
     for (int k = 0; k < g->node_count; k++) {
         free(g->nodes[k].name);
-        free(g->nodes[k].host);
+        free(g->nodes[k].step);
     }
     for (int k = 0; k < g->param_count; k++) free(g->params[k].name);
     free(g->values);
@@ -169,8 +169,8 @@ static status add_param(net *n, net_node *v, int k, tensor_shape shape)
 static status infer_node(net *n, net_node *v)
 {
     v->run = v->o;
-    for (int k = 0; v->host && k < v->host->ny; k++) n->values[v->host->y[k]].run = v->host->shape[k];
-    if (v->host) return COV_OK;
+    for (int k = 0; v->step && k < v->step->ny; k++) n->values[v->step->y[k]].run = v->step->shape[k];
+    if (v->step) return COV_OK;
     v->shapes.nx = v->nx;
     for (int k = 0; k < v->nx; k++) v->shapes.x[k] = n->values[v->x[k]].run;
     if (v->o.kind == OP_RESIZE && v->like >= 0) {
@@ -365,7 +365,7 @@ net_t net_again(net *n, net_t like, net_t x)
 {
     if (n->failed != COV_OK || !known(n, "again", like)) return -1;
     int as = n->values[like].node;
-    if (as < 0 || n->nodes[as].nx != 1 || n->nodes[as].host)
+    if (as < 0 || n->nodes[as].nx != 1 || n->nodes[as].step)
         return fail(n, COV_FAIL(COV_BROKEN, "tensor %d was not made by an op of one input", like), "again");
     return add_node_as(n, as, NULL, n->nodes[as].o, &x, 1, -1);
 }
@@ -380,49 +380,60 @@ net_t net_output(net *n, const char *name, net_t x)
     return x;
 }
 
-/* The outputs of a host step whose inputs are fine. */
-static status add_host(net *n, const char *name, net_node *v, const tensor_shape *shape, net_t *y)
+/* The outputs of a step whose inputs are fine. */
+static status add_step(net *n, const char *name, net_node *v, const tensor_shape *shape, net_t *y)
 {
     size_t bytes;
-    for (int k = 0; k < v->host->ny; k++) {
+    for (int k = 0; k < v->step->ny; k++) {
         COV_TRY(tensor_bytes(shape[k], &bytes));
         if (shape[k].type != TENSOR_F32 && shape[k].type != TENSOR_I32)
-            return COV_FAIL(COV_BROKEN, "output %d of a host step is neither f32 nor i32", k);
-        v->host->shape[k] = shape[k];
+            return COV_FAIL(COV_BROKEN, "output %d of a step is neither f32 nor i32", k);
+        v->step->shape[k] = shape[k];
     }
     if (!grow((void **)&n->nodes, n->node_count, &n->node_room, sizeof *n->nodes) || !(v->name = strdup(name)))
         return COV_FAIL(COV_NOMEM, "no memory for the graph");
-    for (int k = 0; k < v->host->ny; k++) {
+    for (int k = 0; k < v->step->ny; k++) {
         y[k] = add_value(n, NULL, (net_value){.kind = NET_VALUE_NODE, .node = n->node_count, .shape = shape[k]});
         if (y[k] < 0) return n->failed;
-        v->host->y[k] = y[k];
+        v->step->y[k] = y[k];
     }
     v->y = y[0];
     n->nodes[n->node_count++] = *v;
     return COV_OK;
 }
 
-void net_host(net *n, const char *name, const net_t *x, int nx, const tensor_shape *shape, int ny, net_host_fn fn,
-              void *ctx, net_t *y)
+static void build_step(net *n, const char *name, const net_t *x, int nx, const tensor_shape *shape, const net_step *step, net_t *y)
 {
     net_node v = {.o = {.kind = OP_KIND_COUNT}, .like = -1, .fold = -1};
     status s = COV_OK;
-    for (int k = 0; k < ny; k++) y[k] = -1;
+    for (int k = 0; k < step->ny; k++) y[k] = -1;
     if (!may_build(n, name) || !take_inputs(n, name, &v, x, nx, NET_HOST_MAX)) return;
-    if (ny < 1 || ny > NET_HOST_MAX) {
-        fail(n, COV_FAIL(COV_BROKEN, "%d outputs, expected 1 to %d", ny, NET_HOST_MAX), name);
+    if (step->ny < 1 || step->ny > NET_HOST_MAX) {
+        fail(n, COV_FAIL(COV_BROKEN, "%d outputs, expected 1 to %d", step->ny, NET_HOST_MAX), name);
         return;
     }
-    if (!(v.host = malloc(sizeof *v.host))) s = COV_FAIL(COV_NOMEM, "no memory for the graph");
+    if (!(v.step = malloc(sizeof *v.step))) s = COV_FAIL(COV_NOMEM, "no memory for the graph");
     else {
-        *v.host = (net_step){.fn = fn, .ctx = ctx, .ny = ny};
-        s = add_host(n, name, &v, shape, y);
+        *v.step = *step;
+        s = add_step(n, name, &v, shape, y);
     }
     if (s == COV_OK) return;
     fail(n, s, name);
-    for (int k = 0; k < ny; k++) y[k] = -1;
+    for (int k = 0; k < step->ny; k++) y[k] = -1;
     free(v.name);
-    free(v.host);
+    free(v.step);
+}
+
+void net_host(net *n, const char *name, const net_t *x, int nx, const tensor_shape *shape, int ny, net_host_fn fn, void *ctx, net_t *y)
+{
+    build_step(n, name, x, nx, shape, &(net_step){.on_host = fn, .ctx = ctx, .ny = ny}, y);
+}
+
+net_t net_call(net *n, const char *name, const net_t *x, int nx, tensor_shape shape, net_call_fn fn, void *ctx)
+{
+    net_t y;
+    build_step(n, name, x, nx, &shape, &(net_step){.on_device = fn, .ctx = ctx, .ny = 1}, &y);
+    return y;
 }
 
 tensor_shape net_shape(const net *n, net_t x)
@@ -448,7 +459,7 @@ status net_infer(net *n, tensor_type type)
             snprintf(text, sizeof text, "%s", status_message());
             return COV_FAIL(s, "%s: %s", v->name, text);
         }
-        if (!v->host) n->values[v->y].run = v->shapes.y;
+        if (!v->step) n->values[v->y].run = v->shapes.y;
     }
     return COV_OK;
 }

@@ -49,7 +49,7 @@ static status mark_losses(net *n, const net_t *losses, const float *weights, int
     return COV_OK;
 }
 
-static int differentiable(const net_node *v, int k) { return !v->host && op_differentiable(v->o.kind, k, v->nx); }
+static int differentiable(const net_node *v, int k) { return !v->step && op_differentiable(v->o.kind, k, v->nx); }
 
 static int own_trainable(const net *n, const net_node *v)
 {
@@ -63,10 +63,10 @@ static void mark_needed(net *n)
     for (int k = n->node_count - 1; k >= 0; k--) {
         net_node *v = &n->nodes[k];
         v->needed = n->values[v->y].needed;
-        for (int j = 0; v->host && j < v->host->ny; j++) v->needed |= n->values[v->host->y[j]].needed;
+        for (int j = 0; v->step && j < v->step->ny; j++) v->needed |= n->values[v->step->y[j]].needed;
         v->backward = 0;
         for (int j = 0; j < v->nx && v->needed; j++) n->values[v->x[j]].needed = 1;
-        for (int j = 0; j < v->nx && v->needed && v->host; j++) n->values[v->x[j]].visits = 1;
+        for (int j = 0; j < v->nx && v->needed && net_on_host(v); j++) n->values[v->x[j]].visits = 1;
     }
 }
 
@@ -75,7 +75,7 @@ static void mark_backward(net *n)
 {
     for (int k = 0; k < n->node_count; k++) {
         net_node *v = &n->nodes[k];
-        if (v->host) continue;
+        if (v->step) continue;
         int trains = own_trainable(n, v);
         for (int j = 0; j < v->nx; j++) trains |= differentiable(v, j) && n->values[v->x[j]].trains;
         n->values[v->y].trains = trains;
@@ -84,7 +84,7 @@ static void mark_backward(net *n)
         net_node *v = &n->nodes[k];
         net_value *y = &n->values[v->y];
         y->reaches |= y->loss;
-        v->backward = !v->host && y->reaches && y->trains;
+        v->backward = !v->step && y->reaches && y->trains;
         for (int j = 0; j < v->nx && v->backward; j++)
             if (differentiable(v, j)) n->values[v->x[j]].reaches = 1;
     }
@@ -115,7 +115,7 @@ static status slots_of_values(net *n)
     }
     for (int k = 0; k < n->node_count; k++) {
         const net_node *v = &n->nodes[k];
-        int last = v->backward ? end - 1 - k : k, nx = v->host ? v->nx : v->shapes.nx;
+        int last = v->backward ? end - 1 - k : k, nx = v->step ? v->nx : v->shapes.nx;
         for (int j = 0; j < nx && v->needed; j++) {
             net_t x = v->fold >= 0 ? n->nodes[n->folds[v->fold].conv].x[j] : v->x[j];
             net_slot *s = &n->slots[n->values[x].slot];
@@ -188,7 +188,7 @@ static int adds_first(const net *n, const net_node *v, int p)
     return 1;
 }
 
-/* Nothing of a host step goes through arguments: see net_host_run. */
+/* Nothing of a step goes through arguments. */
 static void set_args(net *n, net_node *v)
 {
     const int *x = v->fold >= 0 ? n->nodes[n->folds[v->fold].conv].x : v->x;
@@ -246,7 +246,7 @@ static status make_plans(net *n)
 {
     for (int k = 0; k < n->node_count; k++) {
         net_node *v = &n->nodes[k];
-        if (!v->needed || v->host) continue;
+        if (!v->needed || v->step) continue;
         set_args(n, v);
         COV_TRY(n->b->plan_new(n->d, &v->run, &v->shapes, OP_FORWARD, &v->forward_plan));
         if (v->backward) COV_TRY(n->b->plan_new(n->d, &v->run, &v->shapes, OP_BACKWARD, &v->backward_plan));

@@ -37,10 +37,10 @@ status net_host_ready(net *n)
     for (int k = 0; k < n->value_count; k++) n->values[k].has_place = n->values[k].at_hand = 0;
     for (int k = 0; k < n->node_count; k++) {
         const net_node *v = &n->nodes[k];
-        if (!v->host || !v->needed) continue;
-        v->host->sent = 0;
+        if (!net_on_host(v) || !v->needed) continue;
+        v->step->sent = 0;
         for (int j = 0; j < v->nx; j++) COV_TRY(give_place(&n->values[v->x[j]], seen(&n->values[v->x[j]]), &end));
-        for (int j = 0; j < v->host->ny; j++) COV_TRY(give_place(&n->values[v->host->y[j]], v->host->shape[j], &end));
+        for (int j = 0; j < v->step->ny; j++) COV_TRY(give_place(&n->values[v->step->y[j]], v->step->shape[j], &end));
     }
     if (!end) return COV_OK;
     COV_TRY(n->b->alloc_host(n->d, end, &memory));
@@ -69,12 +69,12 @@ static status fetch(net *n, net_value *v, const tensor *to)
 static status clear(net *n, const net_node *v, tensor *y)
 {
     size_t bytes;
-    if (v->host->sent > n->waits) {
+    if (v->step->sent > n->waits) {
         COV_TRY(n->b->sync(n->d));
         n->waits++;
     }
-    for (int k = 0; k < v->host->ny; k++) {
-        y[k] = (tensor){.shape = v->host->shape[k], .data = n->desk + n->values[v->host->y[k]].place};
+    for (int k = 0; k < v->step->ny; k++) {
+        y[k] = (tensor){.shape = v->step->shape[k], .data = n->desk + n->values[v->step->y[k]].place};
         COV_TRY(tensor_bytes(y[k].shape, &bytes));
         memset(y[k].data, 0, bytes);
     }
@@ -91,14 +91,14 @@ status net_host_run(net *n, const net_node *v)
         COV_TRY(fetch(n, from, &x[k]));
     }
     COV_TRY(clear(n, v, y));
-    COV_TRY(v->host->fn(v->host->ctx, x, v->nx, y, v->host->ny));
-    for (int k = 0; k < v->host->ny; k++) {
-        net_value *to = &n->values[v->host->y[k]];
+    COV_TRY(v->step->on_host(v->step->ctx, x, v->nx, y, v->step->ny));
+    for (int k = 0; k < v->step->ny; k++) {
+        net_value *to = &n->values[v->step->y[k]];
         to->at_hand = 1;
         if (to->slot < 0) continue;
         COV_TRY(tensor_bytes(y[k].shape, &bytes));
         COV_TRY(n->b->upload(n->d, n->arena + n->slots[to->slot].offset, y[k].data, bytes));
-        v->host->sent = n->waits + 1;
+        v->step->sent = n->waits + 1;
     }
     return COV_OK;
 }

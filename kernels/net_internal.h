@@ -1,7 +1,7 @@
 /* net_internal: the graph as net_build.c makes it, net_compile.c plans it and net_run.c runs it. Private to
  * net_*.c and their tests.
  *
- * A value is a tensor of the graph: an input, a constant or the result of a node (a host step has several). Nodes stand
+ * A value is a tensor of the graph: an input, a constant or the result of a node (a step has several). Nodes stand
  * in build order, which is a topological one. Time, for the memory plan, counts steps: node i runs forward at i and backward at
  * 2*nodes-1-i. Every piece of memory is a slot with the first and last step at which it must hold its contents;
  * slots whose steps meet never share bytes. */
@@ -36,22 +36,23 @@ typedef struct net_value {
     int slot, grad;   /* into slots; -1: none */
 } net_value;
 
-/* A step on the host instead of an op. */
+/* A step instead of an op: one of the two functions. */
 typedef struct net_step {
-    net_host_fn fn;
+    net_host_fn on_host;
+    net_call_fn on_device;
     void *ctx; /* borrowed */
     int ny;
     net_t y[NET_HOST_MAX];
     tensor_shape shape[NET_HOST_MAX];
-    uint64_t sent; /* the net's `waits` from which on its outputs have gone up */
+    uint64_t sent; /* on the host: the net's `waits` from which on its outputs have gone up */
 } net_step;
 
 typedef struct net_node {
-    op o;       /* as built; of a host step: OP_KIND_COUNT */
+    op o;       /* as built; of a step: OP_KIND_COUNT */
     char *name; /* owned; given, or made of kind and number */
     int nx, np;
-    net_t x[NET_HOST_MAX], y; /* y: of a host step its first */
-    net_step *host;           /* owned; NULL: an op */
+    net_t x[NET_HOST_MAX], y; /* y: of a step its first */
+    net_step *step;           /* owned; NULL: an op */
     int p[OP_MAX_P];        /* parameters */
     net_t like;             /* RESIZE: whose h and w it takes; -1: it keeps the ratio it was built with */
     int64_t from_h, from_w; /* RESIZE: input's size when built */
@@ -65,6 +66,8 @@ typedef struct net_node {
     recording *recorded; /* of the forward pass from here to the next host step; NULL: none */
     op_args args, back;  /* back: with dy, dx and dp */
 } net_node;
+
+static inline int net_on_host(const net_node *v) { return v->step && v->step->on_host; }
 
 typedef struct net_parameter {
     net_param public;     /* first: net_param_at hands out its address */

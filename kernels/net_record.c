@@ -39,7 +39,7 @@ void net_record_check(net *n)
     if (!n->b->record_begin) return;
     for (int k = 0; k < n->node_count; k++) {
         const net_node *v = &n->nodes[k];
-        for (int j = 0; v->needed && !v->host && j < v->shapes.np; j++) {
+        for (int j = 0; v->needed && !v->step && j < v->shapes.np; j++) {
             uint64_t version = moves(n, v, j) ? 0 : net_record_version(n, v, j);
             if (version > newest) newest = version;
         }

@@ -77,11 +77,24 @@ static void set_versions(const net *n, const net_node *v, op_args *a)
     for (int j = 0; j < v->shapes.np; j++) a->p[j].version = net_record_version(n, v, j);
 }
 
+static status run_call(net *n, const net_node *v)
+{
+    tensor x[NET_HOST_MAX];
+    const net_value *to = &n->values[v->y];
+    tensor y = {.shape = to->run, .data = memory_of(n, to)};
+    for (int k = 0; k < v->nx; k++) x[k] = (tensor){.shape = n->values[v->x[k]].run, .data = memory_of(n, &n->values[v->x[k]])};
+    return v->step->on_device(v->step->ctx, n->b, n->d, x, v->nx, &y);
+}
+
 static status forward_part(net *n, int from, int to)
 {
     for (int k = from; k < to; k++) {
         net_node *v = &n->nodes[k];
         if (!v->needed) continue;
+        if (v->step) {
+            COV_TRY(run_call(n, v));
+            continue;
+        }
         set_versions(n, v, &v->args);
         COV_TRY(n->b->plan_run(v->forward_plan, &v->args));
     }
@@ -107,7 +120,7 @@ status net_forward(net *n)
     n->ran = 0;
     for (int k = 0, end; k < n->node_count; k = end) {
         net_node *v = &n->nodes[k];
-        for (end = k; end < n->node_count && !n->nodes[end].host; end++) {}
+        for (end = k; end < n->node_count && !net_on_host(&n->nodes[end]); end++) {}
         if (end == k) {
             if (v->needed) COV_TRY(net_host_run(n, v));
             end++;

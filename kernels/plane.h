@@ -8,13 +8,8 @@
 #ifndef COV_KERNELS_PLANE_H
 #define COV_KERNELS_PLANE_H
 #include "base/status.h"
+#include "kernels/both.h"
 #include <stdint.h>
-
-#ifdef __CUDACC__ /* formulas that kernels on a GPU share */
-#define COV_BOTH __host__ __device__
-#else
-#define COV_BOTH
-#endif
 
 enum { PLANE_COLS_MOST = 512, PLANE_FRAME_COLS_MOST = 2048, PLANE_STACK = 3 };
 

@@ -31,4 +31,9 @@ int tensor_same_shape(tensor_shape a, tensor_shape b); /* 1 if all four sizes an
 /* bf16: round to nearest even; NaN stays NaN. */
 uint16_t tensor_bf16_from_f32(float x);
 float tensor_f32_from_bf16(uint16_t x);
+/* Number i of host memory that holds F32 or BF16. */
+static inline float tensor_number(tensor_type t, const void *data, int64_t i)
+{
+    return t == TENSOR_BF16 ? tensor_f32_from_bf16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+}
 #endif

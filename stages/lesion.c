@@ -4,7 +4,6 @@
 #include "stages/lesion.h"
 
 #include "base/str.h"
-#include "kernels/box.h"
 #include "stages/netio.h"
 #include "stages/regions.h"
 #include "stages/triplet.h"
@@ -13,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CUT_REGIONS = 4 /* masks a pass of the second net */, WINDOW = 3 };
-static const float NMS_IOU = 0.5f, INSIDE_MOST = 0.7f, SIDE_LEAST = 1.0f;
+enum { HOST_REGIONS = 4, DEVICE_REGIONS = BOXES_PASTE_MOST /* masks a pass of the second net; a GPU must be filled */, WINDOW = 3 };
 
 struct lesion {
     const backend *backend;
@@ -29,11 +27,8 @@ struct lesion {
     lesionnet_cut cut;
     int64_t rows, cols; /* as built */
     int compiled;
-    float *probability;                              /* (rows, cols): models that do not detect */
-    box *rois, *found;                               /* (proposals) */
-    float *score, *delta, *best;                     /* (proposals, 2), (proposals, 4), (proposals) */
-    int32_t *order, *keep;                           /* (proposals) */
-    float *masks;                                    /* (CUT_REGIONS, size, size) */
+    float *probability; /* (rows, cols): models that do not detect */
+    float *found;       /* (found, RCNN_FOUND): those that do */
 };
 
 /* What of one study is at hand while its slices go through. */
@@ -48,7 +43,8 @@ typedef struct pass {
     float least;
     void *roi;              /* device memory, WINDOW planes: that of slice z at z mod WINDOW */
     int64_t roi_z[WINDOW];  /* -1: nothing there yet */
-    uint8_t *plane;         /* (ny, nx) masks on their way to a finding */
+    uint8_t *plane;         /* (regions, ny, nx) masks on their way to a finding */
+    void *pasted;           /* the same, lent to the device */
     float *slice;           /* (ny, nx) probabilities; segmenting models */
     int32_t *labels;        /* (ny, nx); likewise */
 } pass;
@@ -59,6 +55,8 @@ lesion_options lesion_defaults(void)
 }
 
 /* ---- nets */
+
+static int regions_of_pass(const lesion *l) { return l->backend->host_memory ? HOST_REGIONS : DEVICE_REGIONS; }
 
 static void drop_nets(lesion *l)
 {
@@ -80,7 +78,7 @@ static status build_nets(lesion *l, int64_t rows, int64_t cols)
     COV_TRY(lesionnet_build_find(l->first, l->model, l->spec->name, 1, rows, cols, &l->find));
     if (lesionnet_detects(l->model)) {
         COV_TRY(net_new(l->backend, l->device, 0, &l->second));
-        COV_TRY(lesionnet_build_cut(l->second, l->model, l->spec->name, l->first, &l->find, CUT_REGIONS, &l->cut));
+        COV_TRY(lesionnet_build_cut(l->second, l->model, l->spec->name, l->first, &l->find, regions_of_pass(l), &l->cut));
         COV_TRY(netio_take(l->weights, l->second, 1, &more));
     }
     COV_TRY(netio_take(l->weights, l->first, 1, &used));
@@ -105,22 +103,6 @@ static status ready(lesion *l, const plane_frame *f)
     return COV_OK;
 }
 
-static status make_room(lesion *l)
-{
-    size_t n = (size_t)l->spec->proposals, bins = (size_t)l->cut.size * (size_t)l->cut.size;
-    l->rois = malloc(n * sizeof *l->rois);
-    l->found = malloc(n * sizeof *l->found);
-    l->score = malloc(2 * n * sizeof *l->score);
-    l->delta = malloc(4 * n * sizeof *l->delta);
-    l->best = malloc(n * sizeof *l->best);
-    l->order = malloc(n * sizeof *l->order);
-    l->keep = malloc(n * sizeof *l->keep);
-    l->masks = malloc((CUT_REGIONS * bins + 1) * sizeof *l->masks);
-    if (!l->rois || !l->found || !l->score || !l->delta || !l->best || !l->order || !l->keep || !l->masks)
-        return COV_FAIL(COV_NOMEM, "no memory for %zu regions", n);
-    return COV_OK;
-}
-
 static float threshold_of(const weights_file *w)
 {
     double v;
@@ -141,7 +123,8 @@ status lesion_open(const backend *b, device *d, net_precision precision, const c
     COV_GO(lesionnet_named(l->weights->model, &l->model));
     COV_GO(lesionnet_preset(l->weights->preset, &l->spec));
     COV_GO(build_nets(l, TRIPLET_CANVAS, TRIPLET_CANVAS));
-    COV_GO(make_room(l));
+    l->found = malloc((size_t)l->spec->found * RCNN_FOUND * sizeof *l->found);
+    if (!l->found) COV_GO(COV_FAIL(COV_NOMEM, "no memory for %d regions", l->spec->found));
     l->threshold = threshold_of(l->weights);
 done:
     if (s != COV_OK) lesion_close(&l);
@@ -155,14 +138,7 @@ void lesion_close(lesion **out)
     if (!l) return;
     drop_nets(l);
     weights_free(&l->weights);
-    free(l->rois);
     free(l->found);
-    free(l->score);
-    free(l->delta);
-    free(l->best);
-    free(l->order);
-    free(l->keep);
-    free(l->masks);
     free(l);
     *out = NULL;
 }
@@ -221,64 +197,73 @@ static status cut_input(pass *p, int64_t z)
 
 /* ---- models that detect */
 
-/* Regions whose score is enough, decoded and thinned: order[0 .. count-1] of found and best. */
+/* Of l->found, best first, those whose score is enough. */
 static status read_regions(const pass *p, int64_t *count)
 {
-    lesion *l = p->l;
-    int64_t n = 0;
-    COV_TRY(net_get(l->first, l->find.rois, l->rois));
-    COV_TRY(net_get(l->first, l->find.score, l->score));
-    COV_TRY(net_get(l->first, l->find.delta, l->delta));
-    for (int64_t k = 0; k < l->spec->proposals; k++) {
-        if (!(box_area(l->rois[k]) > 0.0f) || !(l->score[2 * k + 1] >= p->least)) continue;
-        box b = box_clip(box_decode(l->rois[k], l->delta + 4 * k, lesionnet_delta_weight()), (float)l->rows,
-                         (float)l->cols);
-        if (!(b.y1 - b.y0 >= SIDE_LEAST && b.x1 - b.x0 >= SIDE_LEAST)) continue;
-        l->found[n] = b;
-        l->best[n++] = l->score[2 * k + 1];
+    const lesion *l = p->l;
+    COV_TRY(net_get(l->first, l->find.found, l->found));
+    for (*count = 0; *count < l->spec->found; ++*count) {
+        const float *f = l->found + *count * RCNN_FOUND;
+        if (!(f[2] > f[0] && f[4] >= p->least)) return COV_OK;
     }
-    box_top_k(l->best, n, n, l->order);
-    *count = box_nms(l->found, l->order, n, NMS_IOU, l->spec->found, l->keep);
-    *count = box_drop_inside(l->found, *count, INSIDE_MOST, l->keep);
     return COV_OK;
 }
 
-/* The mask of one region onto the slice, cut to the lung. */
-static status add_region(pass *p, int64_t z, box in, float score, const float *mask, findings *out)
+/* Region k: where `in` of the net's input lies on the slice, and in which pixels; there may be none. */
+static void place_region(const pass *p, const float *in, int k, boxes_pasting *to, finding *f)
 {
     const volume_header *h = p->h;
-    box b = box_clip(triplet_box_to_slice(&p->frame, in), (float)h->ny, (float)h->nx);
-    finding f = {.z = z, .score = score, .mask = p->plane};
-    f.y0 = (int32_t)lrintf(b.y0);
-    f.x0 = (int32_t)lrintf(b.x0);
-    f.y1 = (int32_t)lrintf(b.y1);
-    f.x1 = (int32_t)lrintf(b.x1);
-    if (f.y1 <= f.y0 || f.x1 <= f.x0) return COV_OK;
-    box_paste_mask(mask, p->l->cut.size, b, f.y0, f.x0, f.y1, f.x1, p->o->mask_threshold, p->plane);
-    const uint8_t *lung = lung_of(p, z);
-    for (int64_t y = f.y0; lung && y < f.y1; y++)
-        for (int64_t x = f.x0; x < f.x1; x++)
-            if (!lung[y * h->nx + x]) p->plane[(y - f.y0) * (f.x1 - f.x0) + x - f.x0] = 0;
-    return findings_add(out, &f);
+    box b = box_clip(triplet_box_to_slice(&p->frame, (box){in[0], in[1], in[2], in[3]}), (float)h->ny, (float)h->nx);
+    *f = (finding){.score = in[4]};
+    f->y0 = (int32_t)lrintf(b.y0);
+    f->x0 = (int32_t)lrintf(b.x0);
+    f->y1 = (int32_t)lrintf(b.y1);
+    f->x1 = (int32_t)lrintf(b.x1);
+    to->at[k] = b;
+    to->y0[k] = f->y0;
+    to->x0[k] = f->x0;
+    to->y1[k] = f->y1;
+    to->x1[k] = f->x1;
+}
+
+/* The masks of regions first .. first+count-1, cut to the lung, as findings. */
+static status add_regions(pass *p, int64_t z, int64_t first, int count, findings *out)
+{
+    lesion *l = p->l;
+    const volume_header *h = p->h;
+    const backend *b = l->backend;
+    finding f[BOXES_PASTE_MOST];
+    const void *masks;
+    box rois[BOXES_PASTE_MOST] = {{0, 0, 0, 0}};
+    boxes_pasting to = {.count = count, .size = l->cut.size, .threshold = p->o->mask_threshold, .ny = h->ny, .nx = h->nx, .to = p->pasted};
+    for (int k = 0; k < count; k++) {
+        memcpy(&rois[k], l->found + (first + k) * RCNN_FOUND, sizeof rois[k]);
+        place_region(p, l->found + (first + k) * RCNN_FOUND, k, &to, &f[k]);
+    }
+    COV_TRY(net_set_input(l->second, l->cut.rois, rois));
+    COV_TRY(net_forward(l->second));
+    COV_TRY(net_output_at(l->second, l->cut.probability, &masks));
+    to.probability = masks;
+    to.inside = p->lung ? (const uint8_t *)p->there + z * h->ny * h->nx : NULL;
+    COV_TRY(b->boxes_paste(l->device, &to));
+    COV_TRY(backend_fetch(b, l->device, p->pasted, (size_t)boxes_pasting_at(&to, count), p->plane));
+    for (int k = 0; k < count; k++) {
+        f[k].z = z;
+        f[k].mask = p->plane + boxes_pasting_at(&to, k);
+        if (f[k].y1 > f[k].y0 && f[k].x1 > f[k].x0) COV_TRY(findings_add(out, &f[k]));
+    }
+    return COV_OK;
 }
 
 static status add_detected(pass *p, int64_t z, findings *out)
 {
     lesion *l = p->l;
-    int64_t count, bins = (int64_t)l->cut.size * l->cut.size;
+    int64_t count, most = regions_of_pass(l);
     COV_TRY(read_regions(p, &count));
     for (int k = 0; k < l->cut.maps && count > 0; k++)
         COV_TRY(net_set_input_from(l->second, l->cut.map[k], l->first, l->find.map[k]));
-    for (int64_t first = 0; first < count; first += CUT_REGIONS) {
-        box rois[CUT_REGIONS] = {{0, 0, 0, 0}};
-        int64_t here = count - first < CUT_REGIONS ? count - first : CUT_REGIONS;
-        for (int64_t k = 0; k < here; k++) rois[k] = l->found[l->keep[first + k]];
-        COV_TRY(net_set_input(l->second, l->cut.rois, rois));
-        COV_TRY(net_forward(l->second));
-        COV_TRY(net_get(l->second, l->cut.probability, l->masks));
-        for (int64_t k = 0; k < here; k++)
-            COV_TRY(add_region(p, z, rois[k], l->best[l->keep[first + k]], l->masks + k * bins, out));
-    }
+    for (int64_t first = 0; first < count; first += most)
+        COV_TRY(add_regions(p, z, first, (int)(count - first < most ? count - first : most), out));
     return COV_OK;
 }
 
@@ -345,18 +330,21 @@ status lesion_run(lesion *l, const lesion_options *o, const volume_header *h, co
         return COV_FAIL(COV_BROKEN, "slices %lld to %lld of a study of %lld, findings for %lld", (long long)z0,
                         (long long)z1, (long long)h->nz, (long long)out->nz);
     p.frame = triplet_around(lung, h->nz, h->ny, h->nx);
-    p.plane = malloc(plane);
+    size_t masks = plane * (size_t)(lesionnet_detects(l->model) ? regions_of_pass(l) : 1);
+    p.plane = malloc(masks);
     p.slice = malloc(plane * sizeof *p.slice);
     p.labels = malloc(plane * sizeof *p.labels);
     if (!p.plane || !p.slice || !p.labels) COV_GO(COV_FAIL(COV_NOMEM, "no memory for slices of %zu pixels", plane));
     if (lung) COV_GO(backend_lend(b, l->device, lung, (size_t)h->nz * plane, 1, &p.there));
     if (lung) COV_GO(b->alloc(l->device, WINDOW * plane, &p.roi));
+    if (lesionnet_detects(l->model)) COV_GO(backend_lend(b, l->device, p.plane, masks, 0, &p.pasted));
     COV_GO(ready(l, &p.frame));
     for (int64_t z = z0; z < z1; z++)
         if (has_lung(&p, z)) COV_GO(run_slice(&p, z, out));
 done:
     b->release(l->device, p.roi);
     backend_return(b, l->device, lung, &p.there);
+    backend_return(b, l->device, p.plane, &p.pasted);
     free(p.plane);
     free(p.slice);
     free(p.labels);

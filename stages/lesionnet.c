@@ -36,7 +36,6 @@ const char *lesionnet_name(lesionnet_model m) { return models[m].name; }
 int lesionnet_starts_from(lesionnet_model m) { return models[m].starts_from; }
 int lesionnet_detects(lesionnet_model m) { return models[m].detects; }
 int lesionnet_has_period(lesionnet_model m) { return models[m].period; }
-const float *lesionnet_delta_weight(void) { return rcnn_box_weight; }
 
 status lesionnet_named(const char *name, lesionnet_model *out)
 {
@@ -157,6 +156,7 @@ static status steps_new(const net *n, const parts *p, uint64_t seed, lesionnet_s
     rcnn_options o = {.hidden = s->hidden,
                       .candidates = s->candidates,
                       .proposals = s->proposals,
+                      .found = s->found,
                       .anchors = s->anchors,
                       .regions = s->regions,
                       .masks = s->masks,
@@ -270,7 +270,7 @@ status lesionnet_build_find(net *n, lesionnet_model m, const char *preset, int64
 {
     status s = COV_OK;
     parts p;
-    lesionnet_find g = {.probability = -1, .period = -1, .rois = -1, .score = -1, .delta = -1};
+    lesionnet_find g = {.probability = -1, .period = -1, .found = -1};
     char name[16];
     *out = g;
     COV_TRY(begin(n, m, preset, batch, rows, cols, &p));
@@ -278,12 +278,11 @@ status lesionnet_build_find(net *n, lesionnet_model m, const char *preset, int64
     if (p.period >= 0) g.period = net_output(n, "period", net_softmax(n, p.period));
     if (p.logit >= 0) g.probability = net_output(n, "probability", net_sigmoid(n, p.logit));
     if (lesionnet_detects(m)) {
-        net_t logits;
+        net_t logits, delta;
         COV_GO(steps_new(n, &p, 0, &g.steps));
-        g.rois = net_output(n, "rois", rcnn_propose(n, g.steps->rcnn, rcnn_rpn(n, g.steps->rcnn, p.level)));
-        rcnn_box_branch(n, g.steps->rcnn, regions(n, &p, g.rois, 0), &logits, &g.delta);
-        g.score = net_output(n, "score", net_softmax(n, logits));
-        net_output(n, "delta", g.delta);
+        net_t rois = rcnn_propose(n, g.steps->rcnn, rcnn_rpn(n, g.steps->rcnn, p.level));
+        rcnn_box_branch(n, g.steps->rcnn, regions(n, &p, rois, 0), &logits, &delta);
+        g.found = net_output(n, "found", rcnn_find(n, g.steps->rcnn, rois, logits, delta));
     }
     for (g.maps = 0; g.maps < p.maps; g.maps++) {
         snprintf(name, sizeof name, "map%d", g.maps);

@@ -13,6 +13,7 @@
 #ifndef COV_STAGES_LESIONNET_H
 #define COV_STAGES_LESIONNET_H
 #include "kernels/net.h"
+#include "stages/rcnn.h"
 
 enum { LESIONNET_STRIDE = 32, LESIONNET_BOXES = 64, LESIONNET_LOSSES = 8, LESIONNET_MAPS = 4, LESIONNET_PERIODS = 4 };
 
@@ -87,9 +88,7 @@ typedef struct lesionnet_find {
     net_t image;       /* input (n,h,w,3) */
     net_t probability; /* output (n,h,w,1) of models that do not detect; else -1 */
     net_t period;      /* output (n,1,1,LESIONNET_PERIODS), probabilities; -1: no head */
-    net_t rois;        /* output (n,proposals,1,4), then zeros; -1, as the next two, where nothing is detected */
-    net_t score;       /* output (n*proposals,1,1,2): background, lesion */
-    net_t delta;       /* output (n*proposals,1,1,4), to decode with lesionnet_delta_weight */
+    net_t found;       /* output (n,found,1,RCNN_FOUND), see rcnn_find; -1: the model does not detect */
     net_t map[LESIONNET_MAPS]; /* outputs that the second graph reads */
     int maps;
     lesionnet_steps *steps; /* owned: lesionnet_find_free after net_free */
@@ -108,5 +107,4 @@ typedef struct lesionnet_cut {
 /* regions an image; the shapes are those of `find` in `first`, which is on the same device. */
 status lesionnet_build_cut(net *n, lesionnet_model m, const char *preset, const net *first, const lesionnet_find *find,
                            int regions, lesionnet_cut *out);
-const float *lesionnet_delta_weight(void);
 #endif

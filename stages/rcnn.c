@@ -5,8 +5,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-const float rcnn_box_weight[4] = {10, 10, 5, 5};
-static const float BETA = 1.0f / 9;
+const float rcnn_box_weight[4] = {10, 10, 5, 5}, rcnn_rpn_weight[4] = {1, 1, 1, 1};
+static const float BETA = 1.0f / 9, RPN_NMS = 0.7f, FOUND_NMS = 0.5f, INSIDE_MOST = 0.7f, SIDE_LEAST = 1.0f;
+
+static void describe_choices(rcnn *r, const rcnn_level *levels, const net *n)
+{
+    boxes_choice *p = &r->proposals, *f = &r->found;
+    *p = (boxes_choice){.levels = r->levels, .candidates = r->o.candidates, .most = r->o.proposals, .height = (float)r->rows,
+                      .width = (float)r->cols, .side = SIDE_LEAST, .iou = RPN_NMS, .inside = 1, .score_step = 1};
+    for (int k = 0; k < r->levels; k++) {
+        p->anchors[k] = levels[k].anchors;
+        p->wide[k] = net_shape(n, levels[k].map).w;
+    }
+    memcpy(p->first, r->first, sizeof p->first);
+    memcpy(p->weight, rcnn_rpn_weight, sizeof p->weight);
+    *f = (boxes_choice){.levels = 1, .candidates = r->o.proposals, .most = r->o.found, .height = (float)r->rows, .width = (float)r->cols,
+                      .side = SIDE_LEAST, .iou = FOUND_NMS, .inside = INSIDE_MOST, .score_step = 2, .score_first = 1, .scored = 1};
+    f->first[1] = r->o.proposals;
+    memcpy(f->weight, rcnn_box_weight, sizeof f->weight);
+}
 
 status rcnn_new(const net *n, const rcnn_options *o, const rcnn_level *levels, int count, int64_t rows, int64_t cols,
                 rcnn **out)
@@ -33,6 +50,7 @@ status rcnn_new(const net *n, const rcnn_options *o, const rcnn_level *levels, i
         tensor_shape map = net_shape(n, levels[k].map);
         box_anchors_fill(&levels[k].anchors, map.h, map.w, r->anchor + r->first[k]);
     }
+    describe_choices(r, levels, n);
     *out = r;
     r = NULL;
 done:
@@ -63,12 +81,22 @@ rcnn_rows rcnn_rpn(net *n, const rcnn *r, const rcnn_level *levels)
     return (rcnn_rows){net_concat_pixels(n, objectness, r->levels), net_concat_pixels(n, delta, r->levels)};
 }
 
+/* x: scores, deltas and, but for anchors, boxes. */
+static status choose(void *ctx, const backend *b, device *d, const tensor *x, int nx, tensor *y)
+{
+    return b->boxes_select(d, ctx, y->shape.n, x[0].shape.type, x[0].data, x[1].data, nx > 2 ? x[2].data : NULL, y->data);
+}
+
 net_t rcnn_propose(net *n, const rcnn *r, rcnn_rows rows)
 {
-    net_t y;
     tensor_shape shape = tensor_shape_of(net_shape(n, rows.objectness).n, r->o.proposals, 1, 4, TENSOR_F32);
-    net_host(n, "rpn/propose", (net_t[]){rows.objectness, rows.delta}, 2, &shape, 1, rcnn_propose_step, (void *)r, &y);
-    return y;
+    return net_call(n, "rpn/propose", (net_t[]){rows.objectness, rows.delta}, 2, shape, choose, (void *)&r->proposals);
+}
+
+net_t rcnn_find(net *n, const rcnn *r, net_t proposals, net_t logits, net_t delta)
+{
+    tensor_shape shape = tensor_shape_of(net_shape(n, proposals).n, r->o.found, 1, RCNN_FOUND, TENSOR_F32);
+    return net_call(n, "box/find", (net_t[]){net_softmax(n, logits), delta, proposals}, 3, shape, choose, (void *)&r->found);
 }
 
 void rcnn_rpn_losses(net *n, const rcnn *r, rcnn_rows rows, net_t image, net_t boxes, net_t target,

@@ -3,7 +3,7 @@
  * al. 2015; He et al. 2017).
  *
  * Rows: the anchors of all levels stand one level after the other, (n, sum of h*w, 1, anchors a pixel). Proposals and
- * targets are host steps of the net. A choice among anchors or regions is drawn from a stream of (seed, the sample's
+ * findings are calls of the backend, targets are host steps of the net. A choice among anchors or regions is drawn from a stream of (seed, the sample's
  * image and boxes), so that it is the same on every rank, in every thread and after every resume.
  *
  * [ours] Each lesion's box takes part in the second stage as it is, as in Mask R-CNN, and in JITTERED copies: a slice
@@ -14,10 +14,9 @@
  */
 #ifndef COV_STAGES_RCNN_H
 #define COV_STAGES_RCNN_H
-#include "kernels/box.h"
 #include "kernels/net.h"
 
-enum { RCNN_LEVELS = 5, RCNN_TRUTH = 5 /* floats a row of boxes */ };
+enum { RCNN_LEVELS = BOXES_LEVELS, RCNN_TRUTH = 5 /* floats a row of boxes */, RCNN_FOUND = 5 /* and of what is found */ };
 
 typedef struct rcnn_level {
     net_t map;           /* (n,h,w,c) */
@@ -28,6 +27,7 @@ typedef struct rcnn_options {
     int hidden;     /* of the box branch's two linear layers */
     int candidates; /* anchors of a level that are decoded, best first, before NMS */
     int proposals;  /* kept an image */
+    int found;      /* of them, in the end */
     int anchors;    /* sampled an image for the RPN's losses, half of them positive at most */
     int regions;    /* sampled an image for the box branch, a quarter positive at most */
     int masks;      /* regions an image for the mask branch */
@@ -35,7 +35,7 @@ typedef struct rcnn_options {
     uint64_t seed;
 } rcnn_options;
 
-typedef struct rcnn rcnn; /* what the host steps need: must outlive the net */
+typedef struct rcnn rcnn; /* what the steps need: must outlive the net */
 extern const float rcnn_box_weight[4]; /* of the box branch's deltas: 10 10 5 5 */
 
 /* For levels [count], finest first, of a net whose input has rows x cols pixels. Borrows nothing. */
@@ -50,6 +50,10 @@ rcnn_rows rcnn_rpn(net *n, const rcnn *r, const rcnn_level *levels);
 /* (n,proposals,1,4): the best by objectness after NMS at 0.7 a level, best first, clipped to the image; zeros where
  * there are fewer. */
 net_t rcnn_propose(net *n, const rcnn *r, rcnn_rows rows);
+/* (n,found,1,RCNN_FOUND): y0 x0 y1 x1 and the probability of a lesion: the best of the proposals, moved by their deltas, after NMS at
+ * 0.5 and without those that lie in better ones, best first, clipped to the image; zeros where there are fewer. logits, delta: of
+ * rcnn_box_branch. */
+net_t rcnn_find(net *n, const rcnn *r, net_t proposals, net_t logits, net_t delta);
 /* Binary cross-entropy over sampled anchors, smooth L1 over the positive ones among them. boxes: see
  * lesionnet_inputs. */
 void rcnn_rpn_losses(net *n, const rcnn *r, rcnn_rows rows, net_t image, net_t boxes, net_t target,

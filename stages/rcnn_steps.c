@@ -1,6 +1,5 @@
-/* rcnn_steps: see rcnn_steps.h. Everything is a pure function of the inputs, image by image, and images (of
- * proposals: levels, too) are shared out among threads; scratch memory is taken and given back in each call, as a step
- * may run for several nets at once. */
+/* rcnn_steps: see rcnn_steps.h. Everything is a pure function of the inputs, image by image, and images are shared out among
+ * threads; scratch memory is taken and given back in each call, as a step may run for several nets at once. */
 #include "stages/rcnn_steps.h"
 
 #include "stages/rng.h"
@@ -8,9 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const float RPN_WEIGHT[4] = {1, 1, 1, 1};
-static const float RPN_POSITIVE = 0.5f, RPN_NEGATIVE = 0.3f, RPN_NMS = 0.7f, REGION_POSITIVE = 0.5f, SIDE_LEAST = 1.0f,
-                   BACKGROUND = 0.1f;
+static const float RPN_POSITIVE = 0.5f, RPN_NEGATIVE = 0.3f, REGION_POSITIVE = 0.5f, BACKGROUND = 0.1f;
 enum { JITTERED = 6, IMAGE_STEP = 61 /* every such value of the image goes into its hash */ };
 
 static status no_memory(const char *what)
@@ -61,95 +58,6 @@ static int64_t draw(rng *g, int32_t *list, int64_t n, int64_t want)
         list[other] = swap;
     }
     return want;
-}
-
-/* ---- proposals */
-
-/* Of all images, level after level: candidates, and which of them NMS keeps; then what was kept. */
-typedef struct proposing {
-    int32_t *index, *keep;
-    box *decoded, *kept;
-    float *score;   /* of kept */
-    int64_t *count; /* kept of an image's level */
-} proposing;
-
-/* The best of level k of an image, decoded and thinned. */
-static void propose_level(const rcnn *r, int64_t image, int k, const tensor *x, const proposing *p)
-{
-    int64_t first = r->first[k], n = r->first[k + 1] - first, boxes = 0, task = image * r->levels + k;
-    const float *logit = (const float *)x[0].data + image * r->total, *delta = (const float *)x[1].data + 4 * image * r->total;
-    int32_t *index = p->index + task * r->o.candidates, *keep = p->keep + task * r->o.candidates;
-    box *decoded = p->decoded + task * r->o.candidates, *kept = p->kept + task * r->o.proposals;
-    int64_t got = box_top_k(logit + first, n, r->o.candidates, index);
-    for (int64_t j = 0; j < got; j++) {
-        int64_t at = first + index[j];
-        box b = box_clip(box_decode(r->anchor[at], delta + 4 * at, RPN_WEIGHT), (float)r->rows, (float)r->cols);
-        if (!(b.y1 - b.y0 >= SIDE_LEAST && b.x1 - b.x0 >= SIDE_LEAST)) continue;
-        index[boxes] = (int32_t)at;
-        decoded[boxes++] = b;
-    }
-    int64_t count = p->count[task] = box_nms(decoded, NULL, boxes, RPN_NMS, r->o.proposals, keep);
-    for (int64_t j = 0; j < count; j++) {
-        kept[j] = decoded[keep[j]];
-        p->score[task * r->o.proposals + j] = logit[index[keep[j]]];
-    }
-}
-
-/* The best of an image's levels, which are moved together first. */
-static void propose_best(const rcnn *r, int64_t image, const proposing *p, box *out)
-{
-    int64_t task = image * r->levels, count = p->count[task], most = r->o.proposals;
-    box *kept = p->kept + task * most;
-    float *score = p->score + task * most;
-    int32_t *order = p->index + task * r->o.candidates;
-    for (int k = 1; k < r->levels; k++) {
-        memmove(kept + count, kept + k * most, (size_t)p->count[task + k] * sizeof *kept);
-        memmove(score + count, score + k * most, (size_t)p->count[task + k] * sizeof *score);
-        count += p->count[task + k];
-    }
-    int64_t best = box_top_k(score, count, most, order);
-    for (int64_t j = 0; j < best; j++) out[j] = kept[order[j]];
-}
-
-static status proposing_new(const rcnn *r, int64_t images, proposing *p)
-{
-    size_t tasks = (size_t)images * (size_t)r->levels, each = tasks * (size_t)r->o.candidates,
-           all = tasks * (size_t)r->o.proposals;
-    *p = (proposing){.index = malloc(each * sizeof *p->index),     .keep = malloc(each * sizeof *p->keep),
-                     .decoded = malloc(each * sizeof *p->decoded), .kept = malloc(all * sizeof *p->kept),
-                     .score = malloc(all * sizeof *p->score),      .count = malloc(tasks * sizeof *p->count)};
-    return p->index && p->keep && p->decoded && p->kept && p->score && p->count ? COV_OK : no_memory("proposals");
-}
-
-static void proposing_free(proposing *p)
-{
-    free(p->index);
-    free(p->keep);
-    free(p->decoded);
-    free(p->kept);
-    free(p->score);
-    free(p->count);
-}
-
-status rcnn_propose_step(void *ctx, const tensor *x, int nx, tensor *y, int ny)
-{
-    const rcnn *r = ctx;
-    int64_t images = x[0].shape.n;
-    proposing p;
-    status s;
-    (void)nx, (void)ny;
-    COV_GO(proposing_new(r, images, &p));
-#pragma omp parallel num_threads(r->threads)
-    {
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t t = 0; t < images * r->levels; t++) /* the finest level of each image, the largest, first */
-            propose_level(r, t % images, (int)(t / images), x, &p);
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t i = 0; i < images; i++) propose_best(r, i, &p, (box *)y[0].data + i * r->o.proposals);
-    }
-done:
-    proposing_free(&p);
-    return s;
 }
 
 /* ---- how much of a rectangle is lesion */
@@ -222,7 +130,7 @@ static void anchor_targets(const rcnn *r, const matching *t, int64_t i, tensor *
     for (int64_t k = 0; k < t->positives; k++) {
         int64_t a = t->positive[k];
         target[a] = weight[a] = 1.0f;
-        box_encode(r->anchor[a], t->truth[t->which[a]], RPN_WEIGHT, delta + 4 * a);
+        box_encode(r->anchor[a], t->truth[t->which[a]], rcnn_rpn_weight, delta + 4 * a);
         for (int c = 0; c < 4; c++) delta_weight[4 * a + c] = 1.0f;
     }
     for (int64_t k = 0; k < t->negatives; k++) weight[t->negative[k]] = 1.0f;

@@ -52,39 +52,19 @@ net_t resolver_deep(net *n, const char *prefix, net_t last)
     return net_conv(n, name, last, 1, 1, 1, 0, 1, 0);
 }
 
-/* y[0] (n,1,1,4): the rectangle of pixels in which the key slice's image x[0] (n,h,w,3) is not 0; everything where it
- * is 0. */
-static status lung_box(void *ctx, const tensor *x, int nx, tensor *y, int ny)
+/* y (n,1,1,4): the rectangle of pixels in which the key slice's image x (n,h,w,3) is not 0; everything where it is 0. */
+static status lung_box(void *ctx, const backend *b, device *d, const tensor *x, int nx, tensor *y)
 {
-    (void)ctx, (void)nx, (void)ny;
-    tensor_shape s = x[0].shape;
-    for (int64_t i = 0; i < s.n; i++) {
-        const float *image = (const float *)x[0].data + i * s.h * s.w * s.c;
-        int64_t y0 = s.h, y1 = 0, x0 = s.w, x1 = 0;
-        for (int64_t r = 0; r < s.h; r++)
-            for (int64_t c = 0; c < s.w; c++) {
-                if (image[(r * s.w + c) * s.c + KEY] == 0.0f) continue;
-                y0 = r < y0 ? r : y0;
-                y1 = r + 1;
-                x0 = c < x0 ? c : x0;
-                x1 = c + 1 > x1 ? c + 1 : x1;
-            }
-        float *box = (float *)y[0].data + 4 * i;
-        int empty = y1 == 0;
-        box[0] = empty ? 0.0f : (float)y0;
-        box[1] = empty ? 0.0f : (float)x0;
-        box[2] = (float)(empty ? s.h : y1);
-        box[3] = (float)(empty ? s.w : x1);
-    }
-    return COV_OK;
+    tensor_shape s = x->shape;
+    (void)ctx, (void)nx;
+    return b->boxes_around(d, s.type, s.n, s.h, s.w, s.c, KEY, x->data, y->data);
 }
 
 net_t resolver_period(net *n, net_t image, net_t last)
 {
-    net_t box;
     tensor_shape shape = tensor_shape_of(net_shape(n, image).n, 1, 1, 4, TENSOR_F32);
-    net_host(n, "temporal/lung", &image, 1, &shape, 1, lung_box, NULL, &box);
-    net_t inside = net_roialign(n, &last, 1, box, RESOLVER_STRIDE, POOL, 2);
+    net_t around = net_call(n, "temporal/lung", &image, 1, shape, lung_box, NULL);
+    net_t inside = net_roialign(n, &last, 1, around, RESOLVER_STRIDE, POOL, 2);
     return net_linear(n, "temporal/period", net_avgpool(n, inside), RESOLVER_PERIODS, 0);
 }
 

@@ -198,4 +198,7 @@ const backend backend_cpu = {
     .plane_mark = cpu_plane_mark,
     .plane_near = cpu_plane_near,
     .plane_stack = cpu_plane_stack,
+    .boxes_select = cpu_boxes_select,
+    .boxes_around = cpu_boxes_around,
+    .boxes_paste = cpu_boxes_paste,
 };

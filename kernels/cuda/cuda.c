@@ -265,6 +265,9 @@ static const backend backend_cuda = {
     .plane_mark = cuda_plane_mark,
     .plane_near = cuda_plane_near,
     .plane_stack = cuda_plane_stack,
+    .boxes_select = cuda_boxes_select,
+    .boxes_around = cuda_boxes_around,
+    .boxes_paste = cuda_boxes_paste,
     .device_key = cuda_key,
     .comm_id = cuda_comm_id,
     .comm_open = cuda_comm_open,
@@ -279,6 +282,7 @@ const backend *covpipe_backend(const plugin_abi *program)
     int same = strcmp(program->version, here.version) == 0 && program->backend == here.backend && program->op == here.op &&
                program->shapes == here.shapes && program->args == here.args && program->crf == here.crf &&
                program->optim == here.optim && program->planes == here.planes && program->part == here.part &&
-               program->frame == here.frame && program->slices == here.slices;
+               program->frame == here.frame && program->slices == here.slices && program->choice == here.choice &&
+               program->pasting == here.pasting;
     return same ? &backend_cuda : NULL;
 }

@@ -74,6 +74,10 @@ status cuda_plane_crop(device *d, const plane_part *p, plane_range r, const int1
 status cuda_plane_mark(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
 status cuda_plane_near(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near);
 status cuda_plane_stack(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to);
+status cuda_boxes_select(device *d, const boxes_choice *c, int64_t images, tensor_type type, const void *score, const void *delta,
+                        const float *from, float *to);
+status cuda_boxes_around(device *d, tensor_type type, int64_t n, int64_t h, int64_t w, int64_t c, int64_t channel, const void *x, float *to);
+status cuda_boxes_paste(device *d, const boxes_pasting *p);
 
 /* record.c: CUDA graphs. */
 status cuda_record_begin(device *d);

@@ -162,4 +162,7 @@ const backend backend_ref = {
     .plane_mark = ref_plane_mark,
     .plane_near = ref_plane_near,
     .plane_stack = ref_plane_stack,
+    .boxes_select = ref_boxes_select,
+    .boxes_around = ref_boxes_around,
+    .boxes_paste = ref_boxes_paste,
 };

@@ -23,6 +23,12 @@ struct dim3 {
 };
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 void __syncthreads();
+static inline int atomicAdd(int *to, int x) /* threads run one after the other */
+{
+    int before = *to;
+    *to += x;
+    return before;
+}
 
 static inline unsigned __float_as_uint(float x)
 {

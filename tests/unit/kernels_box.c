@@ -261,21 +261,27 @@ static void a_cut_mask_says_which_bins_are_half_covered(void **state)
     assert_memory_equal(out, ((float[]){0, 0, 0, 0}), 4 * sizeof(float));
 }
 
+static void paste(const float *probability, int size, box b, int64_t y0, int64_t x0, int64_t y1, int64_t x1, float threshold, uint8_t *out)
+{
+    for (int64_t y = y0; y < y1; y++)
+        for (int64_t x = x0; x < x1; x++) *out++ = box_pasted(probability, size, b, threshold, y, x);
+}
+
 static void a_pasted_mask_is_interpolated_between_bins_and_ends_with_its_box(void **state)
 {
     const float half[4] = {1, 0, 1, 0};
     uint8_t out[48];
     (void)state;
     /* 8 columns: centres 0.5 .. 7.5, bins' centres at 2 and 6; one half in the middle, at 4. */
-    box_paste_mask(half, 2, (box){0, 0, 2, 8}, 0, 0, 1, 8, 0.5f, out);
+    paste(half, 2, (box){0, 0, 2, 8}, 0, 0, 1, 8, 0.5f, out);
     assert_memory_equal(out, ((uint8_t[]){1, 1, 1, 1, 0, 0, 0, 0}), 8);
-    box_paste_mask(half, 2, (box){0, 0, 2, 8}, 0, 0, 1, 8, 0.25f, out);
+    paste(half, 2, (box){0, 0, 2, 8}, 0, 0, 1, 8, 0.25f, out);
     assert_memory_equal(out, ((uint8_t[]){1, 1, 1, 1, 1, 0, 0, 0}), 8);
-    box_paste_mask((float[]){1}, 1, (box){1, 1.6f, 3, 4.4f}, 0, 0, 4, 6, 0.5f, out);
+    paste((float[]){1}, 1, (box){1, 1.6f, 3, 4.4f}, 0, 0, 4, 6, 0.5f, out);
     assert_memory_equal(out, ((uint8_t[24]){[8] = 1, 1, [14] = 1, 1}), 24); /* centres 2.5 and 3.5 lie inside */
-    box_paste_mask((float[]){1}, 1, (box){1, 2, 1, 4}, 0, 0, 4, 6, 0, out);
+    paste((float[]){1}, 1, (box){1, 2, 1, 4}, 0, 0, 4, 6, 0, out);
     assert_memory_equal(out, ((uint8_t[24]){0}), 24);
-    box_paste_mask((float[]){none}, 1, (box){0, 0, 2, 2}, 0, 0, 2, 2, 0.5f, out);
+    paste((float[]){none}, 1, (box){0, 0, 2, 2}, 0, 0, 2, 2, 0.5f, out);
     assert_memory_equal(out, ((uint8_t[4]){0}), 4);
 }
 
@@ -296,7 +302,7 @@ static void a_mask_cut_and_pasted_is_the_mask(void **state)
             for (int x = x0; x < x0 + w; x++) image[y * W + x] = y - y0 <= split || x - x0 < w / 2;
         box b = {(float)y0, (float)x0, (float)(y0 + h), (float)(x0 + w)};
         box_crop_mask(image, H, W, b, SIZE, cut);
-        box_paste_mask(cut, SIZE, b, 0, 0, H, W, 0.5f, back);
+        paste(cut, SIZE, b, 0, 0, H, W, 0.5f, back);
         for (int i = 0; i < H * W; i++) assert_int_equal(back[i], image[i] == 1);
     }
 }

@@ -292,6 +292,56 @@ static void a_host_step_runs_in_every_pass_between_two_recordings(void **state)
     }
 }
 
+/* y (1,1,1,4): the box around what is not 0 in x (1,8,8,1), in whatever type activations run in. */
+static status around(void *ctx, const backend *b, device *d, const tensor *x, int nx, tensor *y)
+{
+    assert_true(ctx == NULL && nx == 1);
+    return b->boxes_around(d, x->shape.type, x->shape.n, x->shape.h, x->shape.w, x->shape.c, 0, x->data, y->data);
+}
+
+static status add_ten(void *ctx, const tensor *x, int nx, tensor *y, int ny)
+{
+    (void)ctx, (void)nx, (void)ny;
+    for (int i = 0; i < 4; i++) ((float *)y[0].data)[i] = ((const float *)x[0].data)[i] + 10;
+    return COV_OK;
+}
+
+static void a_call_of_the_backend_is_a_part_of_the_recorded_pass_and_host_steps_read_it(void **state)
+{
+    (void)state;
+    for (int k = 0; backend_at(k); k++)
+        for (int precision = 0; precision < 2; precision++) {
+            const backend *b = backend_at(k);
+            device *d;
+            net *n;
+            net_t more;
+            tensor_shape row = f32(1, 1, 1, 4);
+            ok(b->open(&(device_options){.threads = 1}, &d));
+            ok(net_new(b, d, 1, &n));
+            net_t x = net_input(n, "x", f32(1, 8, 8, 1)), twice = net_add(n, x, x, 0);
+            net_t found = net_output(n, "found", net_call(n, "around", &twice, 1, row, around, NULL));
+            net_host(n, "ten", &found, 1, &row, 1, add_ten, NULL, &more);
+            net_t y = net_output(n, "y", net_add(n, more, more, 0));
+            ok(net_compile(n, NET_INFER, precision ? NET_BF16 : NET_FP32, NULL, NULL, 0));
+            for (int run = 0; run < 4; run++) {
+                float in[64] = {0}, got[4], sum[4];
+                const float want[4] = {(float)(1 + run), 2, 6, (float)(4 + run)};
+                in[8 * (1 + run) + 3] = 0.5f, in[8 * 5 + 2] = -2, in[8 * 4 + 3 + run] = 1;
+                ok(net_set_input(n, x, in));
+                ok(net_forward(n));
+                ok(net_get(n, found, got));
+                ok(net_get(n, y, sum));
+                assert_memory_equal(got, want, sizeof want);
+                for (int i = 0; i < 4; i++) assert_true(sum[i] == 2 * (want[i] + 10));
+                int kept = 0;
+                for (int j = 0; j < n->node_count; j++) kept += n->nodes[j].recorded != NULL;
+                assert_int_equal(kept, b->record_begin && run > 0 ? 2 : 0); /* before the host step, and after it */
+            }
+            net_free(&n);
+            b->close(&d);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +351,7 @@ int main(void)
         TEST(the_second_pass_is_recorded_and_a_frozen_parameter_set_anew_drops_it),
         TEST(each_piece_of_gradients_has_a_recording_until_the_pieces_change),
         TEST(a_host_step_runs_in_every_pass_between_two_recordings),
+        TEST(a_call_of_the_backend_is_a_part_of_the_recorded_pass_and_host_steps_read_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,23 +8,20 @@
  * overlap. */
 static float best_iou(net *n, const lesionnet_find *f, const batch *t, const lesionnet_spec *spec, int *false_alarms)
 {
-    int64_t p = spec->proposals;
-    box *rois = malloc((size_t)p * sizeof *rois), truth = {t->boxes[0], t->boxes[1], t->boxes[2], t->boxes[3]};
-    float *score = malloc((size_t)p * 2 * sizeof *score), *delta = malloc((size_t)p * 4 * sizeof *delta), best = 0;
+    box truth = {t->boxes[0], t->boxes[1], t->boxes[2], t->boxes[3]};
+    float *found = malloc((size_t)spec->found * RCNN_FOUND * sizeof *found), best = 0;
     ok(net_set_input(n, f->image, t->image));
     ok(net_forward(n));
-    ok(net_get(n, f->rois, rois));
-    ok(net_get(n, f->score, score));
-    ok(net_get(n, f->delta, delta));
-    for (int64_t k = 0; k < p; k++) {
-        if (!(box_area(rois[k]) > 0) || score[2 * k + 1] < 0.3f) continue;
-        float iou = box_iou(box_decode(rois[k], delta + 4 * k, lesionnet_delta_weight()), truth);
+    ok(net_get(n, f->found, found));
+    for (int64_t k = 0; k < spec->found; k++) {
+        const float *row = found + k * RCNN_FOUND;
+        box at = {row[0], row[1], row[2], row[3]};
+        if (!(box_area(at) > 0) || row[4] < 0.3f) continue;
+        float iou = box_iou(at, truth);
         best = iou > best ? iou : best;
         *false_alarms += iou == 0.0f;
     }
-    free(rois);
-    free(score);
-    free(delta);
+    free(found);
     return best;
 }
 

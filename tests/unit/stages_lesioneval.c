@@ -17,7 +17,7 @@ static void near(double value, double expected)
     if (!(fabs(value - expected) < 1e-6)) fail_msg("%.9g, expected %.9g", value, expected);
 }
 
-static void box(uint8_t *mask, int z, int y0, int x0, int y1, int x1)
+static void fill(uint8_t *mask, int z, int y0, int x0, int y1, int x1)
 {
     for (int y = y0; y < y1; y++) memset(mask + z * AREA + y * N + x0, 1, (size_t)(x1 - x0));
 }
@@ -30,10 +30,10 @@ static evalset_study make(const char *patient)
     assert_int_equal(evalset_make(N, N, NZ, 1, &s), COV_OK);
     s.patient = patient;
     strcpy(s.id, patient);
-    for (int z = 0; z < NZ; z++) box(s.v.lung, z, 10, 10, 50, 50);
-    box(s.v.lesion, 0, 20, 20, 40, 40);
-    box(s.v.lesion, 1, 20, 20, 30, 30);
-    box(s.v.lesion, 1, 45, 45, 46, 46);
+    for (int z = 0; z < NZ; z++) fill(s.v.lung, z, 10, 10, 50, 50);
+    fill(s.v.lesion, 0, 20, 20, 40, 40);
+    fill(s.v.lesion, 1, 20, 20, 30, 30);
+    fill(s.v.lesion, 1, 45, 45, 46, 46);
     return s;
 }
 
@@ -179,7 +179,7 @@ static void a_volume_with_a_few_lesion_voxels_is_reported_and_not_averaged(void 
     evalset_study s = make("e");
     findings *f = made_up();
     memset(s.v.lesion, 0, NZ * AREA);
-    box(s.v.lesion, 1, 20, 20, 22, 30);
+    fill(s.v.lesion, 1, 20, 20, 22, 30);
     lesioneval_row r = score(&s, f, 0);
     near(r.volume_dice, 2.0 * 20 / (20 + 550));
     near(r.m[LESIONEVAL_VOLUME_DICE].bottom, 0);

@@ -32,14 +32,14 @@ static void every_model_of_both_presets_gives_outputs_of_its_inputs_size(void **
             ok(net_new(b, d, 1, &n));
             ok(lesionnet_build_find(n, (lesionnet_model)m, preset, 2, 64, 96, &f));
             assert_int_equal(f.period >= 0, lesionnet_has_period((lesionnet_model)m));
-            assert_int_equal(f.rois >= 0, lesionnet_detects((lesionnet_model)m));
+            assert_int_equal(f.found >= 0, lesionnet_detects((lesionnet_model)m));
             if (f.period >= 0)
                 assert_true(net_shape(n, f.period).n == 2 && net_shape(n, f.period).c == LESIONNET_PERIODS);
-            if (f.rois < 0) {
+            if (f.found < 0) {
                 tensor_shape s = net_shape(n, f.probability);
                 assert_true(s.n == 2 && s.h == 64 && s.w == 96 && s.c == 1);
             } else {
-                assert_true(net_shape(n, f.score).n == 2 * spec->proposals && net_shape(n, f.delta).c == 4);
+                assert_true(net_shape(n, f.found).n == 2 && net_shape(n, f.found).h == spec->found && net_shape(n, f.found).c == RCNN_FOUND);
                 ok(net_new(b, d, 1, &second));
                 ok(lesionnet_build_cut(second, (lesionnet_model)m, preset, n, &f, 3, &c));
                 tensor_shape s = net_shape(second, c.probability);

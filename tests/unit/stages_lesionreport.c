@@ -129,16 +129,16 @@ static void curves_and_slices_are_drawn_as_png(void **state)
     evalset_study s;
     findings *f;
     lesioneval_row scored;
-    static uint8_t mask[5 * 32 * 24], box[16];
+    static uint8_t mask[5 * 32 * 24], where[16];
     assert_non_null(mkdtemp(folder));
     assert_int_equal(lesiondraw_curves(r, folder), COV_OK);
     assert_int_equal(evalset_make(24, 32, 5, 0, &s), COV_OK);
     s.patient = "a";
     for (int z = 1; z < 5; z++) s.v.lesion[z * 32 * 24 + 100] = 1;
-    memset(box, 1, sizeof box);
+    memset(where, 1, sizeof where);
     assert_int_equal(findings_new(5, &f), COV_OK);
     assert_int_equal(
-        findings_add(f, &(finding){.z = 2, .y0 = 2, .x0 = 3, .y1 = 6, .x1 = 7, .score = 0.9f, .mask = box}), COV_OK);
+        findings_add(f, &(finding){.z = 2, .y0 = 2, .x0 = 3, .y1 = 6, .x1 = 7, .score = 0.9f, .mask = where}), COV_OK);
     assert_int_equal(lesioneval_score(&(lesioneval_input){.study = &s, .found = f, .threshold = 0.5f}, mask, &scored),
                      COV_OK);
     snprintf(path, sizeof path, "%s/a.png", folder);

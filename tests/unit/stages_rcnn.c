@@ -257,30 +257,6 @@ static void threads_change_nothing(void **state)
     sample_free(&s);
 }
 
-static void proposals_come_best_first_thinned_and_clipped(void **state)
-{
-    (void)state;
-    int64_t rows = CELLS * CELLS, best = 3 * 27 + 1,
-            second = 3 * 0 + 2; /* a 32-pixel anchor inside; a 64-pixel one over the corner */
-    tensor x[2] = {floats(2, rows, 1, 3), floats(2, rows, 1, 12)}, y = floats(2, PROPOSALS, 1, 4);
-    for (int64_t i = 0; i < 2 * r->total; i++) ((float *)x[0].data)[i] = -5 - (float)(i % r->total) * 1e-3f;
-    ((float *)x[0].data)[best] = 4;
-    ((float *)x[0].data)[second] = 3;
-    ((float *)x[1].data)[4 * best] = 0.25f; /* a quarter of its height down */
-    r->threads = 3;
-    assert_int_equal(rcnn_propose_step(r, x, 2, &y, 1), COV_OK);
-    r->threads = 1;
-    const box *out = y.data;
-    box a = r->anchor[best];
-    assert_true(fabsf(out[0].y0 - a.y0 - 8) < 1e-4f && fabsf(out[0].x1 - a.x1) < 1e-4f);
-    assert_true(out[1].y0 == 0 && out[1].x0 == 0 && fabsf(out[1].y1 - 40) < 1e-4f);
-    for (int i = 0; i < PROPOSALS; i++)
-        for (int j = 0; j < i; j++) assert_true(box_iou(out[i], out[j]) <= 0.7f);
-    free(x[0].data);
-    free(x[1].data);
-    free(y.data);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,7 +266,6 @@ int main(void)
         cmocka_unit_test(without_a_lesion_there_are_negatives_alone),
         cmocka_unit_test(a_draw_depends_on_the_sample_alone),
         cmocka_unit_test(threads_change_nothing),
-        cmocka_unit_test(proposals_come_best_first_thinned_and_clipped),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
