@@ -14,6 +14,7 @@ typedef struct device device; /* a backend's own: threads or GPU, streams, handl
 typedef struct plan plan;     /* a backend's own: one op at one size; primitives, packed weights, workspace */
 
 typedef struct recording recording; /* a backend's own: work that is kept to be run again as one */
+typedef struct sending sending; /* a backend's own: host memory on its way to the device */
 typedef struct comm comm;     /* a backend's own: this device's place among those of other ranks */
 enum { COMM_ID_BYTES = 128, DEVICE_KEY_BYTES = 32, OPTIM_RUN = 64 };
 
@@ -52,6 +53,13 @@ typedef struct backend {
     void (*release_host)(device *d, void *memory); /* NULL accepted */
     status (*upload)(device *d, void *to, const void *from_host, size_t bytes);
     status (*download)(device *d, void *to_host, const void *from, size_t bytes);
+    /* Host memory that goes to the device from its start to its end, piece by piece, beside what the device computes; all NULL in
+     * tables with host_memory. send returns when it has begun; both arrays must stay, and no other send be made on the device,
+     * until send_end. arrived: what the device is given from now on finds the first `bytes` there. send_end: what is not yet under
+     * way stays behind; *s NULL accepted. */
+    status (*send)(device *d, void *to, const void *from_host, size_t bytes, sending **out);
+    status (*arrived)(sending *s, size_t bytes);
+    void (*send_end)(sending **s);
     status (*zero)(device *d, void *memory, size_t bytes);
     status (*sync)(device *d);
 

@@ -151,6 +151,7 @@ typedef struct view_run {
     lungnet_view view;
     plane_set planes;
     const int16_t *hu;
+    sending *coming; /* hu on its way; NULL: it is there */
     float *logit;
 } view_run;
 
@@ -166,6 +167,7 @@ static status run_batch(void *ctx, int lane_number, int64_t item)
     size_t plane = (size_t)(n->rows * n->cols);
     void *image;
     const void *logits;
+    if (r->coming) COV_TRY(b->arrived(r->coming, (size_t)((first + count) * r->planes.ny * r->planes.nx) * sizeof *r->hu));
     COV_TRY(net_input_begin(n->net, n->graph.image, &image));
     COV_TRY(b->plane_cut(of->device, &r->planes, window_range(window_lung()), r->hu, first, count, image));
     COV_TRY(b->zero(of->device, (float *)image + (size_t)count * plane, (size_t)(n->batch - count) * plane * sizeof(float)));
@@ -176,9 +178,9 @@ static status run_batch(void *ctx, int lane_number, int64_t item)
 }
 
 /* All planes in use into logit (nz,ny,width). */
-static status run_view(lung *l, lungnet_view view, const plane_set *planes, const int16_t *hu, float *logit)
+static status run_view(lung *l, lungnet_view view, const plane_set *planes, const int16_t *hu, sending *coming, float *logit)
 {
-    view_run r = {.l = l, .view = view, .planes = *planes, .hu = hu, .logit = logit};
+    view_run r = {.l = l, .view = view, .planes = *planes, .hu = hu, .coming = coming, .logit = logit};
     int64_t batch = l->lanes[0].view[view].batch;
     return lanes_run(l->lane_count, (planes->planes + batch - 1) / batch, run_batch, &r);
 }
@@ -194,7 +196,7 @@ static status fuse_sagittal(lung *l, const volume_header *h, const int16_t *hu, 
     lungplane_between(&p, x0, x1);
     if (p.planes == 0) return COV_OK;
     COV_TRY(l->backend->alloc(l->device, sizeof *logit * (size_t)(p.nz * p.ny * p.width), &side)); /* no more than `logit` has */
-    COV_GO(run_view(l, LUNGNET_SAGITTAL, &p, hu, side));
+    COV_GO(run_view(l, LUNGNET_SAGITTAL, &p, hu, NULL, side));
     COV_GO(l->backend->plane_fuse(l->device, &p, lung_blend(f), (p.nx + p.all - 1) / p.all, hu, side, logit));
 done:
     l->backend->release(l->device, side);
@@ -219,7 +221,7 @@ status lung_span(const backend *b, device *d, const volume_header *h, const floa
     return s;
 }
 
-status lung_logits(lung *l, const volume_header *h, const int16_t *hu, lung_fusion f, float *logit)
+status lung_logits(lung *l, const volume_header *h, const int16_t *hu, sending *coming, lung_fusion f, float *logit)
 {
     int64_t x0 = 0, x1 = h->nx;
     if (f.weight > 0 && !l->lanes[0].view[LUNGNET_SAGITTAL].net)
@@ -227,8 +229,9 @@ status lung_logits(lung *l, const volume_header *h, const int16_t *hu, lung_fusi
     if (f.weight < 1) {
         plane_set axial;
         COV_TRY(lungplane_of(LUNGNET_AXIAL, h, &axial));
-        COV_TRY(run_view(l, LUNGNET_AXIAL, &axial, hu, logit));
+        COV_TRY(run_view(l, LUNGNET_AXIAL, &axial, hu, coming, logit));
     }
+    if (coming) COV_TRY(l->backend->arrived(coming, (size_t)(h->nx * h->ny * h->nz) * sizeof *hu));
     if (f.weight > 0 && f.weight < 1) COV_TRY(lung_span(l->backend, l->device, h, logit, &x0, &x1));
     if (f.weight > 0) COV_TRY(fuse_sagittal(l, h, hu, f, x0, x1, logit));
     return COV_OK;

@@ -28,8 +28,9 @@ static inline plane_blend lung_blend(lung_fusion f)
     return (plane_blend){.level = DENSE_HU, .weight = {f.weight < 0.5f ? f.weight : 0.5f, f.weight}, .offset = {0, f.prior}};
 }
 /* hu, logit (nz,ny,nx), device memory of the device that was opened with: of a volume with that header, and its fused logits.
+ * coming: hu on its way there, which has arrived when this returns; NULL: it is there.
  * Sagittal planes outside lung_span are not looked at, and their logit is the axial one. */
-status lung_logits(lung *l, const volume_header *h, const int16_t *hu, lung_fusion f, float *logit);
+status lung_logits(lung *l, const volume_header *h, const int16_t *hu, sending *coming, lung_fusion f, float *logit);
 /* The columns x0 .. x1-1 that hold a positive one of these axial logits (nz,ny,nx; device memory), with a 16th of the width to
  * spare on each side; x0 = x1 where there is none. Waits for the device. */
 status lung_span(const backend *b, device *d, const volume_header *h, const float *axial, int64_t *x0, int64_t *x1);

@@ -36,7 +36,7 @@ static status see(lungeval *e, lung *nets, int view)
     e->view[view] = malloc(bytes);
     if (!e->view[view]) return COV_FAIL(COV_NOMEM, "no memory for the logits of %zu voxels", e->count);
     COV_GO(backend_lend(e->backend, e->device, e->view[view], bytes, 0, &logit));
-    COV_GO(lung_logits(nets, h, e->hu, (lung_fusion){.weight = (float)view}, logit));
+    COV_GO(lung_logits(nets, h, e->hu, NULL, (lung_fusion){.weight = (float)view}, logit));
     if (view == 0) COV_GO(lung_span(e->backend, e->device, h, logit, &e->x0, &e->x1));
     COV_GO(backend_fetch(e->backend, e->device, logit, bytes, e->view[view]));
 done:

@@ -86,9 +86,10 @@ static void skip(study_result *out, reason why, const char *format, ...)
 
 /* ---- lungs */
 
-/* A volume with that header, hu on the device, into mask (nz,ny,nx): 0/1, before components and sides. Adds to the seconds of the
- * row. */
-static status segment(pipeline *p, const volume_header *h, const int16_t *hu, lung_fusion fusion, uint8_t *mask, study_row *row)
+/* A volume with that header, hu on the device or (`coming`) on its way there, into mask (nz,ny,nx): 0/1, before components and
+ * sides. Adds to the seconds of the row. */
+static status segment(pipeline *p, const volume_header *h, const int16_t *hu, sending *coming, lung_fusion fusion, uint8_t *mask,
+                      study_row *row)
 {
     const backend *b = p->options.backend;
     size_t bytes;
@@ -98,7 +99,7 @@ static status segment(pipeline *p, const volume_header *h, const int16_t *hu, lu
         return COV_FAIL(COV_NOMEM, "no memory for the logits of %lld x %lld x %lld voxels", (long long)h->nx, (long long)h->ny, (long long)h->nz);
     double start = now();
     COV_GO(b->alloc(p->device, bytes, &logit));
-    COV_GO(lung_logits(p->lung, h, hu, fusion, logit));
+    COV_GO(lung_logits(p->lung, h, hu, coming, fusion, logit));
     COV_GO(b->sync(p->device));
     double middle = now();
     COV_GO(lungcrf_run(b, p->device, p->options.use_crf ? &p->options.crf : NULL, h, hu, logit, mask));
@@ -109,18 +110,25 @@ done:
     return s;
 }
 
-/* v's hu on the device until it is given back: a volume goes there once. */
-static status lend(const pipeline *p, const volume *v, void **hu)
+/* v's hu on the device until it is given back: a volume goes there once. coming NULL: it is there when this returns; else it is
+ * where *coming ends as NULL, and is on its way otherwise. */
+static status lend(const pipeline *p, const volume *v, void **hu, sending **coming)
 {
+    const backend *b = p->options.backend;
     size_t bytes;
     *hu = NULL;
     if (!size_product((const int64_t[]){v->head.nx, v->head.ny, v->head.nz, sizeof *v->hu}, 4, &bytes))
         return COV_FAIL(COV_NOMEM, "no memory for %lld x %lld x %lld voxels", (long long)v->head.nx, (long long)v->head.ny,
                         (long long)v->head.nz);
-    return backend_lend(p->options.backend, p->device, v->hu, bytes, 1, hu);
+    COV_TRY(backend_lend(b, p->device, v->hu, bytes, coming == NULL, hu));
+    return coming && !b->host_memory ? b->send(p->device, *hu, v->hu, bytes, coming) : COV_OK;
 }
 
-static void give_back(const pipeline *p, const volume *v, void **hu) { backend_return(p->options.backend, p->device, v->hu, hu); }
+static void give_back(const pipeline *p, const volume *v, void **hu, sending **coming)
+{
+    if (coming && *coming) p->options.backend->send_end(coming);
+    backend_return(p->options.backend, p->device, v->hu, hu);
+}
 
 /* The upper left corner that both kinds of planes have, for so many of them. */
 static void copy_corner(const void *from, int64_t from_rows, int64_t from_cols, void *to, int64_t to_rows,
@@ -173,19 +181,19 @@ static status segment_isolated(pipeline *p, const volume *v, uint8_t *lungs, stu
             s = COV_FAIL(COV_NOMEM, "no memory for a mask");
             goto done;
         }
-        COV_GO(lend(p, &run, &hu));
-        COV_GO(segment(p, &run.head, hu, (lung_fusion){0}, mask, row));
+        COV_GO(lend(p, &run, &hu, NULL));
+        COV_GO(segment(p, &run.head, hu, NULL, (lung_fusion){0}, mask, row));
         for (int64_t k = 0; k < run.head.nz; k++)
             COV_GO(lungpost_run(mask + k * area, run.head.nx, run.head.ny, 1, &report));
         copy_corner(mask, run.head.ny, run.head.nx, lungs + z * h->ny * h->nx, h->ny, h->nx, run.head.nz, 1);
-        give_back(p, &run, &hu);
+        give_back(p, &run, &hu, NULL);
         free(mask);
         free(run.hu);
         mask = NULL;
         run.hu = NULL;
     }
 done:
-    give_back(p, &run, &hu);
+    give_back(p, &run, &hu, NULL);
     free(mask);
     free(run.hu);
     return s;
@@ -218,8 +226,8 @@ static void judge(const volume *v, const volume_stats *stats, const lungpost_rep
     else qc_run(v, stats, out->lung, report->side_doubt, &out->row);
 }
 
-/* hu: v's, on the device; not looked at where slices are isolated, which go there by themselves. */
-static status find_lungs(pipeline *p, const volume *v, const int16_t *hu, const volume_stats *stats, study_result *out)
+/* hu: v's, on the device or on its way; not looked at where slices are isolated, which go there by themselves. */
+static status find_lungs(pipeline *p, const volume *v, const int16_t *hu, sending *coming, const volume_stats *stats, study_result *out)
 {
     const volume_header *h = &v->head;
     lungpost_report report = {0};
@@ -231,7 +239,7 @@ static status find_lungs(pipeline *p, const volume *v, const int16_t *hu, const 
     out->row.seconds_lung = out->row.seconds_crf = 0;
     if (h->isolated) COV_GO(segment_isolated(p, v, out->lung, &out->row));
     else {
-        COV_GO(segment(p, h, hu, h->nz < SAGITTAL_LEAST ? (lung_fusion){0} : p->fusion, out->lung, &out->row));
+        COV_GO(segment(p, h, hu, coming, h->nz < SAGITTAL_LEAST ? (lung_fusion){0} : p->fusion, out->lung, &out->row));
         COV_GO(lungpost_run(out->lung, h->nx, h->ny, h->nz, &report));
     }
     COV_GO(burden_lung(v, out->lung, out));
@@ -244,9 +252,10 @@ done:
 status pipeline_lungs(pipeline *p, const volume *v, const volume_stats *stats, study_result *out)
 {
     void *hu = NULL;
-    status s = v->head.isolated ? COV_OK : lend(p, v, &hu);
-    if (s == COV_OK) s = find_lungs(p, v, hu, stats, out);
-    give_back(p, v, &hu);
+    sending *coming = NULL;
+    status s = v->head.isolated ? COV_OK : lend(p, v, &hu, &coming);
+    if (s == COV_OK) s = find_lungs(p, v, hu, coming, stats, out);
+    give_back(p, v, &hu, &coming);
     return s;
 }
 
@@ -285,12 +294,12 @@ static status find_isolated(pipeline *p, const lesion_options *o, const volume *
             copy_corner(lungs + z * v->head.ny * v->head.nx, v->head.ny, v->head.nx, mask, run.head.ny, run.head.nx,
                         run.head.nz, 1);
             COV_GO(findings_new(run.head.nz, &f));
-            COV_GO(lend(p, &run, &hu));
+            COV_GO(lend(p, &run, &hu, NULL));
             COV_GO(lesion_run(p->lesion, o, &run.head, hu, mask, from - z, to - z, f));
             COV_GO(take_run(f, z, out));
         }
         findings_free(&f);
-        give_back(p, &run, &hu);
+        give_back(p, &run, &hu, NULL);
         free(mask);
         free(run.hu);
         mask = NULL;
@@ -298,7 +307,7 @@ static status find_isolated(pipeline *p, const lesion_options *o, const volume *
     }
 done:
     findings_free(&f);
-    give_back(p, &run, &hu);
+    give_back(p, &run, &hu, NULL);
     free(mask);
     free(run.hu);
     return s;
@@ -318,9 +327,9 @@ static status find_lesions(pipeline *p, const volume *v, const int16_t *hu, cons
 status pipeline_find(pipeline *p, const volume *v, const uint8_t *lungs, int64_t z0, int64_t z1, findings *out)
 {
     void *hu = NULL;
-    status s = v->head.isolated ? COV_OK : lend(p, v, &hu);
+    status s = v->head.isolated ? COV_OK : lend(p, v, &hu, NULL);
     if (s == COV_OK) s = find_lesions(p, v, hu, lungs, z0, z1, out);
-    give_back(p, v, &hu);
+    give_back(p, v, &hu, NULL);
     return s;
 }
 
@@ -333,10 +342,11 @@ status pipeline_run(pipeline *p, const volume *v, const volume_stats *stats, stu
 {
     findings *f = NULL;
     void *hu = NULL;
+    sending *coming = NULL;
     double start = now();
     status s = COV_OK;
-    if (!v->head.isolated) COV_GO(lend(p, v, &hu));
-    COV_GO(find_lungs(p, v, hu, stats, out));
+    if (!v->head.isolated) COV_GO(lend(p, v, &hu, &coming));
+    COV_GO(find_lungs(p, v, hu, coming, stats, out));
     double middle = now();
     if (p->lesion && out->row.status == OUTCOME_DONE) {
         COV_GO(findings_new(v->head.nz, &f));
@@ -347,7 +357,7 @@ status pipeline_run(pipeline *p, const volume *v, const volume_stats *stats, stu
     out->row.seconds_total = now() - start;
 done:
     findings_free(&f);
-    give_back(p, v, &hu);
+    give_back(p, v, &hu, &coming);
     if (s != COV_OK) study_result_free(out);
     return s;
 }

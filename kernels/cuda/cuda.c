@@ -44,6 +44,7 @@ static void cuda_close(device **d)
     if (d == NULL || *d == NULL) return;
     cudaSetDevice((*d)->ordinal);
     if ((*d)->stream != NULL) cudaStreamSynchronize((*d)->stream);
+    cuda_send_close(*d);
     dnn_close(&(*d)->dnn);
     cudaFree((*d)->scratch);
     if ((*d)->stream != NULL) cudaStreamDestroy((*d)->stream);
@@ -242,6 +243,9 @@ static const backend backend_cuda = {
     .release_host = cuda_release_host,
     .upload = cuda_upload,
     .download = cuda_download,
+    .send = cuda_send,
+    .arrived = cuda_arrived,
+    .send_end = cuda_send_end,
     .zero = cuda_zero,
     .sync = cuda_sync,
     .plan_new = cuda_plan_new,

@@ -23,6 +23,7 @@ struct device {
     struct cuda_dnn *dnn; /* owned */
     void *scratch;        /* shared by all plans; see cuda_reserve */
     size_t scratch_bytes;
+    sending *sending;     /* owned; see send.c. NULL: nothing was sent yet */
     uint64_t scratch_moves; /* how often it got another address: what was recorded before is stale */
 };
 
@@ -78,6 +79,12 @@ status cuda_boxes_select(device *d, const boxes_choice *c, int64_t images, tenso
                         const float *from, float *to);
 status cuda_boxes_around(device *d, tensor_type type, int64_t n, int64_t h, int64_t w, int64_t c, int64_t channel, const void *x, float *to);
 status cuda_boxes_paste(device *d, const boxes_pasting *p);
+
+/* send.c */
+status cuda_send(device *d, void *to, const void *from_host, size_t bytes, sending **out);
+status cuda_arrived(sending *s, size_t bytes);
+void cuda_send_end(sending **s);
+void cuda_send_close(device *d); /* frees what sending took; nothing is under way */
 
 /* record.c: CUDA graphs. */
 status cuda_record_begin(device *d);

@@ -17,8 +17,8 @@ struct emulated_graph {
 };
 
 namespace {
-emulated_graph *captured; /* NULL: work runs at once */
-bool broken;              /* the capture met what cannot be captured */
+thread_local emulated_graph *captured; /* NULL: work runs at once. Captures are of a thread (cudaStreamCaptureModeThreadLocal) */
+thread_local bool broken;              /* the capture met what cannot be captured */
 
 cudaError_t perform(std::function<void()> work)
 {
@@ -165,6 +165,12 @@ cudaError_t cudaDeviceGetPCIBusId(char *key, int room, int) { return snprintf(ke
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) { return *stream = nullptr, cudaSuccess; }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return outside_of_captures(); }
+/* Whatever an event could be waited for has been done. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return outside_of_captures(); }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) { return *event = nullptr, cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return outside_of_captures(); }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return outside_of_captures(); }
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
     if (captured) return *out = nullptr, outside_of_captures();

@@ -256,6 +256,48 @@ static void every_backend_is_found_by_its_name_and_others_are_refused_by_a_list(
     for (int k = 0; backend_at(k); k++) assert_non_null(strstr(status_message(), backend_at(k)->name));
 }
 
+/* Sizes below, at and above a piece's; what is asked for is there, whatever is still on its way, and sends that are ended at once,
+ * or are not waited for, leave the device as it was. */
+static void what_is_sent_is_there_as_far_as_it_was_waited_for(void **state)
+{
+    (void)state;
+    enum { MOST = (17 << 20) + 12345, SIZES = 5 };
+    const size_t sizes[SIZES] = {1, 4097, 8 << 20, MOST, 100};
+    unsigned char *from = must_alloc(MOST), *back = must_alloc(MOST);
+    uint64_t seed = 3;
+    for (size_t i = 0; i < MOST; i++) from[i] = (unsigned char)(100 * draw(&seed));
+    for (int k = 0; backend_at(k); k++) {
+        const backend *b = backend_at(k);
+        device *d;
+        if (b->host_memory) {
+            assert_null(b->send);
+            continue;
+        }
+        MUST(b->open(&(device_options){.threads = 1}, &d));
+        for (int at = 0; at < SIZES; at++) {
+            void *to = NULL;
+            sending *s;
+            size_t n = sizes[at], parts[3] = {n / 3, n / 3 * 2, n};
+            MUST(b->alloc(d, n, &to));
+            MUST(b->send(d, to, from, n, &s));
+            assert_int_equal(b->arrived(s, n + 1), COV_BROKEN);
+            for (int part = 0; part < 3; part++) {
+                MUST(b->arrived(s, parts[part]));
+                MUST(b->download(d, back, to, parts[part]));
+                assert_memory_equal(back, from, parts[part]);
+            }
+            b->send_end(&s);
+            assert_null(s);
+            b->send_end(&s);
+            MUST(b->send(d, to, from, n, &s));
+            b->send_end(&s);
+            b->release(d, to);
+        }
+        b->close(&d);
+    }
+    free(from), free(back);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +311,7 @@ int main(void)
         cmocka_unit_test(optimisers_follow_their_formulas),
         cmocka_unit_test(a_first_adamw_step_has_the_size_of_its_rate),
         cmocka_unit_test(every_backend_is_found_by_its_name_and_others_are_refused_by_a_list),
+        cmocka_unit_test(what_is_sent_is_there_as_far_as_it_was_waited_for),
     };
     return cmocka_run_group_tests_name("vectors", tests, NULL, NULL);
 }

@@ -18,6 +18,7 @@ enum { NX = 75, NY = 66, NZ = 9, VOXELS = NX * NY * NZ };
 static const backend *cpu;
 static backend far;
 static int64_t alive, volumes; /* pieces of memory there; how often a volume went there */
+static size_t first_asked;     /* bytes of a volume on its way that were waited for at first */
 
 static void ok(status s)
 {
@@ -44,6 +45,35 @@ static status far_upload(device *d, void *to, const void *from, size_t bytes)
     return cpu->upload(d, to, from, bytes);
 }
 
+/* Nothing of what is sent is there before it is asked for, and no more than that. */
+struct sending {
+    char *to;
+    const char *from;
+    size_t bytes, there;
+};
+static struct sending way;
+
+static status far_send(device *d, void *to, const void *from, size_t bytes, sending **out)
+{
+    (void)d;
+    volumes += bytes == VOXELS * sizeof(int16_t);
+    way = (struct sending){.to = to, .from = from, .bytes = bytes};
+    *out = &way;
+    return COV_OK;
+}
+
+static status far_arrived(sending *s, size_t bytes)
+{
+    if (bytes > s->bytes) return COV_FAIL(COV_BROKEN, "more than was sent");
+    if (bytes <= s->there) return COV_OK;
+    memcpy(s->to + s->there, s->from + s->there, bytes - s->there);
+    if (s->there == 0) first_asked = bytes;
+    s->there = bytes;
+    return COV_OK;
+}
+
+static void far_send_end(sending **s) { *s = NULL; }
+
 static int set_up(void **state)
 {
     (void)state;
@@ -53,6 +83,9 @@ static int set_up(void **state)
     far.alloc = far_alloc;
     far.release = far_release;
     far.upload = far_upload;
+    far.send = far_send;
+    far.arrived = far_arrived;
+    far.send_end = far_send_end;
     return 0;
 }
 
@@ -114,6 +147,16 @@ static void a_volume_goes_to_the_device_once_and_has_the_masks_it_has_on_the_hos
     on_both(0, 1, 1);
 }
 
+/* All are waited for only when the axial network has seen them: a study does not wait for its volume's way. */
+static void the_first_slices_are_looked_at_while_the_others_are_on_their_way(void **state)
+{
+    (void)state;
+    first_asked = 0;
+    on_both(0, 0, 1);
+    assert_int_equal(first_asked, 8 * NX * NY * sizeof(int16_t)); /* a batch */
+    assert_int_equal(way.there, VOXELS * sizeof(int16_t));
+}
+
 /* Slices of one size go there together, for lungs and for lesions. */
 static void isolated_slices_have_the_masks_they_have_on_the_host(void **state)
 {
@@ -125,6 +168,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_volume_goes_to_the_device_once_and_has_the_masks_it_has_on_the_host),
+        cmocka_unit_test(the_first_slices_are_looked_at_while_the_others_are_on_their_way),
         cmocka_unit_test(isolated_slices_have_the_masks_they_have_on_the_host),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
