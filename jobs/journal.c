@@ -102,6 +102,9 @@ void journal_note(journal *j, const char *format, ...)
     fprintf(stderr, "covpipe: %s\n", text);
 }
 
+/* Below this, readers keep up. */
+static const double WAITED_SHARE = 0.25;
+
 void journal_summary(journal *j, const farm_report *r, double seconds)
 {
     const farm_progress *t = &r->totals;
@@ -114,6 +117,9 @@ void journal_summary(journal *j, const farm_report *r, double seconds)
     put_duration(&line, seconds);
     if (j->json) event_json(&(farm_event){.kind = FARM_NOTE, .text = str_text(&line)});
     else fprintf(stderr, "covpipe: %s\n", str_text(&line));
+    if (t->seconds_waited > WAITED_SHARE * (t->seconds_worked + t->seconds_waited))
+        journal_note(j, "the workers waited %.0f %% of their time for files to be read: --read-ahead reads more of them at once",
+                     100 * t->seconds_waited / (t->seconds_worked + t->seconds_waited));
     for (int k = 1; k < REASON_COUNT && !j->json; k++)
         if (r->reasons[k]) fprintf(stderr, "  %6lld %-8s %-12s %s\n", (long long)r->reasons[k], outcome_name(reason_outcome((reason)k)), reason_code((reason)k), reason_text((reason)k));
     str_free(&line);

@@ -26,6 +26,7 @@ static status print_status(const char *name, const char *folder)
     printf("%s: %s, %lld of %lld studies: %lld done, %lld skipped, %lld failed, %lld running\n", name, p.phase, (long long)(p.found - p.open),
            (long long)p.found, (long long)p.done, (long long)p.skipped, (long long)p.failed, (long long)p.running);
     printf("%d rank(s), process %d on %s, %.0f s so far, last heard of %.0f s ago", run.ranks, run.process, run.host, p.seconds, age);
+    if (p.seconds_worked > 0) printf(", workers waited %.0f %% of their time for readers", 100 * p.seconds_waited / (p.seconds_worked + p.seconds_waited));
     if (p.eta_seconds >= 0 && p.open) printf(", about %.0f s to go", p.eta_seconds);
     putchar('\n');
     return COV_OK;

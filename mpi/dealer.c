@@ -536,6 +536,8 @@ static status take_done(dealer *d, int from, message *in)
         return COV_FAIL(COV_BROKEN, "rank %d reports on study %lld, which it does not have", from,
                         (long long)done.index);
     d->p.running--;
+    d->p.seconds_worked += done.seconds;
+    d->p.seconds_waited += done.waited;
     d->seats[from].open--;
     if (done.index >= d->count) return take_piece(d, from, &done);
     if (done.more) return cut_up(d, done.index);

@@ -26,6 +26,7 @@ typedef struct farm_progress {
     int64_t running;   /* dealt out and not finished */
     int64_t strikes;
     double voxels_done, voxels_total; /* of what this run computes */
+    double seconds_worked, seconds_waited; /* of all workers: computing; idle while the files that they need were being read */
     double seconds, voxels_per_second; /* since the start; mean since the first unit */
     double eta_seconds; /* < 0: not known yet */
 } farm_progress;

@@ -12,7 +12,7 @@
 
 /* X(member) */
 #define COUNTS(X) X(found) X(headers) X(kept) X(done) X(skipped) X(failed) X(open) X(running) X(strikes)
-#define MEASURES(X) X(voxels_done) X(voxels_total) X(seconds) X(voxels_per_second) X(eta_seconds)
+#define MEASURES(X) X(voxels_done) X(voxels_total) X(seconds_worked) X(seconds_waited) X(seconds) X(voxels_per_second) X(eta_seconds)
 
 void progress_json(const farm_progress *p, const progress_run *run, str *to)
 {

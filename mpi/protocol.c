@@ -135,6 +135,7 @@ void protocol_put_done(message *m, const protocol_done *d)
     message_put_i64(m, d->voxels);
     message_put_i64(m, d->more);
     message_put_f64(m, d->seconds);
+    message_put_f64(m, d->waited);
     message_put_text(m, d->detail);
 }
 
@@ -148,6 +149,7 @@ void protocol_get_done(message *m, protocol_done *d)
     d->voxels = message_get_i64(m);
     d->more = message_get_i64(m);
     d->seconds = message_get_f64(m);
+    d->waited = message_get_f64(m);
     get_detail(m, d->detail);
     if (d->reason < 0 || d->reason >= REASON_COUNT || d->outcome < 0 || d->outcome > OUTCOME_FAILED) m->failed = 1;
 }

@@ -87,7 +87,7 @@ typedef struct protocol_done {
     int64_t failure; /* a status other than COV_OK: no part was committed; detail says why */
     int64_t outcome, reason, strikes, voxels;
     int64_t more; /* a step was done and the study goes on: no part yet */
-    double seconds;
+    double seconds, waited; /* at work on it; of the shell: that its worker had nothing before it, as files were being read */
     char detail[STUDY_DETAIL];
 } protocol_done;
 void protocol_put_done(message *m, const protocol_done *d);

@@ -65,6 +65,7 @@ struct shell {
     int started, wanting, finishing, gone, draining, stopped, openings, signals;
     double drain_end, last_heard, last_beat, last_step, finish_by;
     double seconds_worked, voxels_worked;
+    double idle_since, waited; /* 0: the worker is not idle, or nothing is being read; seconds that it was, not yet told */
 };
 
 /* ---- saying things to the dealer */
@@ -381,6 +382,8 @@ static status hear_result(shell *sh, child *c)
         sh->voxels_worked += (double)d.voxels;
     }
     d.strikes = t->strikes;
+    d.waited = sh->waited;
+    sh->waited = 0;
     message_start(&sh->out, PROTOCOL_DONE);
     protocol_put_done(&sh->out, &d);
     c->task = NULL;
@@ -497,8 +500,12 @@ static status feed_worker(shell *sh, double now)
     for (task *t = sh->tasks; t; t = t->next) {
         if (t->state != TASK_READY) continue;
         if (sh->draining && now + 1.5 * estimate(sh, t) > sh->drain_end) continue;
+        if (sh->idle_since > 0) sh->waited += now - sh->idle_since;
+        sh->idle_since = 0;
         return start_working(sh, c, t);
     }
+    if (count_tasks(sh, TASK_READING) == 0) sh->idle_since = 0;
+    else if (sh->idle_since == 0 && sh->voxels_worked > 0) sh->idle_since = now; /* there is nothing to compute beside the first file */
     return COV_OK;
 }
 

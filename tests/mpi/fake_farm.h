@@ -76,6 +76,7 @@ static inline status fake_voxels(void *context, const char *path, const volume_h
     COV_TRY(read_order(path, &o));
     if (strcmp(o.what, "crash-reader") == 0) crash();
     if (strcmp(o.what, "hang-reader") == 0) nap(1000);
+    if (strcmp(o.what, "slow-reader") == 0) nap(0.3);
     if (strcmp(o.what, "escape") == 0 && open("/tmp/covpipe-escaped", O_WRONLY | O_CREAT, 0600) >= 0) o.nx = 0;
     if (strcmp(o.what, "skip") == 0) {
         *why = REASON_NOT_CT;

@@ -398,6 +398,29 @@ static int a_study_that_is_cut_up_ends_as_one_that_is_not(world *w, spawner *sp,
     return failures;
 }
 
+/* Nothing is bound by the clock here: naps are long beside what else there is to do. */
+static int what_the_workers_wait_for_readers_is_told(world *w, spawner *sp, const char *base)
+{
+    int failures = 0;
+    for (int slow_reading = 0; slow_reading < 2; slow_reading++) {
+        stage st;
+        seen seen_here;
+        farm_report r;
+        farm_options o = {0};
+        new_stage(&st, w, base, slow_reading ? "slow-reading" : "slow-computing");
+        for (int k = 0; k < 5 * world_size(w); k++) add(&st, w, slow_reading ? "6 6 4 slow-reader" : "6 6 17 ok");
+        MPI_Barrier(world_comm(w));
+        CHECK(play(w, sp, &st, &o, &r, &seen_here) == COV_OK);
+        if (world_rank(w) == 0) {
+            CHECK(r.totals.done == 5 * world_size(w) && r.totals.seconds_worked > 0);
+            if (slow_reading) CHECK(r.totals.seconds_waited > r.totals.seconds_worked);
+            else CHECK(r.totals.seconds_waited < r.totals.seconds_worked / 2);
+        }
+        farm_report_free(&r);
+    }
+    return failures;
+}
+
 static int a_dry_run_reads_headers_and_writes_nothing(world *w, spawner *sp, const char *base)
 {
     int failures = 0;
@@ -442,6 +465,7 @@ int main(void)
     failures += a_second_run_computes_only_what_it_must(w, sp, base);
     failures += a_study_changed_since_the_walk_is_tried_again(w, sp, base);
     failures += a_study_that_is_cut_up_ends_as_one_that_is_not(w, sp, base);
+    failures += what_the_workers_wait_for_readers_is_told(w, sp, base);
     failures += a_dry_run_reads_headers_and_writes_nothing(w, sp, base);
     MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, world_comm(w));
     if (world_rank(w) == 0) run_command("rm -rf %s", base);
