@@ -1,8 +1,9 @@
-/* bench: how fast this machine runs what covpipe is made of: networks forward, training steps, the CRF. Inputs are random,
- * weights are the initial ones: neither changes the time. Whole studies are timed from outside (scripts/bench-study.sh),
- * peers beside us by scripts/bench-peers.sh. The median of --repeat runs after two that are not counted (a backend may record
+/* bench: how fast this machine runs what covpipe is made of: networks forward, training steps, the CRF, a study's way through
+ * the pipeline, copies. Inputs of networks are random, their weights are the initial ones: neither changes the time. From command to
+ * cohort file a study is timed from outside (scripts/bench-study.sh), peers beside us by scripts/bench-peers.sh. The median of --repeat runs after two that are not counted (a backend may record
  * the second, see kernels/net_record.c). */
 #include "jobs/bench_lesion.h"
+#include "jobs/bench_study.h"
 #include "jobs/jobs.h"
 #include "jobs/setup.h"
 #include "kernels/optim.h"
@@ -241,6 +242,69 @@ static status time_crf(bench *b)
     return s == COV_OK ? COV_OK : status_relay(s, __FILE__, __LINE__);
 }
 
+/* Its two halves; the first run of each, in which plans are made, is not counted. The batch is the study's slices. */
+static status time_study(bench *b)
+{
+    static const char *const names[] = {"lungs", "lesions"};
+    int64_t size = b->o->size ? b->o->size : 512, slices = b->o->slices ? b->o->slices : 300;
+    int repeat = (int)(b->o->repeat > 100 ? 100 : b->o->repeat);
+    double seconds[101];
+    bench_study *study;
+    status s;
+    COV_GO(bench_study_open(b->o, &b->setup, size, slices, &study));
+    for (int half = 0; half < 1 + bench_study_has_lesions(study); half++) {
+        for (int i = -1; i < repeat; i++) {
+            double start = now();
+            COV_GO(half ? bench_study_lesions(study) : bench_study_lungs(study));
+            if (i >= 0) seconds[i] = now() - start;
+        }
+        print_row(b, "study", names[half], b->setup.precision, slices, seconds, repeat, 0);
+    }
+done:
+    bench_study_close(&study);
+    return s;
+}
+
+/* Seconds of sending bytes to the device while it copies within itself `works` times; works 0: of sending alone; host NULL: of the
+ * copies alone. */
+static status time_beside(const bench *b, const void *host, void *const there[2], size_t bytes, int works, double *seconds)
+{
+    const backend *k = b->setup.backend;
+    device *d = b->setup.device;
+    sending *way = NULL;
+    status s;
+    double start = now();
+    if (host) COV_GO(k->send(d, there[0], host, bytes / 2, &way));
+    for (int i = 0; i < works; i++) COV_GO(k->convert(d, bytes / 2 / sizeof(float), TENSOR_F32, (char *)there[0] + bytes / 2, TENSOR_F32, there[1]));
+    if (host) COV_GO(k->arrived(way, bytes / 2));
+    COV_GO(k->sync(d));
+    *seconds = now() - start;
+done:
+    if (way) k->send_end(&way);
+    return s;
+}
+
+/* How much of a volume's way to the device is hidden behind work of equal length there: 100 %: all. */
+static status time_overlap(bench *b, const void *host, void *const there[2], size_t bytes)
+{
+    double copy = 1e30, work = 1e30, both = 1e30, t;
+    int works = 1;
+    for (int i = 0; i < 4; i++) {
+        COV_TRY(time_beside(b, host, there, bytes, 0, &t));
+        if (i) copy = fmin(copy, t);
+        COV_TRY(time_beside(b, NULL, there, bytes, 100, &t));
+        if (i) work = fmin(work, t / 100);
+    }
+    works = (int)fmax(1, copy / work);
+    for (int i = 0; i < 3; i++) {
+        COV_TRY(time_beside(b, host, there, bytes, works, &t));
+        both = fmin(both, t);
+    }
+    printf("%-16s %-8s %58.6f %9.0f %% hidden (%.6f s of sending, %.6f s of work)\n", "copy", "beside", both,
+           100 * fmin(1, fmax(0, (copy + works * work - both) / fmin(copy, works * work))), copy, works * work);
+    return COV_OK;
+}
+
 /* What a copy of 256 MiB takes to the device, back, and within it: what ops that only move data are a share of. */
 static status time_copies(bench *b)
 {
@@ -263,6 +327,7 @@ static status time_copies(bench *b)
         }
         if (s == COV_OK) printf("%-16s %-8s %58.6f %9.1f GB/s (read%s)\n", "copy", names[way], best, 1e-9 * (double)bytes / best * (way == 2 ? 2 : 1), way == 2 ? " and written" : "");
     }
+    if (s == COV_OK && k->send) s = time_overlap(b, host, there, bytes);
     k->release(d, there[0]);
     k->release(d, there[1]);
     free(host);
@@ -290,18 +355,19 @@ static status time_case(bench *b, int k)
 static status run(bench *b)
 {
     const char *what = b->o->word_count ? b->o->words[0] : "";
-    int known = !*what || strcmp(what, "crf") == 0 || strcmp(what, "nets") == 0 || strcmp(what, "copy") == 0;
+    int known = !*what || strcmp(what, "crf") == 0 || strcmp(what, "nets") == 0 || strcmp(what, "copy") == 0 || strcmp(what, "study") == 0;
     if (b->setup.backend->device_name) printf("on %s: %s\n", b->setup.backend->name, b->setup.backend->device_name(b->setup.device));
     printf("%-16s %-8s %-5s %7s %6s %10s %10s %10s %9s %9s %9s\n", "case", "what", "type", "threads", "batch", "median_s", "min_s", "max_s", "GFLOP", "GFLOP/s", "product's");
     for (int k = 0; k < CASES || bench_lesion_name(k - CASES); k++) {
         int named = strcmp(what, k < CASES ? cases[k].name : bench_lesion_name(k - CASES)) == 0;
         known |= named;
-        if (*what && !named && strcmp(what, "nets") != 0 && (k > 0 || strcmp(what, "crf") == 0 || strcmp(what, "copy") == 0)) continue;
+        if (*what && !named && strcmp(what, "nets") != 0 && (k > 0 || strcmp(what, "crf") == 0 || strcmp(what, "copy") == 0 || strcmp(what, "study") == 0)) continue;
         COV_TRY(time_case(b, k)); /* the product, number 0, before any network */
     }
     if (!*what || strcmp(what, "crf") == 0) COV_TRY(time_crf(b));
+    if (!*what || strcmp(what, "study") == 0) COV_TRY(time_study(b));
     if (!*what || strcmp(what, "copy") == 0) COV_TRY(time_copies(b));
-    if (!known) return COV_FAIL(COV_USAGE, "%s: nothing of that name to time; there are nets, crf, copy, product, gnunet, unet-resnet50, trunk-resnet50, lung-compact, lung-paper, and st, sp, maskrcnn, unet, spatial, temporal with -compact or -paper (st-compact, ...)", what);
+    if (!known) return COV_FAIL(COV_USAGE, "%s: nothing of that name to time; there are nets, crf, study, copy, product, gnunet, unet-resnet50, trunk-resnet50, lung-compact, lung-paper, and st, sp, maskrcnn, unet, spatial, temporal with -compact or -paper (st-compact, ...)", what);
     return COV_OK;
 }
 

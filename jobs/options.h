@@ -85,8 +85,8 @@ typedef enum option_effect { EFFECT_RUN, EFFECT_KEY } option_effect;
     X(dense_prior, "dense-prior", REAL, "-1", "L", ON_LUNG, KEY, "log odds of lung added in dense tissue; -1: those in the weights")  \
     X(no_crf, "no-crf", FLAG, "0", "", ON_LUNG, KEY, "do without the fully connected CRF")                                       \
     X(crf, "crf", TEXT, "", "A,S,a,b,g,N", ON_LUNG, KEY, "weights of appearance and smoothness, theta alpha, beta, gamma, iterations") \
-    X(model, "model", TEXT, "auto", "NAME", ON_SCREEN, KEY, "lesions: st, sp, maskrcnn, unet or none; auto: that of --lesion, or st where installed") \
-    X(lesion, "lesion", TEXT, "", "FILE", ON_SCREEN, KEY, "weights of the lesion model; default: those installed for model and preset") \
+    X(model, "model", TEXT, "auto", "NAME", ON_SCREEN | ON_BENCH, KEY, "lesions: st, sp, maskrcnn, unet or none; auto: that of --lesion, or st where installed") \
+    X(lesion, "lesion", TEXT, "", "FILE", ON_SCREEN | ON_BENCH, KEY, "weights of the lesion model; default: those installed for model and preset") \
     X(score, "score", REAL, "-1", "S", ON_SCREEN | ON_EVAL, KEY, "least score of a finding, 0..1; -1: the one in the weights")     \
     X(study, "study", LIST, "", "ID", ON_INSPECT | ON_EXPORT | ON_MONTAGE, RUN, "this study only; may be repeated")             \
     X(csv, "csv", FLAG, "0", "", ON_INSPECT, RUN, "print every column as CSV")                                                   \

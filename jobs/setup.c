@@ -219,7 +219,7 @@ status setup_pipeline(const options *o, setup_paths *room, pipeline_options *out
     else if (!o->axial_only) COV_TRY(setup_weights_path("lung-sagittal", o->preset, room->sagittal));
     out->lung_axial_path = room->axial;
     out->lung_sagittal_path = room->sagittal;
-    if (o->job == JOB_SCREEN) COV_TRY(find_lesion(o, room, out));
+    if (o->job == JOB_SCREEN || o->job == JOB_BENCH) COV_TRY(find_lesion(o, room, out));
     return COV_OK;
 }
 

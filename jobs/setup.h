@@ -27,7 +27,7 @@ enum { SETUP_PATH = 4096 };
 status setup_weights_path(const char *model, const char *preset, char path[SETUP_PATH]);
 
 /* Everything the pipeline needs but backend and precision, which setup_open or setup_probe find; of weights only the lesion model's are looked into, for its name. Paths are kept in
- * `room`. Lesions are looked for when screening, unless --model says none, or says nothing and no weights are installed
+ * `room`. Lesions are looked for when screening or timing, unless --model says none, or says nothing and no weights are installed
  * (out->lesion_path NULL). */
 typedef struct setup_paths {
     char axial[SETUP_PATH], sagittal[SETUP_PATH], lesion[SETUP_PATH], model[WEIGHTS_LABEL];
