@@ -9,6 +9,7 @@
 #include "kernels/crf.h"
 #include "kernels/op.h"
 #include "kernels/plane.h"
+#include "kernels/regions.h"
 
 typedef struct device device; /* a backend's own: threads or GPU, streams, handles */
 typedef struct plan plan;     /* a backend's own: one op at one size; primitives, packed weights, workspace */
@@ -88,8 +89,8 @@ typedef struct backend {
 
     status (*crf)(device *d, const crf_options *o, const crf_batch *b);
 
-    /* A volume's planes and parts (plane.h). Device memory, dense, borrowed, no two arrays overlap; volume (nz, ny, nx). What
-     * plane.h's checks refuse is COV_BROKEN, and nothing was written.
+    /* A volume's planes and parts (plane.h, regions.h). Device memory, dense, borrowed, no two arrays overlap; volume (nz, ny, nx). What
+     * their checks refuse is COV_BROKEN, and nothing was written.
      * plane_cut: planes first .. first+count-1 of those in use, as the range shows them, to (count, rows, cols); padding is 0.
      * plane_put: what a network says of these planes, (count, rows, cols), onto the voxels that they stand for: written over in
      *   to (nz, ny, width), whose first column is x0; the others stay. Sagittal: give 8 or more at once, they are neighbours along x.
@@ -100,7 +101,11 @@ typedef struct backend {
      * plane_mark: mask (nz, ny, nx), in the part alone: 1 where value (n, h, w) is above `least`, else 0.
      * plane_near: near (ny, nx) is 1 within an ellipse of ry x rx pixels around a pixel that is not 0 in mask (ny, nx), else 0.
      * plane_stack: what the frame shows of three slices, to (rows, cols, 3): bilinear, as the range shows it; 0 beyond the
-     *   canvas, and where the nearest sample of `near` is 0. */
+     *   canvas, and where the nearest sample of `near` is 0.
+     * plane_keep: what a network says of its input (rows, cols), bilinearly on the slice: to (ny, nx). 0 where it is less than
+     *   `least` > 0, where mask (ny, nx) is 0 (NULL: it is 0 nowhere), and where the input shows nothing.
+     * plane_regions: regions_sum (regions.h) of value (ny, nx), to the bit: labels (ny, nx) in device memory; *out in host memory,
+     *   owned by the caller (free), NULL where there are none; waits for it. */
     status (*plane_cut)(device *d, const plane_set *p, plane_range r, const int16_t *volume, int64_t first, int64_t count, float *to);
     status (*plane_put)(device *d, const plane_set *p, const float *from, int64_t first, int64_t count, float *to);
     status (*plane_fuse)(device *d, const plane_set *p, plane_blend blend, int64_t reach, const int16_t *volume, float *second, float *first);
@@ -109,6 +114,8 @@ typedef struct backend {
     status (*plane_mark)(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
     status (*plane_near)(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near);
     status (*plane_stack)(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to);
+    status (*plane_keep)(device *d, const plane_frame *f, const float *from, float least, const uint8_t *mask, float *to);
+    status (*plane_regions)(device *d, int64_t ny, int64_t nx, const float *value, int32_t *labels, region_sum **out, int64_t *count);
 
     /* Boxes of a detector (boxes.h): all but the structs is device memory, dense, borrowed, no two arrays overlap; nothing is waited
      * for. What boxes.h's checks refuse is COV_BROKEN, and nothing was written.

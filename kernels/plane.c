@@ -81,6 +81,19 @@ status plane_frame_check(const plane_frame *f)
                     (long long)f->cols, (long long)f->y0, (long long)f->x0, PLANE_FRAME_COLS_MOST);
 }
 
+status plane_keep_check(const plane_frame *f, float least)
+{
+    COV_TRY(plane_frame_check(f));
+    if (least > 0.0f) return COV_OK; /* a NaN fails */
+    return COV_FAIL(COV_BROKEN, "numbers of at least %g are kept, expected more than 0", (double)least);
+}
+
+status plane_regions_check(int64_t ny, int64_t nx)
+{
+    if (ny >= 1 && nx >= 1 && ny <= INT32_MAX / nx) return COV_OK;
+    return COV_FAIL(COV_BROKEN, "regions of a slice of %lld x %lld pixels", (long long)ny, (long long)nx);
+}
+
 /* to |= from, widened by `reach` to both sides. */
 static void widen(const uint8_t *from, int64_t n, int64_t reach, uint8_t *to)
 {

@@ -94,4 +94,6 @@ status plane_part_check(const plane_part *p);
 status plane_volume_check(int64_t nz, int64_t ny, int64_t nx);
 status plane_near_check(int64_t ny, int64_t nx, double ry, double rx);
 status plane_frame_check(const plane_frame *f);
+status plane_keep_check(const plane_frame *f, float least);
+status plane_regions_check(int64_t ny, int64_t nx); /* labels must be able to number the pixels */
 #endif

@@ -7,13 +7,13 @@
 
 typedef struct plugin_abi {
     const char *version; /* of covpipe */
-    size_t backend, op, shapes, args, crf, optim, planes, part, frame, slices, choice, pasting;
+    size_t backend, op, shapes, args, crf, optim, planes, part, frame, slices, choice, pasting, region;
 } plugin_abi;
 
 #define PLUGIN_ABI                                                                                                \
     {COVPIPE_VERSION,   sizeof(backend),    sizeof(op),        sizeof(op_shapes), sizeof(op_args), sizeof(crf_batch), \
      sizeof(optim_step), sizeof(plane_set), sizeof(plane_part), sizeof(plane_frame), sizeof(plane_slices),     \
-     sizeof(boxes_choice), sizeof(boxes_pasting)}
+     sizeof(boxes_choice), sizeof(boxes_pasting), sizeof(region_sum)}
 
 /* The plugin's table, static in it; NULL where the program was built otherwise. */
 __attribute__((visibility("default"))) const backend *covpipe_backend(const plugin_abi *program);

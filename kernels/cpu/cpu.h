@@ -70,6 +70,8 @@ status cpu_plane_crop(device *d, const plane_part *p, plane_range r, const int16
 status cpu_plane_mark(device *d, const plane_part *p, const float *value, float least, uint8_t *mask);
 status cpu_plane_near(device *d, int64_t ny, int64_t nx, double ry, double rx, const uint8_t *mask, uint8_t *near);
 status cpu_plane_stack(device *d, const plane_frame *f, plane_range r, const plane_slices *s, float *to);
+status cpu_plane_keep(device *d, const plane_frame *f, const float *from, float least, const uint8_t *mask, float *to);
+status cpu_plane_regions(device *d, int64_t ny, int64_t nx, const float *value, int32_t *labels, region_sum **out, int64_t *count);
 status cpu_boxes_select(device *d, const boxes_choice *c, int64_t images, tensor_type type, const void *score, const void *delta,
                         const float *from, float *to);
 status cpu_boxes_around(device *d, tensor_type type, int64_t n, int64_t h, int64_t w, int64_t c, int64_t channel, const void *x, float *to);

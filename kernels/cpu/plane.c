@@ -251,3 +251,38 @@ status cpu_plane_stack(device *d, const plane_frame *f, plane_range r, const pla
     }
     return COV_OK;
 }
+
+/* ---- back onto the slice */
+
+static void keep_row(const plane_frame *f, const float *from, tap r, float least, const uint8_t *mask, float *to)
+{
+    const float *above = from + r.a * f->cols, *below = from + r.b * f->cols;
+    for (int64_t x = 0; x < f->nx; x++) {
+        tap c;
+        to[x] = 0.0f;
+        if ((mask && !mask[x]) || !tap_within(x, f->nx, f->width, f->x0, f->cols, &c)) continue;
+        float a = above[c.a] + c.fraction * (above[c.b] - above[c.a]);
+        float b = below[c.a] + c.fraction * (below[c.b] - below[c.a]);
+        float v = a + r.fraction * (b - a);
+        if (v >= least) to[x] = v;
+    }
+}
+
+status cpu_plane_keep(device *d, const plane_frame *f, const float *from, float least, const uint8_t *mask, float *to)
+{
+    COV_TRY(plane_keep_check(f, least));
+#pragma omp parallel for schedule(static) num_threads(d->threads)
+    for (int64_t y = 0; y < f->ny; y++) {
+        tap r;
+        float *row = to + y * f->nx;
+        if (tap_within(y, f->ny, f->height, f->y0, f->rows, &r)) keep_row(f, from, r, least, mask ? mask + y * f->nx : NULL, row);
+        else memset(row, 0, (size_t)f->nx * sizeof *row);
+    }
+    return COV_OK;
+}
+
+status cpu_plane_regions(device *d, int64_t ny, int64_t nx, const float *value, int32_t *labels, region_sum **out, int64_t *count)
+{
+    (void)d;
+    return regions_sum(value, ny, nx, labels, out, count);
+}

@@ -269,6 +269,8 @@ static const backend backend_cuda = {
     .plane_mark = cuda_plane_mark,
     .plane_near = cuda_plane_near,
     .plane_stack = cuda_plane_stack,
+    .plane_keep = cuda_plane_keep,
+    .plane_regions = cuda_plane_regions,
     .boxes_select = cuda_boxes_select,
     .boxes_around = cuda_boxes_around,
     .boxes_paste = cuda_boxes_paste,
@@ -287,6 +289,6 @@ const backend *covpipe_backend(const plugin_abi *program)
                program->shapes == here.shapes && program->args == here.args && program->crf == here.crf &&
                program->optim == here.optim && program->planes == here.planes && program->part == here.part &&
                program->frame == here.frame && program->slices == here.slices && program->choice == here.choice &&
-               program->pasting == here.pasting;
+               program->pasting == here.pasting && program->region == here.region;
     return same ? &backend_cuda : NULL;
 }

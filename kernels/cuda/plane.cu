@@ -275,3 +275,35 @@ extern "C" status cuda_plane_stack(device *d, const plane_frame *f, plane_range 
     CUDA_TRY(cudaSetDevice(d->ordinal));
     return each_in_rows(d, f->rows, f->cols * PLANE_STACK, stack_pixel{*f, r, *s, to});
 }
+
+/* ---- back onto the slice: row y, i along x */
+struct keep_pixel {
+    plane_frame f;
+    const float *from;
+    float least;
+    const uint8_t *mask;
+    float *to;
+    __device__ void operator()(int64_t y, int i) const
+    {
+        int64_t at = y * f.nx + i;
+        float v = 0;
+        tap r, c;
+        if ((!mask || mask[at]) && tap_within(y, f.ny, f.height, f.y0, f.rows, &r) && tap_within(i, f.nx, f.width, f.x0, f.cols, &c))
+            v = sample(r, c);
+        to[at] = v >= least ? v : 0;
+    }
+    __device__ float sample(tap r, tap c) const
+    {
+        const float *above = from + r.a * f.cols, *below = from + r.b * f.cols;
+        float a = above[c.a] + c.fraction * (above[c.b] - above[c.a]);
+        float b = below[c.a] + c.fraction * (below[c.b] - below[c.a]);
+        return a + r.fraction * (b - a);
+    }
+};
+
+extern "C" status cuda_plane_keep(device *d, const plane_frame *f, const float *from, float least, const uint8_t *mask, float *to)
+{
+    COV_TRY(plane_keep_check(f, least));
+    CUDA_TRY(cudaSetDevice(d->ordinal));
+    return each_in_rows(d, f->ny, f->nx, keep_pixel{*f, from, least, mask, to});
+}

@@ -173,3 +173,26 @@ status ref_plane_stack(device *d, const plane_frame *f, plane_range range, const
     }
     return COV_OK;
 }
+
+status ref_plane_keep(device *d, const plane_frame *f, const float *from, float least, const uint8_t *mask, float *to)
+{
+    (void)d;
+    COV_TRY(plane_keep_check(f, least));
+    for (int64_t i = 0; i < f->ny * f->nx; i++) {
+        tap r, c;
+        to[i] = 0;
+        if (mask && !mask[i]) continue;
+        if (!tap_within(i / f->nx, f->ny, f->height, f->y0, f->rows, &r) || !tap_within(i % f->nx, f->nx, f->width, f->x0, f->cols, &c)) continue;
+        const float *above = from + r.a * f->cols, *below = from + r.b * f->cols;
+        float v = (float)mix(mix((double)above[c.a], (double)above[c.b], (double)c.fraction),
+                             mix((double)below[c.a], (double)below[c.b], (double)c.fraction), (double)r.fraction);
+        if (v >= least) to[i] = v;
+    }
+    return COV_OK;
+}
+
+status ref_plane_regions(device *d, int64_t ny, int64_t nx, const float *value, int32_t *labels, region_sum **out, int64_t *count)
+{
+    (void)d;
+    return regions_sum(value, ny, nx, labels, out, count);
+}

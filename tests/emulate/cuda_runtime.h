@@ -23,12 +23,6 @@ struct dim3 {
 };
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 void __syncthreads();
-static inline int atomicAdd(int *to, int x) /* threads run one after the other */
-{
-    int before = *to;
-    *to += x;
-    return before;
-}
 
 static inline unsigned __float_as_uint(float x)
 {
@@ -42,6 +36,19 @@ static inline float __uint_as_float(unsigned u)
     memcpy(&x, &u, sizeof x);
     return x;
 }
+/* Threads run one after the other, and none is interrupted: what was there is given back. */
+template <class T> static inline T emulate_swap(T *at, T next)
+{
+    T was = *at;
+    *at = next;
+    return was;
+}
+static inline int atomicCAS(int *at, int expected, int next) { return emulate_swap(at, *at == expected ? next : *at); }
+static inline int atomicMin(int *at, int x) { return emulate_swap(at, x < *at ? x : *at); }
+static inline int atomicMax(int *at, int x) { return emulate_swap(at, x > *at ? x : *at); }
+static inline int atomicAdd(int *at, int x) { return emulate_swap(at, *at + x); }
+static inline unsigned long long atomicAdd(unsigned long long *at, unsigned long long x) { return emulate_swap(at, *at + x); }
+
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     size_t dynamicSmemBytes;

@@ -291,6 +291,75 @@ static void a_stack_shows_each_slice_in_its_channel_and_0_where_there_is_none(vo
         }
 }
 
+/* A slope over the canvas, in (0, 1): linear, so what is put onto the slice is known but for the half pixel at the ends. */
+static float slope(double y, double x) { return (float)(0.4 + 4e-4 * y + 3e-4 * x); }
+
+/* Is the centre of the slice's pixel i on the input? *y, *x: where on the canvas. */
+static int on_input(const plane_frame *f, int64_t i, double *y, double *x)
+{
+    *y = ((double)(i / f->nx) + 0.5) * (double)f->height / (double)f->ny;
+    *x = ((double)(i % f->nx) + 0.5) * (double)f->width / (double)f->nx;
+    return *y >= (double)f->y0 && *x >= (double)f->x0 && *y < (double)(f->y0 + f->rows) && *x < (double)(f->x0 + f->cols);
+}
+
+static void what_is_kept_lies_where_the_frame_shows_it_in_the_mask_and_is_enough(void **state)
+{
+    (void)state;
+    for (int s = 0; s < FRAMES; s++)
+        for (int masked = 0; masked < 2; masked++) {
+            const plane_frame *f = &frames[s];
+            const float least = 0.45f;
+            size_t area = (size_t)(f->ny * f->nx), n = (size_t)(f->rows * f->cols);
+            float *from = must_alloc(n * 4), *start = random_numbers(area, 20);
+            uint8_t *mask = must_alloc(area);
+            uint64_t seed = 21;
+            double y, x;
+            for (size_t i = 0; i < area; i++) mask[i] = draw(&seed) > 0 ? 9 : 0;
+            for (int64_t i = 0; i < (int64_t)n; i++)
+                from[i] = slope((double)(f->y0 + i / f->cols) + 0.5, (double)(f->x0 + i % f->cols) + 0.5);
+            variant at;
+            for (int k = 0; variant_open(k, 1 + k % 3, &at); at.b->close(&at.d), k++) {
+                char *on_from = guarded(&at, from, n * 4), *on_mask = guarded(&at, mask, area), *on_to = guarded(&at, start, area * 4);
+                MUST(at.b->plane_keep(at.d, f, (float *)(on_from + GUARD), least, masked ? (uint8_t *)(on_mask + GUARD) : NULL, (float *)(on_to + GUARD)));
+                float *got = harvest(&at, on_to, area * 4);
+                for (size_t i = 0; i < area; i++) {
+                    float want = on_input(f, (int64_t)i, &y, &x) && (mask[i] || !masked) ? slope(y, x) : 0;
+                    if (got[i] == 0 ? want >= least + 4e-4f : !(got[i] >= least && fabsf(got[i] - want) <= 4e-4f))
+                        fail_msg("%s: frame %d: %g at %zu, expected %g", at.name, s, (double)got[i], i, (double)want);
+                }
+                free(harvest(&at, on_from, n * 4));
+                at.b->release(at.d, on_mask);
+                free(got);
+            }
+            free(from), free(start), free(mask);
+        }
+}
+
+/* Of numbers that jump from pixel to pixel, and of a threshold that none of them meets exactly. */
+static void what_is_kept_is_the_same_on_every_backend(void **state)
+{
+    (void)state;
+    for (int s = 0; s < FRAMES; s++) {
+        const plane_frame *f = &frames[s];
+        size_t area = (size_t)(f->ny * f->nx), n = (size_t)(f->rows * f->cols), apart = 0;
+        float *from = must_alloc(n * 4), *start = random_numbers(area, 22), *want = NULL;
+        uint64_t seed = 23;
+        for (size_t i = 0; i < n; i++) from[i] = 0.5f + 0.5f * draw(&seed);
+        variant at;
+        for (int k = 0; variant_open(k, 1 + k % 3, &at); at.b->close(&at.d), k++) {
+            char *on_from = guarded(&at, from, n * 4), *on_to = guarded(&at, start, area * 4);
+            MUST(at.b->plane_keep(at.d, f, (float *)(on_from + GUARD), 0.6f, NULL, (float *)(on_to + GUARD)));
+            float *got = harvest(&at, on_to, area * 4);
+            at.b->release(at.d, on_from);
+            for (size_t i = 0; k && i < area; i++) /* at the threshold itself rounding decides */
+                if ((got[i] == 0) != (want[i] == 0) && fabsf(got[i] + want[i] - 0.6f) <= 1e-6f) got[i] = want[i], apart++;
+            same(&at, k, got, area, &want, "keep", s);
+        }
+        assert_true(apart <= area / 1000);
+        free(from), free(start), free(want);
+    }
+}
+
 /* Every one of them is refused before an array is looked at. */
 static void sizes_that_do_not_fit_together_are_refused(void **state)
 {
@@ -318,6 +387,9 @@ static void sizes_that_do_not_fit_together_are_refused(void **state)
         assert_int_equal(at.b->plane_stack(at.d, &wide, lung, &(plane_slices){0}, NULL), COV_BROKEN);
         assert_int_equal(at.b->plane_stack(at.d, &none, lung, &(plane_slices){0}, NULL), COV_BROKEN);
         assert_int_equal(at.b->plane_stack(at.d, &far, lung, &(plane_slices){0}, NULL), COV_BROKEN);
+        assert_int_equal(at.b->plane_keep(at.d, &wide, NULL, 0.5f, NULL, NULL), COV_BROKEN);
+        assert_int_equal(at.b->plane_keep(at.d, &frames[0], NULL, 0, NULL, NULL), COV_BROKEN);
+        assert_int_equal(at.b->plane_keep(at.d, &frames[0], NULL, NAN, NULL, NULL), COV_BROKEN);
         assert_int_equal(at.b->plane_near(at.d, 5, 5, (double)NAN, 1, NULL, NULL), COV_BROKEN);
         for (int s = 0; s < 8; s++) {
             assert_int_equal(at.b->plane_cut(at.d, &bad[s], lung, NULL, 0, 1, NULL), COV_BROKEN);
@@ -344,6 +416,8 @@ int main(void)
         cmocka_unit_test(a_part_is_cropped_to_gray_and_numbers_and_marked_where_it_lies),
         cmocka_unit_test(what_is_near_a_mask_lies_within_the_ellipse_of_one_of_its_pixels),
         cmocka_unit_test(a_stack_shows_each_slice_in_its_channel_and_0_where_there_is_none),
+        cmocka_unit_test(what_is_kept_lies_where_the_frame_shows_it_in_the_mask_and_is_enough),
+        cmocka_unit_test(what_is_kept_is_the_same_on_every_backend),
         cmocka_unit_test(sizes_that_do_not_fit_together_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
