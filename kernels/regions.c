@@ -2,6 +2,8 @@
  * once and the stack never holds more than the slice has pixels that belong to a region. */
 #include "kernels/regions.h"
 
+#include "kernels/plane.h"
+
 #include <stdlib.h>
 
 enum { UNSEEN = -1 }; /* a label: belongs to a region, which one is not known yet */

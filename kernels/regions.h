@@ -7,7 +7,8 @@
 #ifndef COV_KERNELS_REGIONS_H
 #define COV_KERNELS_REGIONS_H
 #include "base/status.h"
-#include "kernels/plane.h"
+#include "kernels/both.h"
+#include <stdint.h>
 
 typedef struct region {
     int32_t y0, x0, y1, x1; /* half-open rectangle, pixels of the slice */

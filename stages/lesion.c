@@ -27,8 +27,7 @@ struct lesion {
     lesionnet_cut cut;
     int64_t rows, cols; /* as built */
     int compiled;
-    float *probability; /* (rows, cols): models that do not detect */
-    float *found;       /* (found, RCNN_FOUND): those that do */
+    float *found; /* (found, RCNN_FOUND): models that detect */
 };
 
 /* What of one study is at hand while its slices go through. */
@@ -43,10 +42,11 @@ typedef struct pass {
     float least;
     void *roi;              /* device memory, WINDOW planes: that of slice z at z mod WINDOW */
     int64_t roi_z[WINDOW];  /* -1: nothing there yet */
-    uint8_t *plane;         /* (regions, ny, nx) masks on their way to a finding */
-    void *pasted;           /* the same, lent to the device */
-    float *slice;           /* (ny, nx) probabilities; segmenting models */
-    int32_t *labels;        /* (ny, nx); likewise */
+    uint8_t *plane;         /* (regions, ny, nx) masks on their way to a finding; segmenting models: of one */
+    void *pasted;           /* the same, lent to the device; detecting models */
+    int32_t *labels;        /* (ny, nx) of a slice's regions; segmenting models */
+    void *there_labels;     /* the same, lent to the device */
+    void *slice;            /* device memory, (ny, nx) probabilities; segmenting models */
 } pass;
 
 lesion_options lesion_defaults(void)
@@ -63,8 +63,6 @@ static void drop_nets(lesion *l)
     net_free(&l->second);
     net_free(&l->first);
     lesionnet_find_free(&l->find);
-    free(l->probability);
-    l->probability = NULL;
     l->rows = l->cols = 0;
     l->compiled = 0;
 }
@@ -85,9 +83,6 @@ static status build_nets(lesion *l, int64_t rows, int64_t cols)
     if (used + more != l->weights->param_count)
         return COV_FAIL(COV_FORMAT, "the weights hold %d parameters, the network %s/%s has %d", l->weights->param_count,
                         l->weights->model, l->weights->preset, used + more);
-    l->probability = malloc((size_t)(rows * cols) * sizeof *l->probability);
-    if (!l->probability)
-        return COV_FAIL(COV_NOMEM, "no memory for an input of %lld x %lld", (long long)rows, (long long)cols);
     l->rows = rows;
     l->cols = cols;
     return COV_OK;
@@ -269,37 +264,45 @@ static status add_detected(pass *p, int64_t z, findings *out)
 
 /* ---- models that give a probability for each pixel */
 
-static status add_component(pass *p, int64_t z, const region *r, int32_t label, findings *out)
+static status add_component(pass *p, int64_t z, const region_sum *r, int32_t label, findings *out)
 {
     int64_t nx = p->h->nx, at = 0;
-    double sum = 0.0;
-    finding f = {.z = z, .y0 = r->y0, .x0 = r->x0, .y1 = r->y1, .x1 = r->x1, .mask = p->plane};
-    for (int64_t y = r->y0; y < r->y1; y++)
-        for (int64_t x = r->x0; x < r->x1; x++) {
-            int own = p->labels[y * nx + x] == label;
-            p->plane[at++] = (uint8_t)own;
-            if (own) sum += (double)p->slice[y * nx + x];
-        }
-    f.score = (float)(sum / r->area);
-    return f.score >= p->least ? findings_add(out, &f) : COV_OK;
+    const region *in = &r->at;
+    finding f = {.z = z, .y0 = in->y0, .x0 = in->x0, .y1 = in->y1, .x1 = in->x1, .score = (float)region_mean(r), .mask = p->plane};
+    if (!(f.score >= p->least)) return COV_OK;
+    for (int64_t y = in->y0; y < in->y1; y++)
+        for (int64_t x = in->x0; x < in->x1; x++) p->plane[at++] = p->labels[y * nx + x] == label;
+    return findings_add(out, &f);
 }
 
+/* On the device all the way: what comes back is a few numbers a region, and, where there is one, the labels. */
 static status add_segmented(pass *p, int64_t z, findings *out)
 {
     lesion *l = p->l;
-    const volume_header *h = p->h;
-    const uint8_t *lung = lung_of(p, z);
-    region *list = NULL;
-    int64_t count = 0;
+    const backend *b = l->backend;
+    int64_t ny = p->h->ny, nx = p->h->nx, count = 0;
+    const uint8_t *inside = p->lung ? (const uint8_t *)p->there + z * ny * nx : NULL;
+    const void *probability;
+    region_sum *list = NULL;
     status s = COV_OK;
-    COV_GO(net_get(l->first, l->find.probability, l->probability));
-    triplet_put(&p->frame, l->probability, 0.0f, l->backend->threads(l->device), p->slice);
-    for (int64_t i = 0; i < h->ny * h->nx; i++) p->plane[i] = p->slice[i] >= p->o->mask_threshold && (!lung || lung[i]);
-    COV_GO(regions_find(p->plane, h->ny, h->nx, p->labels, &list, &count));
+    COV_GO(net_output_at(l->first, l->find.probability, &probability));
+    COV_GO(b->plane_keep(l->device, &p->frame, probability, p->o->mask_threshold, inside, p->slice));
+    COV_GO(b->plane_regions(l->device, ny, nx, p->slice, p->there_labels, &list, &count));
+    if (count) COV_GO(backend_fetch(b, l->device, p->there_labels, (size_t)(ny * nx) * sizeof *p->labels, p->labels));
     for (int64_t k = 0; k < count; k++) COV_GO(add_component(p, z, &list[k], (int32_t)k + 1, out));
 done:
     free(list);
     return s;
+}
+
+static status make_labels(pass *p, size_t plane)
+{
+    const lesion *l = p->l;
+    p->labels = malloc(plane * sizeof *p->labels);
+    if (!p->labels) return COV_FAIL(COV_NOMEM, "no memory for slices of %zu pixels", plane);
+    COV_TRY(backend_lend(l->backend, l->device, p->labels, plane * sizeof *p->labels, 0, &p->there_labels));
+    COV_TRY(l->backend->alloc(l->device, plane * sizeof(float), &p->slice));
+    return COV_OK;
 }
 
 /* ---- a study */
@@ -332,9 +335,8 @@ status lesion_run(lesion *l, const lesion_options *o, const volume_header *h, co
     p.frame = triplet_around(lung, h->nz, h->ny, h->nx);
     size_t masks = plane * (size_t)(lesionnet_detects(l->model) ? regions_of_pass(l) : 1);
     p.plane = malloc(masks);
-    p.slice = malloc(plane * sizeof *p.slice);
-    p.labels = malloc(plane * sizeof *p.labels);
-    if (!p.plane || !p.slice || !p.labels) COV_GO(COV_FAIL(COV_NOMEM, "no memory for slices of %zu pixels", plane));
+    if (!p.plane) COV_GO(COV_FAIL(COV_NOMEM, "no memory for slices of %zu pixels", plane));
+    if (!lesionnet_detects(l->model)) COV_GO(make_labels(&p, plane));
     if (lung) COV_GO(backend_lend(b, l->device, lung, (size_t)h->nz * plane, 1, &p.there));
     if (lung) COV_GO(b->alloc(l->device, WINDOW * plane, &p.roi));
     if (lesionnet_detects(l->model)) COV_GO(backend_lend(b, l->device, p.plane, masks, 0, &p.pasted));
@@ -343,10 +345,11 @@ status lesion_run(lesion *l, const lesion_options *o, const volume_header *h, co
         if (has_lung(&p, z)) COV_GO(run_slice(&p, z, out));
 done:
     b->release(l->device, p.roi);
+    b->release(l->device, p.slice);
+    backend_return(b, l->device, p.labels, &p.there_labels);
     backend_return(b, l->device, lung, &p.there);
     backend_return(b, l->device, p.plane, &p.pasted);
     free(p.plane);
-    free(p.slice);
     free(p.labels);
     return s;
 }

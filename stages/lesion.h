@@ -18,7 +18,7 @@ typedef struct lesion lesion;
 
 typedef struct lesion_options {
     float score_least;    /* findings below are dropped; < 0: the file's own */
-    float mask_threshold; /* of a pixel's probability */
+    float mask_threshold; /* of a pixel's probability, above 0 */
     int isolated;         /* slices are no neighbours: triplets (0, s, 0) */
 } lesion_options;
 lesion_options lesion_defaults(void); /* -1, 0.5, 0 */

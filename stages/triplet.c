@@ -1,6 +1,5 @@
 /* triplet: see triplet.h. */
 #include "stages/triplet.h"
-#include "kernels/tap.h"
 #include <stddef.h>
 
 enum { EDGE = 16 };
@@ -77,34 +76,4 @@ box triplet_box_to_input(const plane_frame *f, box b)
 {
     float y = (float)f->height / (float)f->ny, x = (float)f->width / (float)f->nx, y0 = (float)f->y0, x0 = (float)f->x0;
     return (box){b.y0 * y - y0, b.x0 * x - x0, b.y1 * y - y0, b.x1 * x - x0};
-}
-
-/* Where slice sample `at` of n lies among the input's `used` samples from `start` of a canvas of `size`; -1 outside. */
-static int inside(int64_t at, int64_t n, int64_t size, int64_t start, int64_t used, tap *out)
-{
-    double centre = ((double)at + 0.5) * (double)size / (double)n - (double)start;
-    if (centre < 0.0 || centre >= (double)used) return 0;
-    double place = centre - 0.5 < 0.0 ? 0.0 : centre - 0.5 > (double)(used - 1) ? (double)(used - 1) : centre - 0.5;
-    int64_t a = (int64_t)place;
-    *out = (tap){.a = a, .b = a + 1 < used ? a + 1 : a, .fraction = (float)(place - (double)a)};
-    return 1;
-}
-
-void triplet_put(const plane_frame *f, const float *from, float outside, int threads, float *to)
-{
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t y = 0; y < f->ny; y++) {
-        tap r = {0, 0, 0}, c = r;
-        int shown = inside(y, f->ny, f->height, f->y0, f->rows, &r);
-        for (int64_t x = 0; x < f->nx; x++) {
-            float v = outside;
-            if (shown && inside(x, f->nx, f->width, f->x0, f->cols, &c)) {
-                const float *above = from + r.a * f->cols, *below = from + r.b * f->cols;
-                float a = above[c.a] + c.fraction * (above[c.b] - above[c.a]);
-                float b = below[c.a] + c.fraction * (below[c.b] - below[c.a]);
-                v = a + r.fraction * (b - a);
-            }
-            to[y * f->nx + x] = v;
-        }
-    }
 }

@@ -32,7 +32,4 @@ void triplet_mask(const plane_frame *f, const uint8_t *mask, float *out);
 /* A box in pixels of the input, in pixels of the study's slice; and back. */
 box triplet_box_to_slice(const plane_frame *f, box b);
 box triplet_box_to_input(const plane_frame *f, box b);
-/* What a network says of its input (rows, cols), bilinearly on the study's slice: to (ny,nx), `outside` where the input
- * shows nothing. */
-void triplet_put(const plane_frame *f, const float *from, float outside, int threads, float *to);
 #endif
