@@ -26,19 +26,6 @@ __device__ __forceinline__ sort_key key_of(float score, int place)
     return (sort_key)(isnan(score) ? ~0u : ~up) << 32 | (unsigned)place;
 }
 
-/* Sum of v over this thread and all before it. */
-__device__ static int scan(int32_t *sums, int v)
-{
-    int t = (int)threadIdx.x;
-    for (int reach = 1; reach < MANY; reach *= 2) {
-        sums[t] = v;
-        __syncthreads();
-        if (t >= reach) v += sums[t - reach];
-        __syncthreads();
-    }
-    return v;
-}
-
 /* The k-th smallest key of n (1 <= k <= n), or a larger one with none between. F: i -> key, all different. */
 template <class F> __device__ static sort_key kth(room *r, const F &f, int n, int k)
 {
@@ -55,7 +42,7 @@ template <class F> __device__ static sort_key kth(room *r, const F &f, int n, in
         __syncthreads();
         int own = r->sums[t], before;
         __syncthreads();
-        before = scan(r->sums, own) - own;
+        before = sum_so_far<MANY>(own, r->sums) - own;
         if (own && before < k && k <= before + own) { /* one thread's alone */
             r->digit = t;
             r->left = k - before;
@@ -183,7 +170,7 @@ __global__ void __launch_bounds__(MANY) level_kernel(boxes_choice c, const T *sc
         ok = b.y1 - b.y0 >= c.side && b.x1 - b.x0 >= c.side;
     }
     __syncthreads(); /* keys are read */
-    int upto = scan(r.sums, ok);
+    int upto = sum_so_far<MANY>(ok, r.sums);
     if (ok) {
         r.at[upto - 1] = b;
         r.key[upto - 1] = (unsigned)place;

@@ -105,6 +105,19 @@ template <class F> static status each_in_rows(device *d, int64_t rows, int64_t w
     return COV_OK;
 }
 
+/* Of x, the sum over the block's N threads up to this one. room: N ints of shared memory, free again after the call. */
+template <int N> __device__ __forceinline__ int sum_so_far(int x, int *room)
+{
+    int t = (int)threadIdx.x;
+    for (int reach = 1; reach < N; reach *= 2) {
+        room[t] = x;
+        __syncthreads();
+        if (t >= reach) x += room[t - reach];
+        __syncthreads();
+    }
+    return x;
+}
+
 /* Sums over the block, for its first thread. room: J * BLOCK doubles of shared memory, free again after the call. */
 template <int J> __device__ __forceinline__ void block_sums(double *sum, double *room)
 {

@@ -70,27 +70,12 @@ struct join_pixel {
     }
 };
 
-/* Of x, the sum over the block's threads up to this one. room: BLOCK ints of shared memory, free again after the call. */
-__device__ __forceinline__ int sum_so_far(int x, int *room)
-{
-    int t = (int)threadIdx.x;
-    room[t] = x;
-    __syncthreads();
-    for (int reach = 1; reach < BLOCK; reach *= 2) {
-        int before = t >= reach ? room[t - reach] : 0;
-        __syncthreads();
-        room[t] = x += before;
-        __syncthreads();
-    }
-    return x;
-}
-
 /* to: each pixel's root, or NONE; rank: of a root, its place among those of its block, from 1 on; roots: how many the block has. */
 __global__ void __launch_bounds__(BLOCK) rank_kernel(int64_t n, int *parent, int *to, int *rank, int *roots)
 {
     __shared__ int room[BLOCK];
     int64_t i = thread_number();
-    int root = i < n && parent[i] != NONE ? root_of(parent, (int)i) : NONE, own = root == i, place = sum_so_far(own, room);
+    int root = i < n && parent[i] != NONE ? root_of(parent, (int)i) : NONE, own = root == i, place = sum_so_far<BLOCK>(own, room);
     if (i < n) to[i] = root;
     if (own) rank[i] = place;
     if ((int)threadIdx.x == BLOCK - 1) roots[blockIdx.x] = place;
@@ -102,7 +87,7 @@ __global__ void __launch_bounds__(BLOCK) offset_kernel(int n, int *roots)
     __shared__ int room[BLOCK], total;
     int t = (int)threadIdx.x, before = 0;
     for (int first = 0; first < n; first += BLOCK) {
-        int own = first + t < n ? roots[first + t] : 0, sum = sum_so_far(own, room);
+        int own = first + t < n ? roots[first + t] : 0, sum = sum_so_far<BLOCK>(own, room);
         if (first + t < n) roots[first + t] = before + sum - own;
         if (t == BLOCK - 1) total = before + sum;
         __syncthreads();
