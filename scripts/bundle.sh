@@ -93,11 +93,13 @@ for t in "$bundle"/tests/gpu/gpu_kernels_*; do one "$(basename "$t")" "${loader[
 if [ -e "$bundle/tests/gpu/gpu_engines" ]; then one gpu_engines "${loader[@]}" "$bundle/tests/gpu/gpu_engines" "$bundle/tests/gpu/h100.json"; fi
 export COVPIPE=$bundle/covpipe COVPIPE_SOURCE=$bundle SCRATCH=$logs/screen
 one gpu_screen env SIZE=160 SLICES=28 STUDIES=2 bash "$bundle/tests/gpu/screen.sh"
-one gpu_screen_lesions env SCRATCH="$logs/lesions" LESIONS=1 SIZE=160 SLICES=12 STUDIES=1 bash "$bundle/tests/gpu/screen.sh"
+for model in st maskrcnn unet; do
+    one gpu_screen_$model env SCRATCH="$logs/$model" LESIONS=$model SIZE=160 SLICES=12 STUDIES=1 bash "$bundle/tests/gpu/screen.sh"
+done
 if command -v compute-sanitizer > /dev/null; then
     # Calls that fail are not the checkers' business: tests provoke some (memory that there is not), and every status is read.
     for tool in memcheck racecheck; do
-        for t in vectors net net_compile net_host net_record crf; do
+        for t in vectors planes boxes regions net net_compile net_host net_record net_pieces crf; do
             one "${tool}_$t" compute-sanitizer --tool $tool --report-api-errors no --error-exitcode 1 "${loader[@]}" "$bundle/tests/gpu/gpu_kernels_$t"
         done
     done

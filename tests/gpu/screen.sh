@@ -1,6 +1,6 @@
 # Claim: the main job on a GPU gives the CPU's cohort: the same studies with the same fate, lung masks that agree to a Dice of 0.999
 # in fp32 and, against the CPU's own bf16, 0.995 in bf16; millilitres to half a per cent (bf16: 1 %). Needs no more than the program and Python's own library.
-# LESIONS=1 compares lesions, too, of the U-Net that comes along (of weights that have learnt nothing rounding decides what a mask is).
+# LESIONS=MODEL compares lesions, too, of one of the models that come along (of weights that have learnt nothing rounding decides what a mask is).
 source "$COVPIPE_SOURCE/tests/lib.sh"
 "$COVPIPE" doctor --device cuda > doctor.txt
 if grep -q 'no GPU' doctor.txt; then
@@ -11,7 +11,7 @@ fi
 grep -E 'backend|in use' doctor.txt
 expect 0 "$COVPIPE" phantom --out p --studies "${STUDIES:-1}" --seed 11 --size "${SIZE:-96}" --slices "${SLICES:-8}"
 more=(--model none ${MORE:-})
-[ -z "${LESIONS:-}" ] || more=(--model unet)
+[ -z "${LESIONS:-}" ] || more=(--model "$LESIONS")
 for run in cpu/fp32 cpu/bf16 cuda/fp32 cuda/bf16; do
     out=${run/\//-}
     expect 0 "$COVPIPE" --archive p/archive --out "$out.h5" --device "${run%/*}" --precision "${run#*/}" "${more[@]}"
