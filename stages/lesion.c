@@ -1,6 +1,7 @@
 /* lesion: see lesion.h. The nets are built for the size of the study's window and kept until a study has another;
- * parameters come from the file, which stays in memory. One slice a pass: no slice ever shares a computation with
- * another. */
+ * parameters come from the file, which stays in memory. On the host one slice a pass. On a GPU, which one does not fill, a
+ * group: slice z always has place z mod DEVICE_BATCH of it, whatever the range and whatever its neighbours hold, so that a
+ * kernel which adds up in another order at another place still gives a slice the same bits. */
 #include "stages/lesion.h"
 
 #include "base/str.h"
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HOST_REGIONS = 4, DEVICE_REGIONS = BOXES_PASTE_MOST /* masks a pass of the second net; a GPU must be filled */, WINDOW = 3 };
+enum { HOST_REGIONS = 4, DEVICE_REGIONS = BOXES_PASTE_MOST /* masks of a slice a pass of the second net */, DEVICE_BATCH = 8, WINDOW = 3 };
 
 struct lesion {
     const backend *backend;
@@ -27,8 +28,14 @@ struct lesion {
     lesionnet_cut cut;
     int64_t rows, cols; /* as built */
     int compiled;
-    float *found; /* (found, RCNN_FOUND): models that detect */
+    float *found; /* (batch, found, RCNN_FOUND): models that detect */
 };
+
+/* Slices first .. first+batch-1, of which those that are wanted have something to say. */
+typedef struct group {
+    int64_t first;
+    int wanted[DEVICE_BATCH];
+} group;
 
 /* What of one study is at hand while its slices go through. */
 typedef struct pass {
@@ -56,6 +63,7 @@ lesion_options lesion_defaults(void)
 
 /* ---- nets */
 
+static int batch_of(const lesion *l) { return l->backend->host_memory ? 1 : DEVICE_BATCH; }
 static int regions_of_pass(const lesion *l) { return l->backend->host_memory ? HOST_REGIONS : DEVICE_REGIONS; }
 
 static void drop_nets(lesion *l)
@@ -73,7 +81,7 @@ static status build_nets(lesion *l, int64_t rows, int64_t cols)
     int used = 0, more = 0;
     drop_nets(l);
     COV_TRY(net_new(l->backend, l->device, 0, &l->first));
-    COV_TRY(lesionnet_build_find(l->first, l->model, l->spec->name, 1, rows, cols, &l->find));
+    COV_TRY(lesionnet_build_find(l->first, l->model, l->spec->name, batch_of(l), rows, cols, &l->find));
     if (lesionnet_detects(l->model)) {
         COV_TRY(net_new(l->backend, l->device, 0, &l->second));
         COV_TRY(lesionnet_build_cut(l->second, l->model, l->spec->name, l->first, &l->find, regions_of_pass(l), &l->cut));
@@ -118,7 +126,7 @@ status lesion_open(const backend *b, device *d, net_precision precision, const c
     COV_GO(lesionnet_named(l->weights->model, &l->model));
     COV_GO(lesionnet_preset(l->weights->preset, &l->spec));
     COV_GO(build_nets(l, TRIPLET_CANVAS, TRIPLET_CANVAS));
-    l->found = malloc((size_t)l->spec->found * RCNN_FOUND * sizeof *l->found);
+    l->found = malloc((size_t)(batch_of(l) * l->spec->found) * RCNN_FOUND * sizeof *l->found);
     if (!l->found) COV_GO(COV_FAIL(COV_NOMEM, "no memory for %d regions", l->spec->found));
     l->threshold = threshold_of(l->weights);
 done:
@@ -143,7 +151,7 @@ const char *lesion_digest(const lesion *l) { return l->weights->sha256; }
 const char *lesion_preset(const lesion *l) { return l->spec->name; }
 float lesion_score_threshold(const lesion *l) { return l->threshold; }
 
-/* ---- one slice's input */
+/* ---- inputs */
 
 static const uint8_t *lung_of(const pass *p, int64_t z)
 {
@@ -174,34 +182,41 @@ static status roi_of(pass *p, int64_t z, const uint8_t **out)
     return COV_OK;
 }
 
-static status cut_input(pass *p, int64_t z)
+static status cut_input(pass *p, int64_t z, float *image)
 {
     const lesion *l = p->l;
     plane_slices s = {{NULL, NULL, NULL}, {NULL, NULL, NULL}};
-    void *image;
     for (int k = 0; k < PLANE_STACK; k++) {
         int64_t at = z + k - 1;
         if (at < 0 || at >= p->h->nz || (p->o->isolated && k != 1)) continue;
         s.slice[k] = p->hu + at * p->h->ny * p->h->nx;
         COV_TRY(roi_of(p, at, &s.near[k]));
     }
-    COV_TRY(net_input_begin(l->first, l->find.image, &image));
-    COV_TRY(l->backend->plane_stack(l->device, &p->frame, window_range(window_lung()), &s, image));
+    return l->backend->plane_stack(l->device, &p->frame, window_range(window_lung()), &s, image);
+}
+
+static status cut_inputs(pass *p, const group *g)
+{
+    const lesion *l = p->l;
+    int64_t count = l->rows * l->cols * PLANE_STACK;
+    void *images;
+    COV_TRY(net_input_begin(l->first, l->find.image, &images));
+    for (int k = 0; k < batch_of(l); k++) {
+        float *image = (float *)images + k * count;
+        if (g->wanted[k]) COV_TRY(cut_input(p, g->first + k, image));
+        else COV_TRY(l->backend->zero(l->device, image, (size_t)count * sizeof *image));
+    }
     return net_input_end(l->first, l->find.image);
 }
 
 /* ---- models that detect */
 
-/* Of l->found, best first, those whose score is enough. */
-static status read_regions(const pass *p, int64_t *count)
+/* How many of a slice's regions, best first, have score enough. */
+static int64_t count_regions(const pass *p, const float *regions)
 {
-    const lesion *l = p->l;
-    COV_TRY(net_get(l->first, l->find.found, l->found));
-    for (*count = 0; *count < l->spec->found; ++*count) {
-        const float *f = l->found + *count * RCNN_FOUND;
-        if (!(f[2] > f[0] && f[4] >= p->least)) return COV_OK;
-    }
-    return COV_OK;
+    int64_t n = 0;
+    for (const float *f = regions; n < p->l->spec->found && f[2] > f[0] && f[4] >= p->least; f += RCNN_FOUND) n++;
+    return n;
 }
 
 /* Region k: where `in` of the net's input lies on the slice, and in which pixels; there may be none. */
@@ -221,27 +236,17 @@ static void place_region(const pass *p, const float *in, int k, boxes_pasting *t
     to->x1[k] = f->x1;
 }
 
-/* The masks of regions first .. first+count-1, cut to the lung, as findings. */
-static status add_regions(pass *p, int64_t z, int64_t first, int count, findings *out)
+/* Regions of slice z with their masks (count, size, size; device memory), cut to the lung, as findings. */
+static status add_regions(pass *p, int64_t z, const float *regions, int count, const float *masks, findings *out)
 {
-    lesion *l = p->l;
-    const volume_header *h = p->h;
-    const backend *b = l->backend;
+    const lesion *l = p->l;
+    int64_t ny = p->h->ny, nx = p->h->nx;
     finding f[BOXES_PASTE_MOST];
-    const void *masks;
-    box rois[BOXES_PASTE_MOST] = {{0, 0, 0, 0}};
-    boxes_pasting to = {.count = count, .size = l->cut.size, .threshold = p->o->mask_threshold, .ny = h->ny, .nx = h->nx, .to = p->pasted};
-    for (int k = 0; k < count; k++) {
-        memcpy(&rois[k], l->found + (first + k) * RCNN_FOUND, sizeof rois[k]);
-        place_region(p, l->found + (first + k) * RCNN_FOUND, k, &to, &f[k]);
-    }
-    COV_TRY(net_set_input(l->second, l->cut.rois, rois));
-    COV_TRY(net_forward(l->second));
-    COV_TRY(net_output_at(l->second, l->cut.probability, &masks));
-    to.probability = masks;
-    to.inside = p->lung ? (const uint8_t *)p->there + z * h->ny * h->nx : NULL;
-    COV_TRY(b->boxes_paste(l->device, &to));
-    COV_TRY(backend_fetch(b, l->device, p->pasted, (size_t)boxes_pasting_at(&to, count), p->plane));
+    boxes_pasting to = {.count = count, .size = l->cut.size, .threshold = p->o->mask_threshold, .ny = ny, .nx = nx, .probability = masks,
+                        .inside = p->lung ? (const uint8_t *)p->there + z * ny * nx : NULL, .to = p->pasted};
+    for (int k = 0; k < count; k++) place_region(p, regions + k * RCNN_FOUND, k, &to, &f[k]);
+    COV_TRY(l->backend->boxes_paste(l->device, &to));
+    COV_TRY(backend_fetch(l->backend, l->device, p->pasted, (size_t)boxes_pasting_at(&to, count), p->plane));
     for (int k = 0; k < count; k++) {
         f[k].z = z;
         f[k].mask = p->plane + boxes_pasting_at(&to, k);
@@ -250,15 +255,39 @@ static status add_regions(pass *p, int64_t z, int64_t first, int count, findings
     return COV_OK;
 }
 
-static status add_detected(pass *p, int64_t z, findings *out)
+/* Of each slice of the group the regions from `from` on, as many as the second net takes. */
+static status add_masks(pass *p, const group *g, const int64_t *count, int64_t from, findings *out)
 {
     lesion *l = p->l;
-    int64_t count, most = regions_of_pass(l);
-    COV_TRY(read_regions(p, &count));
-    for (int k = 0; k < l->cut.maps && count > 0; k++)
-        COV_TRY(net_set_input_from(l->second, l->cut.map[k], l->first, l->find.map[k]));
-    for (int64_t first = 0; first < count; first += most)
-        COV_TRY(add_regions(p, z, first, (int)(count - first < most ? count - first : most), out));
+    const int most = regions_of_pass(l);
+    const int64_t bins = (int64_t)l->cut.size * l->cut.size, slice = (int64_t)l->spec->found * RCNN_FOUND;
+    box rois[DEVICE_BATCH * BOXES_PASTE_MOST] = {{0, 0, 0, 0}};
+    const void *masks;
+    for (int k = 0; k < batch_of(l); k++)
+        for (int64_t j = 0; j < most && from + j < count[k]; j++)
+            memcpy(&rois[k * most + j], l->found + k * slice + (from + j) * RCNN_FOUND, sizeof *rois);
+    COV_TRY(net_set_input(l->second, l->cut.rois, rois));
+    COV_TRY(net_forward(l->second));
+    COV_TRY(net_output_at(l->second, l->cut.probability, &masks));
+    for (int k = 0; k < batch_of(l); k++) {
+        int64_t here = count[k] - from < most ? count[k] - from : most;
+        const float *regions = l->found + k * slice + from * RCNN_FOUND;
+        if (here > 0) COV_TRY(add_regions(p, g->first + k, regions, (int)here, (const float *)masks + k * most * bins, out));
+    }
+    return COV_OK;
+}
+
+static status add_detected(pass *p, const group *g, findings *out)
+{
+    lesion *l = p->l;
+    int64_t count[DEVICE_BATCH], most = 0;
+    COV_TRY(net_get(l->first, l->find.found, l->found));
+    for (int k = 0; k < batch_of(l); k++) {
+        count[k] = g->wanted[k] ? count_regions(p, l->found + (int64_t)k * l->spec->found * RCNN_FOUND) : 0;
+        most = count[k] > most ? count[k] : most;
+    }
+    for (int k = 0; k < l->cut.maps && most > 0; k++) COV_TRY(net_set_input_from(l->second, l->cut.map[k], l->first, l->find.map[k]));
+    for (int64_t from = 0; from < most; from += regions_of_pass(l)) COV_TRY(add_masks(p, g, count, from, out));
     return COV_OK;
 }
 
@@ -275,17 +304,16 @@ static status add_component(pass *p, int64_t z, const region_sum *r, int32_t lab
     return findings_add(out, &f);
 }
 
-/* On the device all the way: what comes back is a few numbers a region, and, where there is one, the labels. */
-static status add_segmented(pass *p, int64_t z, findings *out)
+/* On the device all the way: what comes back is a few numbers a region, and, where there is one, the labels. probability (rows,
+ * cols): device memory. */
+static status add_segments(pass *p, int64_t z, const float *probability, findings *out)
 {
     lesion *l = p->l;
     const backend *b = l->backend;
     int64_t ny = p->h->ny, nx = p->h->nx, count = 0;
     const uint8_t *inside = p->lung ? (const uint8_t *)p->there + z * ny * nx : NULL;
-    const void *probability;
     region_sum *list = NULL;
     status s = COV_OK;
-    COV_GO(net_output_at(l->first, l->find.probability, &probability));
     COV_GO(b->plane_keep(l->device, &p->frame, probability, p->o->mask_threshold, inside, p->slice));
     COV_GO(b->plane_regions(l->device, ny, nx, p->slice, p->there_labels, &list, &count));
     if (count) COV_GO(backend_fetch(b, l->device, p->there_labels, (size_t)(ny * nx) * sizeof *p->labels, p->labels));
@@ -293,6 +321,16 @@ static status add_segmented(pass *p, int64_t z, findings *out)
 done:
     free(list);
     return s;
+}
+
+static status add_segmented(pass *p, const group *g, findings *out)
+{
+    const lesion *l = p->l;
+    const void *probability;
+    COV_TRY(net_output_at(l->first, l->find.probability, &probability));
+    for (int k = 0; k < batch_of(l); k++)
+        if (g->wanted[k]) COV_TRY(add_segments(p, g->first + k, (const float *)probability + k * l->rows * l->cols, out));
+    return COV_OK;
 }
 
 static status make_labels(pass *p, size_t plane)
@@ -307,13 +345,29 @@ static status make_labels(pass *p, size_t plane)
 
 /* ---- a study */
 
-static status run_slice(pass *p, int64_t z, findings *out)
+static status run_group(pass *p, const group *g, findings *out)
 {
     lesion *l = p->l;
-    COV_TRY(cut_input(p, z));
+    float period[DEVICE_BATCH][LESIONNET_PERIODS];
+    COV_TRY(cut_inputs(p, g));
     COV_TRY(net_forward(l->first));
-    if (l->find.period >= 0) COV_TRY(net_get(l->first, l->find.period, out->period[z]));
-    return lesionnet_detects(l->model) ? add_detected(p, z, out) : add_segmented(p, z, out);
+    if (l->find.period >= 0) COV_TRY(net_get(l->first, l->find.period, period));
+    for (int k = 0; k < batch_of(l); k++)
+        if (l->find.period >= 0 && g->wanted[k]) memcpy(out->period[g->first + k], period[k], sizeof period[k]);
+    return lesionnet_detects(l->model) ? add_detected(p, g, out) : add_segmented(p, g, out);
+}
+
+/* Key slices z0 .. z1-1, group by group of the study's. */
+static status run_groups(pass *p, int64_t z0, int64_t z1, findings *out)
+{
+    const int batch = batch_of(p->l);
+    for (int64_t first = z0 - z0 % batch; first < z1; first += batch) {
+        group g = {.first = first};
+        int any = 0;
+        for (int k = 0; k < batch; k++) any |= g.wanted[k] = first + k >= z0 && first + k < z1 && has_lung(p, first + k);
+        if (any) COV_TRY(run_group(p, &g, out));
+    }
+    return COV_OK;
 }
 
 status lesion_run(lesion *l, const lesion_options *o, const volume_header *h, const int16_t *hu, const uint8_t *lung, int64_t z0,
@@ -341,8 +395,7 @@ status lesion_run(lesion *l, const lesion_options *o, const volume_header *h, co
     if (lung) COV_GO(b->alloc(l->device, WINDOW * plane, &p.roi));
     if (lesionnet_detects(l->model)) COV_GO(backend_lend(b, l->device, p.plane, masks, 0, &p.pasted));
     COV_GO(ready(l, &p.frame));
-    for (int64_t z = z0; z < z1; z++)
-        if (has_lung(&p, z)) COV_GO(run_slice(&p, z, out));
+    COV_GO(run_groups(&p, z0, z1, out));
 done:
     b->release(l->device, p.roi);
     b->release(l->device, p.slice);
