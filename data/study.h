@@ -156,6 +156,7 @@ typedef struct study_result {
     uint16_t *lesion;  /* owned; (slices, rows, cols) 0, or a lesion_id; NULL if none were looked for */
     int64_t lesion_rows;
     lesion_row *lesions; /* owned; lesion_rows, by z */
+    int threads;         /* that may pack the masks for a part; 0 as 1. Nothing of it is stored */
 } study_result;
 
 const char *study_period_name(int32_t period); /* "healthy" "early" "advanced" "severe"; "" for -1 and any other */

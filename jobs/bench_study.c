@@ -84,7 +84,7 @@ status bench_study_lesions(bench_study *b)
     memcpy(result.lung, b->phantom->lung, count);
     COV_GO(findings_new(h->nz, &f));
     COV_GO(pipeline_find(b->pipeline, &b->volume, result.lung, 0, h->nz, f));
-    COV_GO(pipeline_finish(&b->volume, f, &result));
+    COV_GO(pipeline_finish(b->pipeline, &b->volume, f, &result));
 done:
     findings_free(&f);
     study_result_free(&result);

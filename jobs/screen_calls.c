@@ -132,7 +132,6 @@ static status worker_end(void *worker, const volume *v, void *const *bytes, cons
     findings *f = NULL;
     double start = now(), all = 0, seconds = 0;
     status s;
-    (void)worker;
     COV_GO(findings_new(v->head.nz, &f));
     for (int64_t k = 0; k < ranges; k++) {
         if (counts[k] < sizeof seconds) { s = COV_FAIL(COV_FORMAT, "findings of %zu bytes", counts[k]); goto done; }
@@ -140,7 +139,7 @@ static status worker_end(void *worker, const volume *v, void *const *bytes, cons
         all += seconds;
         COV_GO(findings_unpack((const char *)bytes[k] + sizeof seconds, counts[k] - sizeof seconds, f));
     }
-    COV_GO(pipeline_finish(v, f, begun));
+    COV_GO(pipeline_finish(worker, v, f, begun));
     begun->row.seconds_lesion = all + now() - start;
     begun->row.seconds_total += begun->row.seconds_lesion;
 done:

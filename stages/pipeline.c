@@ -41,6 +41,8 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static int threads_of(const pipeline *p) { return p->options.backend->threads(p->device); }
+
 status pipeline_open(const pipeline_options *o, pipeline **out)
 {
     status s;
@@ -236,6 +238,7 @@ static status find_lungs(pipeline *p, const volume *v, const int16_t *hu, sendin
     if (!size_product((const int64_t[]){h->nx, h->ny, h->nz}, 3, &count) || !(out->lung = malloc(count)))
         return COV_FAIL(COV_NOMEM, "no memory for the mask of %lld x %lld x %lld voxels", (long long)h->nx,
                         (long long)h->ny, (long long)h->nz);
+    out->threads = threads_of(p);
     out->row.seconds_lung = out->row.seconds_crf = 0;
     if (h->isolated) COV_GO(segment_isolated(p, v, out->lung, &out->row));
     else {
@@ -333,8 +336,9 @@ status pipeline_find(pipeline *p, const volume *v, const uint8_t *lungs, int64_t
     return s;
 }
 
-status pipeline_finish(const volume *v, findings *f, study_result *out)
+status pipeline_finish(pipeline *p, const volume *v, findings *f, study_result *out)
 {
+    out->threads = threads_of(p);
     return lesionpost_run(v, out->lung, f, out);
 }
 
@@ -351,7 +355,7 @@ status pipeline_run(pipeline *p, const volume *v, const volume_stats *stats, stu
     if (p->lesion && out->row.status == OUTCOME_DONE) {
         COV_GO(findings_new(v->head.nz, &f));
         COV_GO(find_lesions(p, v, hu, out->lung, 0, v->head.nz, f));
-        COV_GO(pipeline_finish(v, f, out));
+        COV_GO(pipeline_finish(p, v, f, out));
         out->row.seconds_lesion = now() - middle;
     }
     out->row.seconds_total = now() - start;

@@ -35,5 +35,5 @@ status pipeline_run(pipeline *p, const volume *v, const volume_stats *stats, stu
 int pipeline_has_lesions(const pipeline *p);
 status pipeline_lungs(pipeline *p, const volume *v, const volume_stats *stats, study_result *out);
 status pipeline_find(pipeline *p, const volume *v, const uint8_t *lung, int64_t z0, int64_t z1, findings *out);
-status pipeline_finish(const volume *v, findings *f, study_result *out);
+status pipeline_finish(pipeline *p, const volume *v, findings *f, study_result *out);
 #endif

@@ -510,6 +510,48 @@ static void a_kill_at_any_moment_leaves_the_old_part_or_the_new_one(void **state
     study_result_free(&new);
 }
 
+/* Lung, and so lesions, in the first chunk alone. */
+static void empty_later_chunks(study_result *r)
+{
+    int64_t plane = (int64_t)r->row.rows * r->row.cols, deep = part_chunk_slices(r->row.rows, r->row.cols);
+    memset(r->lung + deep * plane, 0, (size_t)((r->row.slices - deep) * plane));
+    for (int64_t z = 0; z < r->row.slices; z++) {
+        r->slices[z].lesion_px = 0;
+        if (z >= deep) r->slices[z].lung_px = 0;
+    }
+    free(r->lesion);
+    free(r->lesions);
+    r->lesion_rows = 0;
+    add_lesions(r);
+}
+
+static void threads_change_no_byte_of_a_part_and_its_empty_chunks_are_read_as_such(void **state)
+{
+    (void)state;
+    static const int sizes[][3] = {{1, 1, 1}, {70, 13, 17}, {97, 31, 5}, {131, 3, 7}};
+    char parts[64], file[PATH_MAX], alone[SHA256_HEX], hex[SHA256_HEX];
+    parts_folder(parts, "threads");
+    for (size_t k = 0; k < 2 * sizeof sizes / sizeof sizes[0]; k++) {
+        const int *n = sizes[k / 2];
+        part_key key = key_of("x");
+        study_result r = result_of("x", n[0], n[1], n[2]), got;
+        if (k % 2 && n[0] > 1) empty_later_chunks(&r);
+        for (int threads = 0; threads < 6; threads++) {
+            r.threads = threads;
+            ok(part_write(parts, &key, &r));
+            ok(part_name(parts, &key, file, sizeof file));
+            ok(sha256_file(file, threads ? hex : alone));
+            if (threads) assert_string_equal(hex, alone);
+        }
+        ok(part_read(file, NULL, &got));
+        size_t voxels = (size_t)n[0] * (size_t)n[1] * (size_t)n[2];
+        assert_memory_equal(got.lung, r.lung, voxels);
+        assert_memory_equal(got.lesion, r.lesion, voxels * sizeof *r.lesion);
+        study_result_free(&got);
+        study_result_free(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -525,6 +567,7 @@ int main(void)
         cmocka_unit_test(a_part_under_the_name_of_another_is_damaged),
         cmocka_unit_test(pieces_come_back_are_checked_and_are_no_parts),
         cmocka_unit_test(a_kill_at_any_moment_leaves_the_old_part_or_the_new_one),
+        cmocka_unit_test(threads_change_no_byte_of_a_part_and_its_empty_chunks_are_read_as_such),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -124,7 +124,7 @@ static void screen(const backend *b, const volume *v, int crf, const char *model
         ok(pipeline_lungs(p, v, &stats, out));
         ok(findings_new(NZ, &f));
         for (int64_t z = 0; z < NZ; z += cut) ok(pipeline_find(p, v, out->lung, z, z + cut < NZ ? z + cut : NZ, f));
-        ok(pipeline_finish(v, f, out));
+        ok(pipeline_finish(p, v, f, out));
         findings_free(&f);
     }
     pipeline_close(&p);
