@@ -4,22 +4,38 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { HIGH_ATTENUATION_HU = -500 }; /* lung above it is ground glass, consolidation, vessel or atelectasis */
+enum {
+    HIGH_ATTENUATION_HU = -500, /* lung above it is ground glass, consolidation, vessel or atelectasis */
+    BLOCK = 256                 /* voxels whose sums fit 32 bits, so that they are vectors; many blocks have no lung */
+};
 
 typedef struct tally { int64_t side[3], hu_sum, high; } tally;
+
+static void count_block(const int16_t *hu, const uint8_t *lung, int n, tally *t)
+{
+    int32_t all = 0, left = 0, sum = 0, high = 0;
+    uint8_t any = 0;
+    for (int i = 0; i < n; i++) any |= lung[i];
+    if (!any) return;
+    for (int i = 0; i < n; i++) {
+        int16_t inside = (int16_t)-(lung[i] != 0); /* all bits, or none */
+        all -= inside;
+        left += lung[i] == 2;
+        sum += hu[i] & inside;
+        high -= (int16_t)-(hu[i] > HIGH_ATTENUATION_HU) & inside;
+    }
+    t->side[1] += all - left;
+    t->side[2] += left;
+    t->hu_sum += sum;
+    t->high += high;
+}
 
 static tally count_slice(const volume *v, const uint8_t *lung, int64_t z)
 {
     int64_t area = v->head.nx * v->head.ny;
-    const int16_t *hu = v->hu + z * area;
     tally t = {{0, 0, 0}, 0, 0};
-    lung += z * area;
-    for (int64_t i = 0; i < area; i++) {
-        if (!lung[i]) continue;
-        t.side[lung[i] == 2 ? 2 : 1]++;
-        t.hu_sum += hu[i];
-        t.high += hu[i] > HIGH_ATTENUATION_HU;
-    }
+    for (int64_t at = 0; at < area; at += BLOCK)
+        count_block(v->hu + z * area + at, lung + z * area + at, area - at < BLOCK ? (int)(area - at) : BLOCK, &t);
     return t;
 }
 

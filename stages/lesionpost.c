@@ -11,6 +11,7 @@
 #include <string.h>
 
 static const double HALF_SUSPICION_PERCENT = 0.5;
+enum { BLOCK = 256 /* voxels counted at a time */ };
 
 typedef struct instance {
     int64_t parent; /* union-find: an instance on the same slice or lower */
@@ -71,6 +72,22 @@ static void paint_slices(work *w)
     w->start[w->v->head.nz] = i;
 }
 
+typedef struct box { int64_t y0, x0, y1, x1; } box;
+
+/* Where a slice's labels may lie: what is around is zero, and stays memory that was never touched. */
+static box painted(const work *w, int64_t z)
+{
+    box b = {w->v->head.ny, w->v->head.nx, 0, 0};
+    for (int64_t i = w->start[z]; i < w->start[z + 1]; i++) {
+        const finding *f = &w->f->at[i];
+        if (f->y0 < b.y0) b.y0 = f->y0 > 0 ? f->y0 : 0;
+        if (f->x0 < b.x0) b.x0 = f->x0 > 0 ? f->x0 : 0;
+        if (f->y1 > b.y1) b.y1 = f->y1 < w->v->head.ny ? f->y1 : w->v->head.ny;
+        if (f->x1 > b.x1) b.x1 = f->x1 < w->v->head.nx ? f->x1 : w->v->head.nx;
+    }
+    return b;
+}
+
 /* ---- linking */
 
 static int64_t root_of(instance *at, int64_t i)
@@ -90,12 +107,14 @@ static void join(instance *at, int64_t a, int64_t b)
 
 static void link_slices(work *w)
 {
-    int64_t area = w->v->head.nx * w->v->head.ny;
+    int64_t nx = w->v->head.nx, area = nx * w->v->head.ny;
     for (int64_t z = 1; z < w->v->head.nz; z++) {
-        if (w->start[z] == w->start[z - 1] || w->start[z] == w->start[z + 1]) continue;
+        if (w->start[z] == w->start[z - 1]) continue;
         const uint16_t *here = w->out->lesion + z * area, *below = here - area;
-        for (int64_t p = 0; p < area; p++)
-            if (here[p] && below[p]) join(w->at, w->start[z - 1] + below[p] - 1, w->start[z] + here[p] - 1);
+        box b = painted(w, z);
+        for (int64_t y = b.y0; y < b.y1; y++)
+            for (int64_t p = y * nx + b.x0; p < y * nx + b.x1; p++)
+                if (here[p] && below[p]) join(w->at, w->start[z - 1] + below[p] - 1, w->start[z] + here[p] - 1);
     }
 }
 
@@ -140,12 +159,14 @@ static status number_lesions(work *w)
 
 static void relabel(work *w)
 {
-    int64_t area = w->v->head.nx * w->v->head.ny;
+    int64_t nx = w->v->head.nx, area = nx * w->v->head.ny;
     for (int64_t z = 0; z < w->v->head.nz; z++) {
         uint16_t *slice = w->out->lesion + z * area;
         slice_row *row = &w->out->slices[z];
-        for (int64_t p = 0; p < area && w->start[z] < w->start[z + 1]; p++)
-            if (slice[p]) slice[p] = (uint16_t)w->at[w->start[z] + slice[p] - 1].id;
+        box b = painted(w, z);
+        for (int64_t y = b.y0; y < b.y1; y++)
+            for (int64_t p = y * nx + b.x0; p < y * nx + b.x1; p++)
+                if (slice[p]) slice[p] = (uint16_t)w->at[w->start[z] + slice[p] - 1].id;
         row->lesion_px = 0;
         for (int64_t i = w->start[z]; i < w->start[z + 1]; i++)
             row->lesion_px += w->at[i].id ? (int32_t)w->at[i].area : 0;
@@ -197,6 +218,21 @@ double lesionpost_suspicion(double mean_score, double involvement_percent)
 
 static double percent(int64_t part, int64_t of) { return of ? 100.0 * (double)part / (double)of : NAN; }
 
+/* Sums of few voxels fit 32 bits, and are vectors; most blocks have no lung. */
+static void count_sides(const uint8_t *lung, int n, int64_t side[3])
+{
+    int32_t right = 0, left = 0;
+    uint8_t any = 0;
+    for (int i = 0; i < n; i++) any |= lung[i];
+    if (!any) return;
+    for (int i = 0; i < n; i++) {
+        right += lung[i] == 1;
+        left += lung[i] > 1;
+    }
+    side[1] += right;
+    side[2] += left;
+}
+
 static void put_burden(work *w)
 {
     const volume_header *h = &w->v->head;
@@ -208,7 +244,8 @@ static void put_burden(work *w)
         for (int k = 1; k < 3; k++) side[k] += w->at[i].side[k];
         score += (double)w->f->at[i].score * (double)w->at[i].area;
     }
-    for (int64_t i = 0; i < voxels; i++) lung[w->lung[i] < 2 ? w->lung[i] : 2]++;
+    for (int64_t at = 0; at < voxels; at += BLOCK)
+        count_sides(w->lung + at, voxels - at < BLOCK ? (int)(voxels - at) : BLOCK, lung);
     int64_t all = side[1] + side[2];
     row->lesion_right_ml = (double)side[1] * ml;
     row->lesion_left_ml = (double)side[2] * ml;

@@ -90,7 +90,7 @@ status lungeval_mask(lungeval *e, lung_fusion f, const crf_options *crf, uint8_t
     }
     COV_GO(backend_lend(e->backend, e->device, e->fused, e->count * sizeof *e->fused, 1, &logit));
     COV_GO(lungcrf_run(e->backend, e->device, crf, &v->head, e->hu, logit, mask));
-    COV_GO(lungpost_run(mask, v->head.nx, v->head.ny, v->head.nz, &report));
+    COV_GO(lungpost_run(mask, v->head.nx, v->head.ny, v->head.nz, e->backend->threads(e->device), &report));
 done:
     backend_return(e->backend, e->device, e->fused, &logit);
     return s;

@@ -1,6 +1,7 @@
-/* lungpost: components by union-find over runs (maximal spans of one value along x), so that the work follows the number
- * of spans and not of voxels. Joined lungs are parted slice by slice along the seam, from front to back, that crosses
- * the least lung: the anterior and posterior junction lines are one voxel of partial volume in many scans. */
+/* lungpost: components by union-find over runs (maximal spans along x). The voxels are looked at once, for the runs of
+ * lung; what is not lung are the gaps between them, and sides are named on runs before any voxel is written. Joined
+ * lungs are parted slice by slice along the seam, from front to back, that crosses the least lung: the anterior and
+ * posterior junction lines are one voxel of partial volume in many scans. */
 #include "stages/lungpost.h"
 
 #include <math.h>
@@ -15,6 +16,7 @@ typedef struct runs {
     int64_t *row;    /* first run of row z*ny+y; nz*ny+1 entries */
     int64_t *parent; /* union-find; roots point at themselves, and are the smallest run of their component */
     int64_t *size;   /* voxels, valid at roots */
+    uint8_t *value;  /* 0 background, 1 and 2 the components that are kept; of a gap, that of the lung on its left */
 } runs;
 
 static void runs_free(runs *r)
@@ -23,6 +25,7 @@ static void runs_free(runs *r)
     free(r->row);
     free(r->parent);
     free(r->size);
+    free(r->value);
 }
 
 static status add_run(runs *r, int64_t from, int64_t to)
@@ -38,23 +41,43 @@ static status add_run(runs *r, int64_t from, int64_t to)
     return COV_OK;
 }
 
-/* Runs of voxels that are (lung = 1) or are not (0) set. */
-static status find_runs(const uint8_t *mask, int lung, runs *r)
+static status new_rows(runs *r)
 {
-    size_t rows = (size_t)(r->ny * r->nz);
-    r->row = malloc(sizeof *r->row * (rows + 1));
-    if (!r->row) return COV_FAIL(COV_NOMEM, "no memory for the rows of a mask");
-    for (size_t k = 0; k < rows; k++) {
-        const uint8_t *line = mask + k * (size_t)r->nx;
+    r->row = malloc(sizeof *r->row * (size_t)(r->ny * r->nz + 1));
+    return r->row ? COV_OK : COV_FAIL(COV_NOMEM, "no memory for the rows of a mask");
+}
+
+static status find_runs(const uint8_t *mask, runs *r)
+{
+    COV_TRY(new_rows(r));
+    for (int64_t k = 0; k < r->ny * r->nz; k++) {
+        const uint8_t *line = mask + k * r->nx, *end = line + r->nx, *at = line, *to;
         r->row[k] = r->count;
-        for (int64_t x = 0; x < r->nx;) {
-            while (x < r->nx && (line[x] != 0) != lung) x++;
-            int64_t from = x;
-            while (x < r->nx && (line[x] != 0) == lung) x++;
-            if (x > from) COV_TRY(add_run(r, from, x));
+        for (; at < end && (at = memchr(at, 1, (size_t)(end - at))); at = to) {
+            to = memchr(at, 0, (size_t)(end - at));
+            if (!to) to = end;
+            COV_TRY(add_run(r, at - line, to - line));
         }
     }
-    r->row[rows] = r->count;
+    r->row[r->ny * r->nz] = r->count;
+    return COV_OK;
+}
+
+/* What lies beside the runs of lung that are kept. */
+static status find_gaps(const runs *lung, runs *r)
+{
+    COV_TRY(new_rows(r));
+    for (int64_t row = 0; row < r->ny * r->nz; row++) {
+        int64_t x = 0;
+        r->row[row] = r->count;
+        for (int64_t k = lung->row[row]; k < lung->row[row + 1]; k++) {
+            if (!lung->value[k]) continue;
+            if (lung->at[k].from > x) COV_TRY(add_run(r, x, lung->at[k].from));
+            x = lung->at[k].to;
+        }
+        if (x < r->nx) COV_TRY(add_run(r, x, r->nx));
+    }
+    r->row[r->ny * r->nz] = r->count;
     return COV_OK;
 }
 
@@ -83,12 +106,13 @@ static void join_rows(runs *r, int64_t one, int64_t two)
     }
 }
 
-static status label(const uint8_t *mask, int lung, runs *r)
+static status label(runs *r)
 {
-    COV_TRY(find_runs(mask, lung, r));
     r->parent = malloc(sizeof *r->parent * (size_t)(r->count + 1));
     r->size = calloc((size_t)(r->count + 1), sizeof *r->size);
-    if (!r->parent || !r->size) return COV_FAIL(COV_NOMEM, "no memory for %lld runs of a mask", (long long)r->count);
+    r->value = calloc((size_t)(r->count + 1), 1);
+    if (!r->parent || !r->size || !r->value)
+        return COV_FAIL(COV_NOMEM, "no memory for %lld runs of a mask", (long long)r->count);
     for (int64_t k = 0; k < r->count; k++) r->parent[k] = k;
     for (int64_t z = 0; z < r->nz; z++)
         for (int64_t y = 0; y < r->ny; y++) {
@@ -99,173 +123,209 @@ static status label(const uint8_t *mask, int lung, runs *r)
     return COV_OK;
 }
 
-static void paint(uint8_t *mask, const runs *r, int64_t row, int64_t k, uint8_t value)
+/* The two largest components get the values 1 and 2 (by size), the others 0. */
+static status keep_largest(const uint8_t *mask, runs *r, lungpost_report *report)
 {
-    memset(mask + row * r->nx + r->at[k].from, value, (size_t)(r->at[k].to - r->at[k].from));
-}
-
-/* Keeps the two largest components, as values 1 and 2 (by first run), and clears the others. */
-static status keep_largest(uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, lungpost_report *report)
-{
-    runs r = {.nx = nx, .ny = ny, .nz = nz};
     int64_t first = -1, second = -1;
-    status s;
-    COV_GO(label(mask, 1, &r));
-    for (int64_t k = 0; k < r.count; k++) {
-        if (r.parent[k] != k) continue;
-        if (first < 0 || r.size[k] > r.size[first]) { second = first; first = k; }
-        else if (second < 0 || r.size[k] > r.size[second]) second = k;
+    COV_TRY(find_runs(mask, r));
+    COV_TRY(label(r));
+    for (int64_t k = 0; k < r->count; k++) {
+        if (r->parent[k] != k) continue;
+        if (first < 0 || r->size[k] > r->size[first]) { second = first; first = k; }
+        else if (second < 0 || r->size[k] > r->size[second]) second = k;
     }
-    if (second >= 0 && r.size[second] * 10 < r.size[first]) second = -1;
+    if (second >= 0 && r->size[second] * 10 < r->size[first]) second = -1;
     report->components = (first >= 0) + (second >= 0);
-    for (int64_t row = 0; row < ny * nz; row++)
-        for (int64_t k = r.row[row]; k < r.row[row + 1]; k++) {
-            int64_t root = root_of(r.parent, k);
-            uint8_t value = root == first ? 1 : root == second ? 2 : 0;
-            if (!value) report->removed += r.at[k].to - r.at[k].from;
-            if (value != 1) paint(mask, &r, row, k, value);
-        }
-done:
-    runs_free(&r);
-    return s;
-}
-
-/* A hole takes the value of the lung on its left end, which is the lung around it. */
-static status fill_holes(uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, lungpost_report *report)
-{
-    runs r = {.nx = nx, .ny = ny, .nz = nz};
-    uint8_t *open = NULL;
-    status s;
-    COV_GO(label(mask, 0, &r));
-    open = calloc((size_t)r.count + 1, 1);
-    if (!open) { s = COV_FAIL(COV_NOMEM, "no memory to fill holes"); goto done; }
-    for (int64_t row = 0; row < ny * nz; row++) {
-        int64_t y = row % ny, z = row / ny;
-        int border = y == 0 || y == ny - 1 || z == 0 || z == nz - 1;
-        for (int64_t k = r.row[row]; k < r.row[row + 1]; k++)
-            if (border || r.at[k].from == 0 || r.at[k].to == nx) open[root_of(r.parent, k)] = 1;
+    for (int64_t k = 0; k < r->count; k++) {
+        int64_t root = root_of(r->parent, k);
+        r->value[k] = root == first ? 1 : root == second ? 2 : 0;
+        if (!r->value[k]) report->removed += r->at[k].to - r->at[k].from;
     }
-    for (int64_t row = 0; row < ny * nz; row++)
-        for (int64_t k = r.row[row]; k < r.row[row + 1]; k++) {
-            if (open[root_of(r.parent, k)]) continue;
-            paint(mask, &r, row, k, mask[row * nx + r.at[k].from - 1]);
-            report->filled += r.at[k].to - r.at[k].from;
-        }
-done:
-    free(open);
-    runs_free(&r);
-    return s;
+    return COV_OK;
 }
 
-typedef struct extent { int64_t count[3]; double sum_x[3]; int64_t low, high; } extent; /* by value; x range of all */
-
-static extent measure(const uint8_t *mask, int64_t nx, int64_t rows)
+/* A hole takes the value of the lung on its left end, which is the lung around it. Gaps that are none get 0. */
+static status find_holes(const runs *lung, runs *r, lungpost_report *report)
 {
-    extent e = {{0, 0, 0}, {0, 0, 0}, nx, -1};
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t x = 0; x < nx; x++) {
-            uint8_t v = mask[row * nx + x];
-            if (!v) continue;
-            e.count[v]++;
-            e.sum_x[v] += (double)x;
-            if (x < e.low) e.low = x;
-            if (x > e.high) e.high = x;
+    COV_TRY(find_gaps(lung, r));
+    COV_TRY(label(r));
+    for (int64_t row = 0; row < r->ny * r->nz; row++) { /* the size of what reaches a border becomes 0 */
+        int64_t y = row % r->ny, z = row / r->ny;
+        int border = y == 0 || y == r->ny - 1 || z == 0 || z == r->nz - 1;
+        for (int64_t k = r->row[row]; k < r->row[row + 1]; k++)
+            if (border || r->at[k].from == 0 || r->at[k].to == r->nx) r->size[root_of(r->parent, k)] = 0;
+    }
+    for (int64_t row = 0; row < r->ny * r->nz; row++) {
+        int64_t left = lung->row[row];
+        for (int64_t k = r->row[row]; k < r->row[row + 1]; k++) {
+            if (!r->size[root_of(r->parent, k)]) continue;
+            while (lung->at[left].to != r->at[k].from || !lung->value[left]) left++;
+            r->value[k] = lung->value[left];
+            report->filled += r->at[k].to - r->at[k].from;
         }
-    return e;
+    }
+    return COV_OK;
 }
 
-/* The seam from the first to the last line of one slice, x within [low, high], that crosses the least lung; a step
- * aside costs a tenth of a voxel. seam[y] out; returns the lung voxels crossed. cost and from: (ny, width) work space. */
-static int64_t find_seam(const uint8_t *slice, int64_t nx, int64_t ny, int64_t low, int64_t high, int32_t *cost, int8_t *from, int64_t *seam)
+typedef struct extent { int64_t count[3], sum_x[3], low, high; } extent; /* by value; x range of all */
+
+static void measure(const runs *r, extent *e)
 {
-    int64_t width = high - low + 1, best = 0, crossed = 0;
-    for (int64_t y = 0; y < ny; y++)
-        for (int64_t x = 0; x < width; x++) {
-            int32_t least = y ? cost[(y - 1) * width + x] : 0;
-            int8_t step = 0;
-            for (int8_t d = -1; y && d <= 1; d += 2) {
-                if (x + d < 0 || x + d >= width) continue;
-                int32_t c = cost[(y - 1) * width + x + d] + 1;
-                if (c < least) { least = c; step = d; }
-            }
-            cost[y * width + x] = least + 10 * (slice[y * nx + low + x] != 0);
-            from[y * width + x] = step;
-        }
+    for (int64_t k = 0; k < r->count; k++) {
+        int64_t from = r->at[k].from, to = r->at[k].to;
+        uint8_t v = r->value[k];
+        if (!v) continue;
+        e->count[v] += to - from;
+        e->sum_x[v] += (from + to - 1) * (to - from) / 2;
+        if (from < e->low) e->low = from;
+        if (to - 1 > e->high) e->high = to - 1;
+    }
+}
+
+/* name: of the values. What has the name `there` is so already. */
+static void paint(uint8_t *mask, const runs *r, const uint8_t name[3], uint8_t there)
+{
+    for (int64_t row = 0; row < r->ny * r->nz; row++)
+        for (int64_t k = r->row[row]; k < r->row[row + 1]; k++)
+            if (name[r->value[k]] != there)
+                memset(mask + row * r->nx + r->at[k].from, name[r->value[k]], (size_t)(r->at[k].to - r->at[k].from));
+}
+
+/* One line of the seam's costs: the cheapest way to each x from the line above, and the step that it takes there. Both
+ * lines have one entry more on either side, from which no way leads. Of joined lungs this is the longest step. */
+static void add_line(const uint8_t *line, int64_t width, const int32_t *restrict above, int32_t *restrict cost,
+                     int8_t *restrict from)
+{
+    for (int64_t x = 0; x < width; x++) {
+        int32_t left = above[x - 1] + 1, right = above[x + 1] + 1, least = above[x];
+        int8_t step = left < least ? -1 : 0;
+        least = left < least ? left : least;
+        step = right < least ? 1 : step;
+        least = right < least ? right : least;
+        cost[x] = least + 10 * (line[x] != 0);
+        from[x] = step;
+    }
+}
+
+typedef struct seam_space { /* of one thread */
+    int32_t *cost; /* two lines of width + 2 */
+    int8_t *from;  /* (ny, width) */
+    int64_t *seam; /* ny */
+} seam_space;
+
+/* The seam from the first to the last line of one slice, x within [low, low + width), that crosses the least lung; a
+ * step aside costs a tenth of a voxel. Into w->seam; returns the lung voxels crossed. */
+static int64_t find_seam(const uint8_t *slice, int64_t nx, int64_t ny, int64_t low, int64_t width, seam_space *w)
+{
+    int64_t best = 0, crossed = 0;
+    int32_t *above = w->cost + 1, *cost = above + width + 2;
+    for (int64_t x = -1; x <= width; x++) above[x] = cost[x] = x < 0 || x == width ? INT32_MAX / 2 : 0;
+    for (int64_t y = 0; y < ny; y++) {
+        add_line(slice + y * nx + low, width, above, cost, w->from + y * width);
+        int32_t *line = above;
+        above = cost;
+        cost = line;
+    }
     for (int64_t x = 0; x < width; x++) {
         int64_t middle = width / 2, here = llabs(x - middle), there = llabs(best - middle);
-        int32_t a = cost[(ny - 1) * width + x], b = cost[(ny - 1) * width + best];
-        if (a < b || (a == b && here < there)) best = x;
+        if (above[x] < above[best] || (above[x] == above[best] && here < there)) best = x;
     }
     for (int64_t y = ny - 1; y >= 0; y--) {
-        seam[y] = low + best;
+        w->seam[y] = low + best;
         crossed += slice[y * nx + low + best] != 0;
-        best += from[y * width + best];
+        best += w->from[y * width + best];
     }
     return crossed;
 }
 
-/* Parts one joined component into right (1) and left (2). */
-static status split_joined(uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, const extent *e, int64_t *crossed)
+/* What lies at the seam or beyond it becomes 2; returns how many voxels. */
+static int64_t part_slice(uint8_t *slice, int64_t nx, int64_t ny, const int64_t *seam)
 {
-    int64_t middle = (e->low + e->high) / 2, reach = (e->high - e->low) * 3 / 20;
-    int64_t low = middle - reach, high = middle + reach, width = high - low + 1;
-    int32_t *cost = malloc(sizeof *cost * (size_t)(ny * width));
-    int8_t *from = malloc((size_t)(ny * width));
-    int64_t *seam = malloc(sizeof *seam * (size_t)ny);
-    status s = cost && from && seam ? COV_OK : COV_FAIL(COV_NOMEM, "no memory to part joined lungs");
-    *crossed = 0;
-    for (int64_t z = 0; s == COV_OK && z < nz; z++) {
-        uint8_t *slice = mask + z * nx * ny;
-        *crossed += find_seam(slice, nx, ny, low, high, cost, from, seam);
-        for (int64_t y = 0; y < ny; y++)
-            for (int64_t x = 0; x < nx; x++)
-                if (slice[y * nx + x]) slice[y * nx + x] = x < seam[y] ? 1 : 2;
+    int64_t left = 0;
+    for (int64_t y = 0; y < ny; y++) {
+        uint8_t *line = slice + y * nx;
+        int32_t n = 0;
+        for (int64_t x = seam[y]; x < nx; x++) {
+            n += line[x];
+            line[x] = (uint8_t)(2 * line[x]);
+        }
+        left += n;
     }
-    free(cost);
-    free(from);
-    free(seam);
-    return s;
+    return left;
 }
 
-static void name_two(uint8_t *mask, int64_t count, const extent *e, int64_t nx, lungpost_report *report)
+/* Parts one joined component, of ones, into right (1) and left (2). A slice is one thread's, and sums are integers. */
+static status split_joined(uint8_t *mask, const runs *r, const extent *e, int threads, lungpost_report *report)
 {
-    double one = e->sum_x[1] / (double)e->count[1], two = e->sum_x[2] / (double)e->count[2];
-    report->side_doubt = fabs(one - two) < 0.1 * (double)nx; /* one above the other: not a pair */
-    if (one <= two) return;
-    for (int64_t i = 0; i < count; i++) mask[i] = (uint8_t)(mask[i] ? 3 - mask[i] : 0);
-}
-
-static void name_single(uint8_t *mask, int64_t count, int64_t nx, double centre)
-{
-    uint8_t side = centre < (double)(nx - 1) / 2 ? 1 : 2;
-    for (int64_t i = 0; i < count; i++) mask[i] = mask[i] ? side : 0;
-}
-
-static status name_sides(uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, lungpost_report *report)
-{
-    extent e = measure(mask, nx, ny * nz);
-    int64_t count = nx * ny * nz, crossed;
-    report->voxels = e.count[1] + e.count[2];
-    if (report->components == 2) { name_two(mask, count, &e, nx, report); return COV_OK; }
-    if (report->components == 0) return COV_OK;
-    double centre = e.sum_x[1] / (double)e.count[1];
-    /* A component that keeps to one side of the image is one lung, not two joined ones. */
-    if ((double)e.high < 0.55 * (double)nx || (double)e.low > 0.45 * (double)nx) {
-        name_single(mask, count, nx, centre);
-        report->side_doubt = 1;
-        return COV_OK;
+    int64_t middle = (e->low + e->high) / 2, reach = (e->high - e->low) * 3 / 20, nx = r->nx, ny = r->ny;
+    int64_t low = middle - reach, width = 2 * reach + 1, crossed = 0, left = 0;
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed) reduction(+ : crossed, left)
+    {
+        seam_space w = {.cost = malloc(sizeof *w.cost * 2 * (size_t)(width + 2)),
+                        .from = malloc((size_t)(ny * width)),
+                        .seam = malloc(sizeof *w.seam * (size_t)ny)};
+        failed = !w.cost || !w.from || !w.seam;
+#pragma omp for schedule(static)
+        for (int64_t z = 0; z < r->nz; z++) {
+            if (failed) continue;
+            crossed += find_seam(mask + z * nx * ny, nx, ny, low, width, &w);
+            left += part_slice(mask + z * nx * ny, nx, ny, w.seam);
+        }
+        free(w.cost);
+        free(w.from);
+        free(w.seam);
     }
-    COV_TRY(split_joined(mask, nx, ny, nz, &e, &crossed));
-    extent parted = measure(mask, nx, ny * nz);
-    int64_t smaller = parted.count[1] < parted.count[2] ? parted.count[1] : parted.count[2];
+    if (failed) return COV_FAIL(COV_NOMEM, "no memory to part joined lungs");
+    int64_t smaller = left < report->voxels - left ? left : report->voxels - left;
     report->side_doubt = crossed * 50 > report->voxels || smaller * 10 < report->voxels;
     return COV_OK;
 }
 
-status lungpost_run(uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, lungpost_report *report)
+/* Values 1 and 2 become the names 1 right and 2 left. */
+static void name_two(const extent *e, int64_t nx, lungpost_report *report, uint8_t name[3])
 {
+    double one = (double)e->sum_x[1] / (double)e->count[1], two = (double)e->sum_x[2] / (double)e->count[2];
+    report->side_doubt = fabs(one - two) < 0.1 * (double)nx; /* one above the other: not a pair */
+    if (one > two) { name[1] = 2; name[2] = 1; }
+}
+
+/* A component that keeps to one side of the image is one lung, not two joined ones. */
+static int is_single(const extent *e, int64_t nx)
+{
+    return (double)e->high < 0.55 * (double)nx || (double)e->low > 0.45 * (double)nx;
+}
+
+static status name_sides(uint8_t *mask, const runs *lung, const runs *holes, int threads, lungpost_report *report)
+{
+    extent e = {{0, 0, 0}, {0, 0, 0}, lung->nx, -1};
+    uint8_t name[3] = {0, 1, 2};
+    measure(lung, &e);
+    measure(holes, &e);
+    int joined = report->components == 1 && !is_single(&e, lung->nx);
+    report->voxels = e.count[1] + e.count[2];
+    if (report->components == 2) name_two(&e, lung->nx, report, name);
+    else if (report->components == 1 && !joined) {
+        double centre = (double)e.sum_x[1] / (double)e.count[1];
+        name[1] = centre < (double)(lung->nx - 1) / 2 ? 1 : 2;
+        report->side_doubt = 1;
+    }
+    paint(mask, lung, name, 1);
+    paint(mask, holes, name, 0); /* after what was removed, which may lie in a hole */
+    if (!joined) return COV_OK;
+    return split_joined(mask, lung, &e, threads, report);
+}
+
+status lungpost_run(uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, int threads, lungpost_report *report)
+{
+    runs lung = {.nx = nx, .ny = ny, .nz = nz}, holes = lung;
+    status s;
     *report = (lungpost_report){0};
-    COV_TRY(keep_largest(mask, nx, ny, nz, report));
-    COV_TRY(fill_holes(mask, nx, ny, nz, report));
-    return name_sides(mask, nx, ny, nz, report);
+    COV_GO(keep_largest(mask, &lung, report));
+    COV_GO(find_holes(&lung, &holes, report));
+    COV_GO(name_sides(mask, &lung, &holes, threads, report));
+done:
+    runs_free(&lung);
+    runs_free(&holes);
+    return s;
 }

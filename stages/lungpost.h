@@ -14,6 +14,7 @@ typedef struct lungpost_report {
 } lungpost_report;
 
 /* mask (nz,ny,nx): in 0/1, out 0 background, 1 right, 2 left. 6-connected in 3-D. A second component smaller than a
- * tenth of the first is dropped with the rest. A hole is background that reaches no border of the volume. */
-status lungpost_run(uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, lungpost_report *report);
+ * tenth of the first is dropped with the rest. A hole is background that reaches no border of the volume. threads: at
+ * least 1; their number changes no result. */
+status lungpost_run(uint8_t *mask, int64_t nx, int64_t ny, int64_t nz, int threads, lungpost_report *report);
 #endif

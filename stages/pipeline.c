@@ -186,7 +186,7 @@ static status segment_isolated(pipeline *p, const volume *v, uint8_t *lungs, stu
         COV_GO(lend(p, &run, &hu, NULL));
         COV_GO(segment(p, &run.head, hu, NULL, (lung_fusion){0}, mask, row));
         for (int64_t k = 0; k < run.head.nz; k++)
-            COV_GO(lungpost_run(mask + k * area, run.head.nx, run.head.ny, 1, &report));
+            COV_GO(lungpost_run(mask + k * area, run.head.nx, run.head.ny, 1, 1, &report));
         copy_corner(mask, run.head.ny, run.head.nx, lungs + z * h->ny * h->nx, h->ny, h->nx, run.head.nz, 1);
         give_back(p, &run, &hu, NULL);
         free(mask);
@@ -243,7 +243,7 @@ static status find_lungs(pipeline *p, const volume *v, const int16_t *hu, sendin
     if (h->isolated) COV_GO(segment_isolated(p, v, out->lung, &out->row));
     else {
         COV_GO(segment(p, h, hu, coming, h->nz < SAGITTAL_LEAST ? (lung_fusion){0} : p->fusion, out->lung, &out->row));
-        COV_GO(lungpost_run(out->lung, h->nx, h->ny, h->nz, &report));
+        COV_GO(lungpost_run(out->lung, h->nx, h->ny, h->nz, out->threads, &report));
     }
     COV_GO(burden_lung(v, out->lung, out));
     judge(v, stats, &report, out);

@@ -14,17 +14,18 @@ static int64_t lung_in_slice(const volume *v, const uint8_t *lung, int64_t z)
     return n;
 }
 
-/* The lung is cut at an end of the scan where the outermost slice still shows much of it. */
+/* The lung is cut at an end of the scan where the outermost slice still shows much of it. Slices are counted only until
+ * one answers for both ends: where neither has lung, none, and otherwise a few from the middle on. */
 static void cut_ends(const volume *v, const uint8_t *lung, study_row *row)
 {
-    int64_t most = 0, nz = v->head.nz;
-    for (int64_t z = 0; z < nz; z++) {
-        int64_t n = lung_in_slice(v, lung, z);
-        if (n > most) most = n;
+    int64_t nz = v->head.nz, top = lung_in_slice(v, lung, nz - 1), bottom = lung_in_slice(v, lung, 0);
+    for (int64_t k = 0; k < nz && (top || bottom); k++) {
+        int64_t enough = lung_in_slice(v, lung, (nz / 2 + k) % nz) * CUT_SHARE;
+        if (top * 100 <= enough) top = 0;
+        if (bottom * 100 <= enough) bottom = 0;
     }
-    if (!most) return;
-    if (lung_in_slice(v, lung, nz - 1) * 100 > most * CUT_SHARE) row->qc_flags |= STUDY_QC_CUT_TOP;
-    if (lung_in_slice(v, lung, 0) * 100 > most * CUT_SHARE) row->qc_flags |= STUDY_QC_CUT_BOTTOM;
+    if (top) row->qc_flags |= STUDY_QC_CUT_TOP;
+    if (bottom) row->qc_flags |= STUDY_QC_CUT_BOTTOM;
 }
 
 static void cut_sides(const volume *v, const uint8_t *lung, study_row *row)

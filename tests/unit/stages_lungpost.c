@@ -21,7 +21,7 @@ static uint8_t at(int x, int y, int z) { return mask[(z * NY + y) * NX + x]; }
 static lungpost_report run(void)
 {
     lungpost_report r;
-    assert_int_equal(lungpost_run(mask, NX, NY, NZ, &r), COV_OK);
+    assert_int_equal(lungpost_run(mask, NX, NY, NZ, 1, &r), COV_OK);
     return r;
 }
 static void clear(void) { memset(mask, 0, sizeof mask); }
@@ -110,6 +110,32 @@ static void an_empty_mask_stays_empty(void **state)
     assert_int_equal(r.voxels, 0);
 }
 
+static void the_number_of_threads_changes_no_voxel_and_no_figure_of_joined_lungs(void **state)
+{
+    (void)state;
+    static uint8_t alone[sizeof mask];
+    lungpost_report first = {0};
+    for (int threads = 1; threads <= 2 * NZ + 1; threads += 3) {
+        lungpost_report r;
+        unsigned seed = 7;
+        clear();
+        box(2, 37, 3, 27, 0, 11, 1);
+        box(17, 21, 0, NY, 0, 11, 0);
+        for (int k = 0; k < 900; k++) { /* bridges, holes and ragged edges */
+            seed = seed * 1664525u + 1013904223u;
+            mask[(seed >> 8) % sizeof mask] ^= 1;
+        }
+        box(15, 23, 8, 10, 4, 6, 1);
+        assert_int_equal(lungpost_run(mask, NX, NY, NZ, threads, &r), COV_OK);
+        if (threads == 1) { memcpy(alone, mask, sizeof mask); first = r; }
+        assert_int_equal(first.components, 1);
+        assert_memory_equal(mask, alone, sizeof mask);
+        assert_int_equal(r.voxels, first.voxels);
+        assert_int_equal(r.side_doubt, first.side_doubt);
+    }
+    assert_non_null(memchr(alone, 2, sizeof alone));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +146,7 @@ int main(void)
         cmocka_unit_test(lungs_joined_by_a_bridge_are_parted_at_the_bridge),
         cmocka_unit_test(a_single_lung_keeps_its_side_and_raises_doubt),
         cmocka_unit_test(an_empty_mask_stays_empty),
+        cmocka_unit_test(the_number_of_threads_changes_no_voxel_and_no_figure_of_joined_lungs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
