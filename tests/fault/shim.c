@@ -244,6 +244,7 @@ WRAP(HDF5, hid_t, H5Dcreate2, -1, (hid_t at, const char *name, hid_t type, hid_t
 WRAP_DONE(HDF5, hid_t, H5Dopen2, -1, (hid_t at, const char *name, hid_t list), at, name, list)
 WRAP(HDF5, herr_t, H5Dread, -1, (hid_t set, hid_t type, hid_t memory, hid_t file, hid_t list, void *to), set, type, memory, file, list, to)
 WRAP_DONE(HDF5, herr_t, H5Dwrite, -1, (hid_t set, hid_t type, hid_t memory, hid_t file, hid_t list, const void *from), set, type, memory, file, list, from)
+WRAP_DONE(HDF5, herr_t, H5Dwrite_chunk, -1, (hid_t set, hid_t list, uint32_t skipped, const hsize_t *at, size_t n, const void *from), set, list, skipped, at, n, from)
 WRAP(HDF5, hid_t, H5Dget_space, -1, (hid_t set), set)
 WRAP(HDF5, hid_t, H5Dget_type, -1, (hid_t set), set)
 WRAP(HDF5, hid_t, H5Dget_create_plist, -1, (hid_t set), set)
