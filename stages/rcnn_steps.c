@@ -106,9 +106,15 @@ static void match_anchors(const rcnn *r, int64_t m, tensor_shape shape, matching
     box_match(r->anchor, r->total, t->truth, m, t->iou, t->which);
     for (int64_t k = 0; k < m; k++) {
         float best = 0.0f;
+        int32_t most = 0; /* of the numbers' bits, whose order is theirs, as none is below 0: every compiler has vectors for it */
         box_iou_row(r->anchor, r->total, t->truth[k], t->row);
-#pragma omp simd reduction(max : best)
-        for (int64_t a = 0; a < r->total; a++) best = t->row[a] > best ? t->row[a] : best;
+#pragma omp simd reduction(max : most)
+        for (int64_t a = 0; a < r->total; a++) {
+            int32_t bits;
+            memcpy(&bits, t->row + a, sizeof bits);
+            most = bits > most ? bits : most;
+        }
+        memcpy(&best, &most, sizeof best);
         for (int64_t a = 0; best > 0.0f && a < r->total; a++) {
             if (t->row[a] < best) continue;
             t->which[a] = (int32_t)k;
