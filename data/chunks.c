@@ -31,7 +31,7 @@ static const unsigned char *part_of(const packing *p, int64_t k, size_t *bytes)
 
 static int is_empty(const unsigned char *at, size_t bytes) { return !at[0] && memcmp(at, at + 1, bytes - 1) == 0; }
 
-/* A whole chunk in the order in which it is deflated: where elements have two bytes, first all low ones, then all high. */
+/* A whole chunk in the order that is deflated: where elements have two bytes, first all low ones, then all high. */
 static void lay_out(const packing *p, const unsigned char *from, size_t bytes, unsigned char *to)
 {
     size_t half = p->whole / 2;
