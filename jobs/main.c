@@ -3,25 +3,6 @@
 #include "jobs/jobs.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-/* OpenMP's threads spin for a millisecond where one waits for the other, unless the environment that the library was loaded with
- * says how long. Beside other programs the one that is waited for has no core then: a study took 89 s beside two busy loops
- * on two cores, and 16 s with this (docs/PERFORMANCE.md). So the program begins once more with a shorter time, and goes on as it is
- * where it cannot. The trap: a loader that was asked to run us is what /proc/self/exe names, and would take argv[1] for a program. */
-static void wait_briefly(char **argv)
-{
-    char self[4096] = "";
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    const char *name = n > 0 ? strrchr(self, '/') : NULL;
-    if (!name || strncmp(name, "/ld-", 4) == 0 || setenv("GOMP_SPINCOUNT", "10000", 1) != 0) return;
-    execv("/proc/self/exe", argv);
-}
-
-static int computes(job j) { return j == JOB_SCREEN || j == JOB_TRAIN || j == JOB_EVAL || j == JOB_BENCH || j == JOB_DOCTOR; }
 
 int main(int argc, char **argv)
 {
@@ -33,7 +14,6 @@ int main(int argc, char **argv)
         options_free(&o);
         return EXIT_USAGE;
     }
-    if (!o.version && !o.help && computes(o.job)) wait_briefly(argv);
     if (o.version) str_put(&text, "covpipe " COVPIPE_VERSION "\n");
     else if (o.help) options_help(&text, o.job, o.job != JOB_SCREEN || argc > 2);
     else if (o.job == JOB_MAN) options_man(&text);
