@@ -2,7 +2,7 @@
 # queue by itself and ends in the cohort of an undisturbed run; likewise when it is preempted, when a node is lost in the middle and
 # when a rank is killed; after scancel no process is left, and the next job computes only what was open.
 source "$COVPIPE_SOURCE/tests/cluster.sh"
-expect 0 "$COVPIPE" phantom --out p --studies 32 --seed 9 --size 64 --slices 8
+expect 0 "$COVPIPE" phantom --out p --studies 128 --seed 9 --size 64 --slices 8
 screen=(--archive p/archive --model none --axial-only --no-crf --threads 1)
 expect 0 "$COVPIPE" "${screen[@]}" --out undisturbed.h5
 cluster_up

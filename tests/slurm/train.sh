@@ -6,7 +6,7 @@ cluster_up
 export COVPIPE
 submit() {
     sbatch --parsable --nodes=2 --ntasks-per-node=2 --cpus-per-task=1 --mem-per-cpu=100 --output="$1-%j.out" "$COVPIPE_SOURCE/slurm/train.sbatch" \
-           lung-sagittal --cases p/cases.csv --steps 60 --batch 4 --size 32 --threads 1 --precision fp32 --checkpoint 0.002 --out "$1.h5"
+           lung-sagittal --cases p/cases.csv --steps 400 --batch 4 --size 32 --threads 1 --precision fp32 --checkpoint 0.002 --out "$1.h5"
 }
 job=$(submit alone)
 ends "$job" 600 COMPLETED 0:0
