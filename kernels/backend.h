@@ -125,7 +125,7 @@ typedef struct backend {
      *   whole image where none is.
      * boxes_paste: the bytes that boxes_pasting names. */
     status (*boxes_select)(device *d, const boxes_choice *c, int64_t images, tensor_type type, const void *score, const void *delta,
-                         const float *from, float *to);
+                           const float *from, float *to);
     status (*boxes_around)(device *d, tensor_type type, int64_t n, int64_t h, int64_t w, int64_t c, int64_t channel, const void *x, float *to);
     status (*boxes_paste)(device *d, const boxes_pasting *p);
 

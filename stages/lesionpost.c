@@ -72,12 +72,12 @@ static void paint_slices(work *w)
     w->start[w->v->head.nz] = i;
 }
 
-typedef struct box { int64_t y0, x0, y1, x1; } box;
+typedef struct rectangle { int64_t y0, x0, y1, x1; } rectangle;
 
 /* Where a slice's labels may lie: what is around is zero, and stays memory that was never touched. */
-static box painted(const work *w, int64_t z)
+static rectangle painted(const work *w, int64_t z)
 {
-    box b = {w->v->head.ny, w->v->head.nx, 0, 0};
+    rectangle b = {w->v->head.ny, w->v->head.nx, 0, 0};
     for (int64_t i = w->start[z]; i < w->start[z + 1]; i++) {
         const finding *f = &w->f->at[i];
         if (f->y0 < b.y0) b.y0 = f->y0 > 0 ? f->y0 : 0;
@@ -111,7 +111,7 @@ static void link_slices(work *w)
     for (int64_t z = 1; z < w->v->head.nz; z++) {
         if (w->start[z] == w->start[z - 1]) continue;
         const uint16_t *here = w->out->lesion + z * area, *below = here - area;
-        box b = painted(w, z);
+        rectangle b = painted(w, z);
         for (int64_t y = b.y0; y < b.y1; y++)
             for (int64_t p = y * nx + b.x0; p < y * nx + b.x1; p++)
                 if (here[p] && below[p]) join(w->at, w->start[z - 1] + below[p] - 1, w->start[z] + here[p] - 1);
@@ -163,7 +163,7 @@ static void relabel(work *w)
     for (int64_t z = 0; z < w->v->head.nz; z++) {
         uint16_t *slice = w->out->lesion + z * area;
         slice_row *row = &w->out->slices[z];
-        box b = painted(w, z);
+        rectangle b = painted(w, z);
         for (int64_t y = b.y0; y < b.y1; y++)
             for (int64_t p = y * nx + b.x0; p < y * nx + b.x1; p++)
                 if (slice[p]) slice[p] = (uint16_t)w->at[w->start[z] + slice[p] - 1].id;

@@ -94,7 +94,7 @@ static void selecting_free(selecting *s)
 }
 
 status cpu_boxes_select(device *d, const boxes_choice *c, int64_t images, tensor_type type, const void *score, const void *delta,
-                      const float *from, float *to)
+                        const float *from, float *to)
 {
     selecting s = {.c = c, .type = type, .score = score, .delta = delta, .from = (const box *)from};
     status r;

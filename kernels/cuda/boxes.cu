@@ -234,7 +234,7 @@ static status choose(device *d, const boxes_choice *c, int64_t images, const voi
 }
 
 extern "C" status cuda_boxes_select(device *d, const boxes_choice *c, int64_t images, tensor_type type, const void *score, const void *delta,
-                                  const float *from, float *to)
+                                    const float *from, float *to)
 {
     COV_TRY(boxes_choice_check(c, images, type, from));
     if (images == 0) return COV_OK;
@@ -305,7 +305,7 @@ __global__ void __launch_bounds__(BLOCK) around_kernel(int h, int w, const int32
 }
 
 extern "C" status cuda_boxes_around(device *d, tensor_type type, int64_t n, int64_t h, int64_t w, int64_t c, int64_t channel, const void *x,
-                                  float *to)
+                                    float *to)
 {
     COV_TRY(boxes_around_check(type, n, h, w, c, channel));
     if (n == 0) return COV_OK;

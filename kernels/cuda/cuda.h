@@ -78,7 +78,7 @@ status cuda_plane_stack(device *d, const plane_frame *f, plane_range r, const pl
 status cuda_plane_keep(device *d, const plane_frame *f, const float *from, float least, const uint8_t *mask, float *to);
 status cuda_plane_regions(device *d, int64_t ny, int64_t nx, const float *value, int32_t *labels, region_sum **out, int64_t *count);
 status cuda_boxes_select(device *d, const boxes_choice *c, int64_t images, tensor_type type, const void *score, const void *delta,
-                        const float *from, float *to);
+                         const float *from, float *to);
 status cuda_boxes_around(device *d, tensor_type type, int64_t n, int64_t h, int64_t w, int64_t c, int64_t channel, const void *x, float *to);
 status cuda_boxes_paste(device *d, const boxes_pasting *p);
 

@@ -56,7 +56,7 @@ static int64_t image_of(const boxes_choice *c, found *list, int64_t n)
 }
 
 status ref_boxes_select(device *d, const boxes_choice *c, int64_t images, tensor_type type, const void *score, const void *delta,
-                      const float *from, float *to)
+                        const float *from, float *to)
 {
     (void)d;
     COV_TRY(boxes_choice_check(c, images, type, from));

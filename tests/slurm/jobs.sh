@@ -2,7 +2,8 @@
 # queue by itself and ends in the cohort of an undisturbed run; likewise when it is preempted, when a node is lost in the middle and
 # when a rank is killed; after scancel no process is left, and the next job computes only what was open.
 source "$COVPIPE_SOURCE/tests/cluster.sh"
-expect 0 "$COVPIPE" phantom --out p --studies 128 --seed 9 --size 64 --slices 8
+studies=128 # a fast machine does twenty of them between two looks of this script
+expect 0 "$COVPIPE" phantom --out p --studies "$studies" --seed 9 --size 64 --slices 8
 screen=(--archive p/archive --model none --axial-only --no-crf --threads 1)
 expect 0 "$COVPIPE" "${screen[@]}" --out undisturbed.h5
 cluster_up
@@ -16,7 +17,8 @@ submit() { # NAME SBATCH-OPTIONS...: four ranks on two nodes
 under_way() {
     wait_until 600 "[ \$(parts $1.h5) -ge 2 ]" || { cat "$1"-*.out; fail "no study was done"; }
     kill -STOP $(pids "$2" covpipe-worker)
-    incomplete "$1" || fail "$1 was done before it could be disturbed"
+    # Four ranks have three each at hand, which they finish when they are asked to stop.
+    [ "$(parts "$1.h5")" -lt $((studies - 16)) ] && incomplete "$1" || fail "$1 was done before it could be disturbed"
 }
 # What drained in time gathers what there is, and says that this is not all.
 incomplete() { [ ! -e "$1.h5" ] || /usr/bin/python3 -c 'import h5py, sys; sys.exit(int(h5py.File(sys.argv[1]).attrs["complete"]))' "$1.h5"; }
