@@ -1,4 +1,4 @@
-/* Host steps of rcnn on hand-made samples: what is proposed, which anchors and regions are drawn, and from what the
+/* Steps of rcnn on hand-made samples: what is proposed and found, which anchors and regions are drawn, and from what the
  * draw depends. */
 #include "stages/rcnn_steps.h"
 
@@ -257,6 +257,56 @@ static void threads_change_nothing(void **state)
     sample_free(&s);
 }
 
+/* Two levels, of 16 and 32 pixels; each image's scores fall from -5 on, but for three anchors. */
+static void proposals_come_best_first_thinned_and_clipped_and_what_is_found_is_moved_from_them(void **state)
+{
+    (void)state;
+    enum { ROWS = CELLS * CELLS * 5 / 4, FOUND = 4 };
+    const rcnn_options o = {.hidden = 8, .candidates = 64, .proposals = PROPOSALS, .found = FOUND, .anchors = 64,
+                            .regions = REGIONS, .masks = MASKS, .mask_size = BINS};
+    rcnn_level level[2] = {{0, {.stride = 16, .sizes = 3, .ratios = 1, .size = {8, 32, 64}, .ratio = {1}}},
+                           {0, {.stride = 32, .sizes = 3, .ratios = 1, .size = {16, 48, 100}, .ratio = {1}}}};
+    const int64_t best = 3 * 27 + 1, second = 3 * 0 + 2, coarse = 3 * (CELLS * CELLS + 15) + 1;
+    tensor x[2] = {floats(2, ROWS, 1, 3), floats(2, ROWS, 1, 12)};
+    tensor logits = floats(2 * PROPOSALS, 1, 1, 2), delta = floats(2 * PROPOSALS, 1, 1, 4);
+    float out[2][PROPOSALS][4], found[2][FOUND][RCNN_FOUND];
+    net *m;
+    rcnn *q;
+    assert_int_equal(net_new(b, d, 1, &m), COV_OK);
+    for (int k = 0; k < 2; k++)
+        level[k].map = net_input(m, k ? "coarse" : "fine", tensor_shape_of(2, CELLS >> k, CELLS >> k, 4, TENSOR_F32));
+    assert_int_equal(rcnn_new(m, &o, level, 2, SIDE, SIDE, &q), COV_OK);
+    rcnn_rows rows = {net_input(m, "objectness", x[0].shape), net_input(m, "delta", x[1].shape)};
+    net_t rois = net_output(m, "rois", rcnn_propose(m, q, rows));
+    net_t l = net_input(m, "logits", logits.shape), t = net_input(m, "moves", delta.shape);
+    net_t y = net_output(m, "found", rcnn_find(m, q, rois, l, t));
+    assert_int_equal(net_compile(m, NET_INFER, NET_FP32, NULL, NULL, 0), COV_OK);
+    for (int64_t i = 0; i < 2 * q->total; i++) ((float *)x[0].data)[i] = -5 - (float)(i % q->total) * 1e-3f;
+    ((float *)x[0].data)[best] = 4;
+    ((float *)x[0].data)[second] = 3;  /* a 64-pixel anchor over the corner */
+    ((float *)x[0].data)[coarse] = 2;
+    ((float *)x[1].data)[4 * best] = 0.25f; /* a quarter of its height down */
+    for (int k = 0; k < PROPOSALS; k++) ((float *)logits.data)[2 * k + 1] = k == 2 ? 1 : -2 - (float)k;
+    ((float *)delta.data)[4 * 2 + 1] = -10 * 0.5f; /* half its width to the left */
+    assert_int_equal(net_set_input(m, rows.objectness, x[0].data), COV_OK);
+    assert_int_equal(net_set_input(m, rows.delta, x[1].data), COV_OK);
+    assert_int_equal(net_set_input(m, l, logits.data), COV_OK);
+    assert_int_equal(net_set_input(m, t, delta.data), COV_OK);
+    assert_int_equal(net_forward(m), COV_OK);
+    assert_int_equal(net_get(m, rois, out), COV_OK);
+    assert_int_equal(net_get(m, y, found), COV_OK);
+    box a = q->anchor[best], c = q->anchor[coarse];
+    assert_true(fabsf(out[0][0][0] - a.y0 - 8) < 1e-4f && fabsf(out[0][0][3] - a.x1) < 1e-4f);
+    assert_true(out[0][1][0] == 0 && out[0][1][1] == 0 && fabsf(out[0][1][2] - 40) < 1e-4f);
+    assert_true(fabsf(out[0][2][0] - c.y0) < 1e-4f && fabsf(out[0][2][1] - c.x0) < 1e-4f && out[0][2][2] == SIDE);
+    assert_true(fabsf(found[0][0][1] - (out[0][2][1] - 0.5f * (out[0][2][3] - out[0][2][1]))) < 1e-3f);
+    assert_true(fabsf(found[0][0][4] - 1 / (1 + expf(-1))) < 1e-5f && fabsf(found[0][1][4] - 1 / (1 + expf(2))) < 1e-5f);
+    assert_true(fabsf(found[0][1][0] - out[0][0][0]) < 1e-4f);
+    free(x[0].data), free(x[1].data), free(logits.data), free(delta.data);
+    net_free(&m);
+    rcnn_free(&q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +316,7 @@ int main(void)
         cmocka_unit_test(without_a_lesion_there_are_negatives_alone),
         cmocka_unit_test(a_draw_depends_on_the_sample_alone),
         cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(proposals_come_best_first_thinned_and_clipped_and_what_is_found_is_moved_from_them),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
