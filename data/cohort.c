@@ -482,31 +482,65 @@ done:
     return s;
 }
 
+/* Study k's mask opened: its size, its first row and its bytes. */
+static status find_mask(cohort *c, int64_t k, study_mask m, study_row *row, int64_t *row0, hid_t *out, size_t *bytes)
+{
+    cohort_place place;
+    COV_TRY(cohort_row(c, k, row));
+    COV_TRY(cohort_place_of(c, k, &place));
+    if (place.mask_row0 < 0 || (m == STUDY_LESION && row->lesion_count < 0))
+        return COV_FAIL(COV_USAGE, "%s: study %lld has no %s mask", c->file, (long long)k, columns_mask_name(m));
+    *row0 = place.mask_row0;
+    COV_TRY(open_mask(c, k, m, row, &place, out, bytes));
+    return COV_OK;
+}
+
 static status read_mask(cohort *c, int64_t k, study_mask m, void **out)
 {
     hid_t dataset = H5I_INVALID_HID;
     study_row row;
-    cohort_place place;
+    int64_t row0;
     size_t bytes = 0;
     status s;
     *out = NULL;
-    COV_GO(cohort_row(c, k, &row));
-    COV_GO(cohort_place_of(c, k, &place));
-    if (place.mask_row0 < 0 || (m == STUDY_LESION && row.lesion_count < 0))
-        return COV_FAIL(COV_USAGE, "%s: study %lld has no %s mask", c->file, (long long)k, columns_mask_name(m));
-    COV_GO(open_mask(c, k, m, &row, &place, &dataset, &bytes));
+    COV_GO(find_mask(c, k, m, &row, &row0, &dataset, &bytes));
     if (!(*out = malloc(bytes ? bytes : 1))) {
         s = COV_FAIL(COV_NOMEM, "%s: no memory for a mask of %zu bytes", c->file, bytes);
         goto done;
     }
-    COV_GO(h5_rows_read(dataset, c->file, "mask", columns_mask_type(m), (hsize_t)place.mask_row0, (hsize_t)row.slices,
-                        *out));
+    COV_GO(h5_rows_read(dataset, c->file, "mask", columns_mask_type(m), (hsize_t)row0, (hsize_t)row.slices, *out));
 done:
     h5_close(&dataset);
     if (s != COV_OK) {
         free(*out);
         *out = NULL;
     }
+    return s;
+}
+
+status cohort_walk_mask(cohort *c, int64_t k, study_mask m, cohort_take take, void *context)
+{
+    hid_t dataset = H5I_INVALID_HID;
+    study_row row;
+    int64_t row0;
+    size_t bytes = 0;
+    void *some = NULL;
+    status s;
+    COV_GO(find_mask(c, k, m, &row, &row0, &dataset, &bytes));
+    int64_t deep = part_chunk_slices(row.rows, row.cols);
+    if (deep > row.slices) deep = row.slices;
+    if (row.slices && !(some = malloc(bytes / (size_t)row.slices * (size_t)deep))) {
+        s = COV_FAIL(COV_NOMEM, "%s: no memory for %lld slices of a mask", c->file, (long long)deep);
+        goto done;
+    }
+    for (int64_t z = 0; z < row.slices; z += deep) {
+        int64_t count = row.slices - z < deep ? row.slices - z : deep;
+        COV_GO(h5_rows_read(dataset, c->file, "mask", columns_mask_type(m), (hsize_t)(row0 + z), (hsize_t)count, some));
+        COV_GO(take(context, z, count, some));
+    }
+done:
+    h5_close(&dataset);
+    free(some);
     return s;
 }
 

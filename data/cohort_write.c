@@ -2,17 +2,17 @@
  *   survey   each rank verifies its share of the parts and tells all ranks sizes and digests
  *   layout   every rank computes the same places: row k of /study is study k, masks of one size lie in one dataset
  *   create   rank 0 makes the empty file (data/schema) and fills what needs no part
- *   fill     rounds of collective writes; a round is whole chunks for each rank, so no two ranks ever share one
+ *   masks    packed chunks, read by all ranks and written by rank 0 (data/cohort_masks)
+ *   fill     the tables: rounds of collective writes; a round is whole chunks for each rank, so no two ranks ever share one
  *   check    rank 0 reads the file back and compares; fsync, rename
  * After every step the ranks agree on the first failure, so that all leave together. HDF5 wants every rank in every
  * collective call: a rank without rows writes an empty selection.
  * The trap: filtered chunks must be written whole; a partial one would be read back and grow in the file. */
-#include "data/cohort.h"
+#include "data/cohort_writer.h"
 
 #include "base/size.h"
 #include "data/columns.h"
 #include "data/durable.h"
-#include "data/schema.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,49 +24,11 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { BATCH_BYTES = 64 << 20, MESSAGE = 1024, SAMPLES = 64, COLUMNS_LIMIT = 64 };
-
-#define MPI_GO(call)                                                                                                   \
-    do {                                                                                                               \
-        if ((call) != MPI_SUCCESS) {                                                                                   \
-            s = COV_FAIL(COV_COMM, #call " failed");                                                                   \
-            goto done;                                                                                                 \
-        }                                                                                                              \
-    } while (0)
-
-/* What all ranks must know of a study; sent as bytes between equal hosts. */
-typedef struct survey {
-    int32_t status, reason, rows, cols, slices, has_lung, has_lesion;
-    int64_t slice_count, lesion_rows, bytes; /* bytes: of the part file */
-    char input_sha256[SHA256_HEX];
-} survey;
-
-/* Rows of /slice and /lesion belong to a study, and lie together. */
-typedef enum table { TABLE_STUDY, TABLE_SLICE, TABLE_LESION, TABLES } table;
-
-typedef struct writer {
-    MPI_Comm comm;
-    int rank, size;
-    const char *path;
-    char temporary[PATH_MAX];
-    const cohort_source *source;
-    survey *studies;       /* owned; count */
-    gather_record *places; /* owned; count */
-    int *set_of;           /* owned; count; -1: no mask */
-    schema_set *sets;      /* owned */
-    int set_count;
-    int *extra_bytes; /* owned */
-    int64_t rows[TABLES];
-    int64_t pixels, pixels_done;
-    uint64_t sum; /* of what this rank wrote, then of all ranks */
-    int torn;     /* a collective write failed somewhere: HDF5 cannot be asked to close the file any more */
-    hid_t root, transfer;
-} writer;
+enum { SAMPLES = 64, COLUMNS_LIMIT = 64 };
 
 /* ---------------------------------------------------------------- agreement */
 
-/* All ranks return the status and message of the lowest rank that failed. */
-static status agree(writer *w, status mine)
+status cohort_agree(writer *w, status mine)
 {
     struct {
         int status;
@@ -88,16 +50,15 @@ done:
 }
 
 /* A step that every rank takes, and whose failure on one rank is a failure on all. */
-#define TOGETHER(w, expr) COV_TRY(agree((w), (expr)))
+#define TOGETHER(w, expr) COV_TRY(cohort_agree((w), (expr)))
 
-/* Feeds the caller's progress line and watchdog. */
-static void report(writer *w, int64_t pixels)
+void cohort_report(writer *w, int64_t pixels)
 {
     w->pixels_done += pixels;
     if (w->source->progress) w->source->progress(w->source->context, w->pixels_done, w->pixels);
 }
 
-static int64_t share(int64_t n, int rank, int size) { return n / size * rank + (n % size * rank) / size; }
+int64_t cohort_share(int64_t n, int rank, int size) { return n / size * rank + (n % size * rank) / size; }
 
 /* FNV-1a over a record and its index; sums of these do not depend on the order. */
 static uint64_t mark(uint64_t index, const void *bytes, size_t n)
@@ -146,7 +107,7 @@ static status look_at_share(writer *w, int64_t first, int64_t end, survey *mine,
     status worst = COV_OK;
     for (int64_t k = first; k < end; k++) {
         status s = look_at(w, k, &mine[k - first], path);
-        report(w, 0);
+        cohort_report(w, 0);
         if (s == COV_OK && k > first && strcmp(ends[1], path) >= 0)
             s = COV_FAIL(COV_USAGE, "%s: not in the order of paths: '%s' after '%s'", w->source->parts[k], path,
                          ends[1]);
@@ -177,7 +138,7 @@ static status check_order(const char *ends, int size)
 
 static status survey_parts(writer *w)
 {
-    int64_t n = w->source->count, first = share(n, w->rank, w->size), end = share(n, w->rank + 1, w->size);
+    int64_t n = w->source->count, first = cohort_share(n, w->rank, w->size), end = cohort_share(n, w->rank + 1, w->size);
     int *counts = calloc((size_t)w->size, sizeof *counts), *starts = calloc((size_t)w->size, sizeof *starts);
     survey *mine = calloc((size_t)(end - first) + 1, sizeof *mine);
     char ends[2][STUDY_PATH] = {"", ""}, *all_ends = calloc((size_t)w->size, sizeof ends);
@@ -187,10 +148,10 @@ static status survey_parts(writer *w)
     if (!counts || !starts || !mine || !all_ends || !w->studies)
         s = COV_FAIL(COV_NOMEM, "no memory for %lld studies", (long long)n);
     if (s == COV_OK) s = look_at_share(w, first, end, mine, ends);
-    COV_GO(agree(w, s));
+    COV_GO(cohort_agree(w, s));
     for (int r = 0; r < w->size; r++) {
-        starts[r] = (int)share(n, r, w->size);
-        counts[r] = (int)share(n, r + 1, w->size) - starts[r];
+        starts[r] = (int)cohort_share(n, r, w->size);
+        counts[r] = (int)cohort_share(n, r + 1, w->size) - starts[r];
     }
     MPI_GO(MPI_Type_contiguous(sizeof *mine, MPI_BYTE, &item)); /* counts are of studies: they fit an int */
     MPI_GO(MPI_Type_commit(&item));
@@ -366,10 +327,7 @@ done:
     return s;
 }
 
-/* Takes the disk space that the file will need, while a refusal is still an error of one rank like any other: a full
- * disk in the middle of a collective write leaves nothing that could be closed. Packed masks are as large as in the
- * parts, rows smaller. HDF5 gives back what is too much. */
-static status reserve(writer *w)
+status cohort_reserve(writer *w)
 {
     int64_t bytes = 1 << 20;
     struct statvfs disk;
@@ -405,7 +363,7 @@ static status create_file(writer *w)
                    .ranks = w->size,
                    .complete = from->complete};
     status s;
-    COV_GO(reserve(w)); /* HDF5 empties the file when it creates it: ask before, and once more after */
+    COV_GO(cohort_reserve(w)); /* HDF5 empties the file when it creates it: ask before, and once more after */
     COV_GO(schema_create(w->temporary, &what));
     COV_GO(h5_open_file(w->temporary, H5F_ACC_RDWR, &root));
     if (from->count) {
@@ -416,7 +374,7 @@ static status create_file(writer *w)
     herr_t closed = H5Fclose(root);
     root = H5I_INVALID_HID;
     H5_GO(COV_IO, w->temporary, "close", closed);
-    COV_GO(reserve(w));
+    COV_GO(cohort_reserve(w));
 done:
     h5_close(&root);
     return s;
@@ -445,7 +403,7 @@ done:
  * from then on the file is neither flushed nor closed, because that would hang or crash. */
 static status agree_written(writer *w, status mine)
 {
-    status s = agree(w, mine);
+    status s = cohort_agree(w, mine);
     if (s == COV_OK) return COV_OK;
     w->torn = 1;
     return COV_FAIL(COV_COMM, "%s", status_message());
@@ -474,7 +432,7 @@ static status write_block(writer *w, const char *group, const column *columns, c
     for (int i = 0; i < count; i++)
         COV_TRY(agree_written(w, column_write(datasets[i], file, &columns[i], (hsize_t)row0, (hsize_t)rows, records,
                                               stride, w->transfer)));
-    report(w, 0);
+    cohort_report(w, 0);
     return COV_OK;
 }
 
@@ -559,13 +517,13 @@ static status write_table(writer *w, table t)
     for (int i = 0; i < COLUMNS_LIMIT; i++) datasets[i] = H5I_INVALID_HID;
     void *records = calloc((size_t)(total < block ? total : block) + 1, stride);
     if (!records || count > COLUMNS_LIMIT) s = COV_FAIL(COV_NOMEM, "no memory for %lld rows", (long long)block);
-    COV_GO(agree(w, s));
+    COV_GO(cohort_agree(w, s));
     COV_GO(agree_written(w, open_columns(w, group, columns, count, total, datasets)));
     for (int64_t round0 = 0; round0 < total; round0 += block * w->size) {
         int64_t a = round0 + block * w->rank, b = a + block;
         a = a < total ? a : total;
         b = b < total ? b : total;
-        COV_GO(agree(w, read_rows(w, t, a, b, records)));
+        COV_GO(cohort_agree(w, read_rows(w, t, a, b, records)));
         COV_GO(write_block(w, group, columns, datasets, count, a, b - a, records, stride));
     }
 done:
@@ -574,80 +532,11 @@ done:
     return s;
 }
 
-/* Mask rows [a, b) of one set into `out`, zeros in the padding. `from`: the first study that may have some there;
- * advanced, because batches go upwards. */
-static status read_masks(writer *w, int set, study_mask m, int64_t a, int64_t b, int64_t *from, uint8_t *out)
-{
-    const schema_set *about = &w->sets[set];
-    size_t plane = (size_t)(about->rows * about->cols) * columns_mask_bytes(m);
-    part *p = NULL;
-    status s = COV_OK;
-    memset(out, 0, (size_t)(b - a) * plane);
-    for (int64_t k = *from; k < w->source->count; k++) {
-        int64_t first = w->places[k].mask_row0, end = first + w->studies[k].slices;
-        if (w->set_of[k] != set || end <= a || (m == STUDY_LESION && !w->studies[k].has_lesion)) continue;
-        if (first >= b) break;
-        *from = k;
-        int64_t lo = first > a ? first : a, hi = end < b ? end : b;
-        COV_GO(part_open(w->source->parts[k], 0, &p));
-        COV_GO(part_mask(p, m, lo - first, hi - lo, out + (size_t)(lo - a) * plane));
-        part_close(&p);
-    }
-done:
-    part_close(&p);
-    return s;
-}
-
-static status open_mask(writer *w, const schema_set *set, study_mask m, hid_t *out)
-{
-    char name[COHORT_SET + 16];
-    h5_layout layout;
-    snprintf(name, sizeof name, "mask/%s/%s", set->name, columns_mask_name(m));
-    COV_TRY(h5_open_dataset(w->root, w->temporary, name, out, &layout));
-    return COV_OK;
-}
-
-/* Every rank has a contiguous range of chunks, and writes it in batches; the rank with most sets the number of rounds.
- */
-static status write_masks(writer *w, int set, study_mask m)
-{
-    const schema_set *about = &w->sets[set];
-    int64_t plane = about->rows * about->cols, bytes = plane * (int64_t)columns_mask_bytes(m);
-    int64_t chunks = about->slices / about->chunk, batch = BATCH_BYTES / (bytes * about->chunk), from = 0;
-    int64_t at = share(chunks, w->rank, w->size), end = share(chunks, w->rank + 1, w->size);
-    int64_t most = chunks / w->size + (chunks % w->size != 0);
-    hid_t dataset = H5I_INVALID_HID;
-    status s = COV_OK;
-    if (batch < 1) batch = 1;
-    if (batch > most) batch = most;
-    uint8_t *pixels = malloc((size_t)(batch * about->chunk * bytes));
-    if (!pixels) s = COV_FAIL(COV_NOMEM, "no memory for %lld mask rows", (long long)(batch * about->chunk));
-    COV_GO(agree(w, s));
-    COV_GO(agree_written(w, open_mask(w, about, m, &dataset)));
-    for (int64_t done_chunks = 0; done_chunks < most; done_chunks += batch) {
-        int64_t next = at + batch < end ? at + batch : end, a = at * about->chunk, b = next * about->chunk;
-        COV_GO(agree(w, read_masks(w, set, m, a, b, &from, pixels)));
-        COV_GO(agree_written(w, h5_rows_write(dataset, w->temporary, about->name, columns_mask_type(m), (hsize_t)a,
-                                              (hsize_t)(b - a), pixels, w->transfer)));
-        at = next;
-        int64_t all = chunks - done_chunks * w->size, step = batch * w->size;
-        report(w, (all < step ? all : step) * about->chunk * plane);
-    }
-done:
-    h5_close(&dataset);
-    free(pixels);
-    return s;
-}
-
 static status fill(writer *w)
 {
     status s;
-    COV_GO(agree(w, open_together(w)));
+    COV_GO(cohort_agree(w, open_together(w)));
     for (int t = 0; t < TABLES; t++) COV_GO(write_table(w, (table)t));
-    for (int k = 0; k < w->set_count; k++) {
-        COV_GO(write_masks(w, k, STUDY_LUNG));
-        if (w->sets[k].lesion) COV_GO(write_masks(w, k, STUDY_LESION));
-    }
 done:;
     char message[MESSAGE];
     snprintf(message, sizeof message, "%s", status_message());
@@ -663,29 +552,41 @@ static status differs(writer *w, const char *what)
     return COV_FAIL(COV_IO, "%s: read back, %s differ from what was written", w->temporary, what);
 }
 
-static status check_masks(writer *w, cohort *c, int64_t k, const slice_row *slices, int64_t count)
+typedef struct counting {
+    writer *w;
+    int64_t k, plane;
+    study_mask mask;
+    const slice_row *rows;
+} counting;
+
+/* Pixels that are set, against the slice's row. */
+static status count_slices(void *context, int64_t z0, int64_t count, const void *slices)
 {
-    uint8_t *lung = NULL;
-    uint16_t *lesion = NULL;
-    status s;
-    COV_GO(cohort_lung(c, k, &lung));
-    if (w->studies[k].has_lesion) COV_GO(cohort_lesion(c, k, &lesion));
-    int64_t plane = (int64_t)w->studies[k].rows * w->studies[k].cols;
-    for (int64_t z = 0; z < count; z++) {
-        int64_t n = 0, m = 0;
-        for (int64_t i = 0; i < plane; i++) n += lung[z * plane + i] != 0;
-        for (int64_t i = 0; lesion && i < plane; i++) m += lesion[z * plane + i] != 0;
-        if (n != slices[z].lung_px || m != slices[z].lesion_px) {
-            s = COV_FAIL(COV_IO, "%s: study %lld, slice %lld: the masks have %lld pixels of lung and %lld of lesion, "
-                                 "its row says %d and %d", w->temporary, (long long)k, (long long)z, (long long)n,
-                         (long long)m, slices[z].lung_px, slices[z].lesion_px);
-            goto done;
-        }
+    const counting *c = context;
+    const uint8_t *lung = slices;
+    const uint16_t *lesion = slices;
+    for (int64_t z = z0; z < z0 + count; z++) {
+        int32_t n = 0, said = c->mask == STUDY_LUNG ? c->rows[z].lung_px : c->rows[z].lesion_px; /* a plane has 2^28 pixels at most */
+        int64_t first = (z - z0) * c->plane, end = first + c->plane;
+        if (c->mask == STUDY_LUNG)
+            for (int64_t i = first; i < end; i++) n += lung[i] != 0;
+        else
+            for (int64_t i = first; i < end; i++) n += lesion[i] != 0;
+        if (n != said)
+            return COV_FAIL(COV_IO, "%s: study %lld, slice %lld: the %s mask has %d pixels, its row says %d", c->w->temporary,
+                            (long long)c->k, (long long)z, columns_mask_name(c->mask), n, said);
     }
-done:
-    free(lesion);
-    free(lung);
-    return s;
+    return COV_OK;
+}
+
+static status check_masks(writer *w, cohort *c, int64_t k, const slice_row *rows)
+{
+    counting lung = {.w = w, .k = k, .plane = (int64_t)w->studies[k].rows * w->studies[k].cols, .mask = STUDY_LUNG, .rows = rows},
+             lesion = lung;
+    lesion.mask = STUDY_LESION;
+    COV_TRY(cohort_walk_mask(c, k, STUDY_LUNG, count_slices, &lung));
+    if (w->studies[k].has_lesion) COV_TRY(cohort_walk_mask(c, k, STUDY_LESION, count_slices, &lesion));
+    return COV_OK;
 }
 
 typedef struct checker {
@@ -723,7 +624,7 @@ static status check_study(writer *w, checker *c, int64_t k, int deep)
     COV_GO(cohort_lesions(c->file, k, &lesions, &lesion_count));
     add_rows(c, TABLE_SLICE, slices, count);
     add_rows(c, TABLE_LESION, lesions, lesion_count);
-    if (deep && place.mask_set[0] && count) COV_GO(check_masks(w, c->file, k, slices, count));
+    if (deep && place.mask_set[0] && count) COV_GO(check_masks(w, c->file, k, slices));
 done:
     free(lesions);
     free(slices);
@@ -750,8 +651,8 @@ static status check_file(writer *w)
     status s;
     do {
         int64_t b = n - a > SCHEMA_STUDY_ROWS ? a + SCHEMA_STUDY_ROWS : n;
-        COV_GO(agree(w, w->rank == 0 ? check_block(w, &c, a, b) : COV_OK));
-        report(w, 0);
+        COV_GO(cohort_agree(w, w->rank == 0 ? check_block(w, &c, a, b) : COV_OK));
+        cohort_report(w, 0);
         a = b;
     } while (a < n);
 done:
@@ -781,6 +682,7 @@ static status write_all(writer *w)
     TOGETHER(w, survey_parts(w));
     TOGETHER(w, layout(w));
     TOGETHER(w, w->rank == 0 ? create_file(w) : COV_OK);
+    COV_TRY(cohort_write_masks(w));
     COV_TRY(fill(w));
     MPI_GO(MPI_Allreduce(&w->sum, &all, 1, MPI_UINT64_T, MPI_SUM, w->comm));
     w->sum = all;
@@ -804,9 +706,9 @@ status cohort_write(MPI_Comm comm, const char *path, const cohort_source *source
     if (n < 0 || n >= (int)sizeof w.temporary) s = COV_FAIL(COV_USAGE, "%s: the path is too long", path);
     else if (source->count < 0 || source->count > INT32_MAX)
         s = COV_FAIL(COV_USAGE, "%lld studies", (long long)source->count);
-    COV_GO(agree(&w, s));
+    COV_GO(cohort_agree(&w, s));
     COV_GO(write_all(&w));
-    COV_GO(agree(&w, count_totals(&w, totals)));
+    COV_GO(cohort_agree(&w, count_totals(&w, totals)));
 done:
     if (s != COV_OK && w.comm != MPI_COMM_NULL && w.rank == 0 && w.temporary[0]) unlink(w.temporary);
     free(w.studies);

@@ -229,8 +229,10 @@ done:
 status h5_create_dataset(hid_t at, const char *file, const char *name, hid_t type, const h5_layout *layout, hid_t *out)
 {
     hid_t space = H5I_INVALID_HID, create = H5I_INVALID_HID, links = H5I_INVALID_HID, dataset = H5I_INVALID_HID;
+    hsize_t most[H5_RANK]; /* HDF5 takes a chunk that is larger than a dataset only where that could still grow to it */
     status s = COV_OK;
-    H5_GO(COV_NOMEM, file, name, space = H5Screate_simple(layout->rank, layout->dims, NULL));
+    for (int k = 0; k < layout->rank; k++) most[k] = layout->dims[k] > layout->chunk[k] ? layout->dims[k] : layout->chunk[k];
+    H5_GO(COV_NOMEM, file, name, space = H5Screate_simple(layout->rank, layout->dims, most));
     COV_GO(creation_list(file, name, type, layout, &create));
     H5_GO(COV_NOMEM, file, name, links = H5Pcreate(H5P_LINK_CREATE));
     H5_GO(COV_BROKEN, file, name, H5Pset_create_intermediate_group(links, 1));
@@ -281,6 +283,9 @@ static status check_storage(hid_t dataset, const char *file, const char *name, h
     }
     for (int k = 0, n = H5Pget_nfilters(create); k < n; k++) {
         H5Z_filter_t filter = H5Pget_filter2(create, (unsigned)k, NULL, NULL, NULL, 0, NULL, NULL);
+        layout->deflate |= filter == H5Z_FILTER_DEFLATE;
+        layout->shuffle |= filter == H5Z_FILTER_SHUFFLE;
+        layout->fletcher32 |= filter == H5Z_FILTER_FLETCHER32;
         if (filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE || filter == H5Z_FILTER_FLETCHER32) continue;
         s = COV_FAIL(COV_FORMAT, "%s: %s: unexpected filter %d", file, name, (int)filter);
         goto done;

@@ -46,7 +46,7 @@ status h5_get_int(hid_t at, const char *file, const char *name, int64_t *out);
 typedef struct h5_layout {
     int rank;
     hsize_t dims[H5_RANK];
-    hsize_t chunk[H5_RANK]; /* chunk[0] == 0: contiguous, or compact where it is small */
+    hsize_t chunk[H5_RANK]; /* chunk[0] == 0: contiguous, or compact where it is small; may reach beyond dims */
     int deflate;            /* level; 0: none */
     int shuffle, fletcher32;
 } h5_layout;
@@ -54,7 +54,7 @@ typedef struct h5_layout {
 /* Makes missing groups on the way. *out may be NULL: then the dataset is closed again. */
 status h5_create_dataset(hid_t at, const char *file, const char *name, hid_t type, const h5_layout *layout, hid_t *out);
 /* Opens "a/b/c" below `at`, if every step is a hard link, and the data lies in this very file, in chunks of at most
- * 256 MiB, with no filters but deflate, shuffle and fletcher32. */
+ * 256 MiB, with no filters but deflate, shuffle and fletcher32. layout->deflate: 1 for any level. */
 status h5_open_dataset(hid_t at, const char *file, const char *name, hid_t *out, h5_layout *layout);
 /* COV_FORMAT unless the dataset's type is exactly this one. */
 status h5_check_type(hid_t dataset, const char *file, const char *name, hid_t type);

@@ -27,6 +27,7 @@ enum { STRIP = 1024 /* pixels of which most have no lesion */ };
 struct part {
     char file[PATH_MAX];
     hid_t root;
+    hid_t mask[STUDY_MASKS]; /* opened when they are first asked for */
     part_head head;
 };
 
@@ -403,17 +404,21 @@ static void mask_name(const part_head *h, study_mask m, char out[64])
     snprintf(out, 64, "mask/%dx%d/%s", h->rows, h->cols, columns_mask_name(m));
 }
 
+static h5_layout mask_layout(int64_t slices, int64_t rows, int64_t cols, study_mask m)
+{
+    return (h5_layout){.rank = 3,
+                       .dims = {(hsize_t)slices, (hsize_t)rows, (hsize_t)cols},
+                       .chunk = {(hsize_t)part_chunk_slices(rows, cols), (hsize_t)rows, (hsize_t)cols},
+                       .deflate = DEFLATE,
+                       .shuffle = columns_mask_bytes(m) > 1};
+}
+
 static status write_mask(hid_t root, const char *file, const part_head *h, study_mask m, const void *mask, int threads)
 {
     char name[64];
     hid_t dataset = H5I_INVALID_HID;
-    int64_t deep = part_chunk_slices(h->rows, h->cols);
-    h5_layout layout = {
-        .rank = 3, .dims = {(hsize_t)h->slices, (hsize_t)h->rows, (hsize_t)h->cols}, .deflate = DEFLATE,
-        .shuffle = columns_mask_bytes(m) > 1};
+    h5_layout layout = mask_layout(h->slices, h->rows, h->cols, m);
     status s;
-    memcpy(layout.chunk, layout.dims, sizeof layout.chunk);
-    if (deep < h->slices) layout.chunk[0] = (hsize_t)deep;
     mask_name(h, m, name);
     COV_GO(h5_create_dataset(root, file, name, columns_mask_type(m), &layout, &dataset));
     COV_GO(chunks_write(dataset, file, name, &layout, columns_mask_bytes(m), mask, threads));
@@ -493,7 +498,7 @@ status part_open(const char *file, int verify, part **out)
     h5_quiet();
     part *p = calloc(1, sizeof *p);
     if (!p) return COV_FAIL(COV_NOMEM, "%s: no memory", file);
-    p->root = H5I_INVALID_HID;
+    p->root = p->mask[STUDY_LUNG] = p->mask[STUDY_LESION] = H5I_INVALID_HID;
     if (strlen(file) >= sizeof p->file) {
         s = COV_FAIL(COV_USAGE, "%s: the path is too long", file);
         goto done;
@@ -511,6 +516,7 @@ done:
 void part_close(part **p)
 {
     if (!p || !*p) return;
+    for (int m = 0; m < STUDY_MASKS; m++) h5_close(&(*p)->mask[m]);
     h5_close(&(*p)->root);
     free(*p);
     *p = NULL;
@@ -568,28 +574,66 @@ status part_lesions(const part *p, lesion_row *out)
     return COV_OK;
 }
 
-status part_mask(const part *p, study_mask which, int64_t z0, int64_t count, void *out)
+/* The dataset must lie in the part as write_mask put it there, since its chunks are handed on as they are. */
+static status open_mask(part *p, study_mask m)
 {
     char name[64];
-    hid_t dataset = H5I_INVALID_HID;
-    h5_layout layout;
+    h5_layout have;
     const part_head *h = &p->head;
+    h5_layout want = mask_layout(h->slices, h->rows, h->cols, m);
     status s;
+    if (p->mask[m] >= 0) return COV_OK;
+    mask_name(h, m, name);
+    COV_GO(h5_open_dataset(p->root, p->file, name, &p->mask[m], &have));
+    COV_GO(h5_check_type(p->mask[m], p->file, name, columns_mask_type(m)));
+    if (have.rank != 3 || memcmp(have.dims, want.dims, sizeof want.dims) != 0)
+        s = COV_FAIL(COV_FORMAT, "%s: %s: not of the size that the head says", p->file, name);
+    else if (memcmp(have.chunk, want.chunk, sizeof want.chunk) != 0 || !have.deflate || have.shuffle != want.shuffle || have.fletcher32)
+        s = COV_FAIL(COV_FORMAT, "%s: %s: not packed as a part's masks are", p->file, name);
+done:
+    if (s != COV_OK) h5_close(&p->mask[m]);
+    return s;
+}
+
+status part_mask(part *p, study_mask which, int64_t z0, int64_t count, void *out)
+{
+    char name[64];
+    const part_head *h = &p->head;
     mask_name(h, which, name);
     if (!(which == STUDY_LESION ? h->has_lesion : h->has_lung) || z0 < 0 || count < 0 || z0 > h->slices - count)
         return COV_FAIL(COV_BROKEN, "%s: slices %lld + %lld of a mask of %d, %s", p->file, (long long)z0,
                         (long long)count, h->slices, name);
-    COV_GO(h5_open_dataset(p->root, p->file, name, &dataset, &layout));
-    COV_GO(h5_check_type(dataset, p->file, name, columns_mask_type(which)));
-    if (layout.rank != 3 || layout.dims[0] != (hsize_t)h->slices || layout.dims[1] != (hsize_t)h->rows ||
-        layout.dims[2] != (hsize_t)h->cols) {
-        s = COV_FAIL(COV_FORMAT, "%s: %s: not of the size that the head says", p->file, name);
-        goto done;
-    }
-    COV_GO(h5_rows_read(dataset, p->file, name, columns_mask_type(which), (hsize_t)z0, (hsize_t)count, out));
-done:
-    h5_close(&dataset);
-    return s;
+    COV_TRY(open_mask(p, which));
+    COV_TRY(h5_rows_read(p->mask[which], p->file, name, columns_mask_type(which), (hsize_t)z0, (hsize_t)count, out));
+    return COV_OK;
+}
+
+size_t part_chunk_room(int64_t rows, int64_t cols, study_mask which)
+{
+    h5_layout layout = mask_layout(0, rows, cols, which);
+    return chunks_room(&layout, columns_mask_bytes(which));
+}
+
+status part_chunk(part *p, study_mask which, int64_t k, void *out, size_t *count)
+{
+    char name[64];
+    const part_head *h = &p->head;
+    h5_layout layout = mask_layout(h->slices, h->rows, h->cols, which);
+    mask_name(h, which, name);
+    if (!(which == STUDY_LESION ? h->has_lesion : h->has_lung) || k < 0 || k >= chunks_count(&layout))
+        return COV_FAIL(COV_BROKEN, "%s: there is no chunk %lld of %s", p->file, (long long)k, name);
+    COV_TRY(open_mask(p, which));
+    COV_TRY(chunks_read(p->mask[which], p->file, name, &layout, columns_mask_bytes(which), k, out, count));
+    *count = chunks_seal(out, *count);
+    return COV_OK;
+}
+
+status part_chunk_empty(int64_t rows, int64_t cols, study_mask which, void *out, size_t *count)
+{
+    h5_layout layout = mask_layout(0, rows, cols, which);
+    COV_TRY(chunks_empty("a mask", &layout, columns_mask_bytes(which), out, count));
+    *count = chunks_seal(out, *count);
+    return COV_OK;
 }
 
 /* Room for what the head promises. The product is bounded: head_is_sound. */

@@ -12,7 +12,7 @@
 
 enum {
     PART_UNIT = 32,
-    PART_SCHEMA = 2,
+    PART_SCHEMA = 3,
     PART_HEAD = 4096,
     PART_PLANE_LIMIT = 1 << 28,
     PART_SLICES_LIMIT = 1 << 20, /* pixels a slice, slices a study */
@@ -105,5 +105,10 @@ status part_row(const part *p, study_row *out);
 status part_slices(const part *p, slice_row *out);                        /* head.slice_count rows */
 status part_lesions(const part *p, lesion_row *out);                      /* head.lesion_rows rows */
 /* (count, rows, cols): uint8_t of STUDY_LUNG, uint16_t of STUDY_LESION. */
-status part_mask(const part *p, study_mask which, int64_t z0, int64_t count, void *out);
+status part_mask(part *p, study_mask which, int64_t z0, int64_t count, void *out);
+/* Chunk k of a mask as it is packed, with the checksum that the cohort file's masks have, into part_chunk_room bytes. */
+size_t part_chunk_room(int64_t rows, int64_t cols, study_mask which);
+status part_chunk(part *p, study_mask which, int64_t k, void *out, size_t *count);
+/* The same of a chunk of nothing but zeros, for a study that has no such mask. */
+status part_chunk_empty(int64_t rows, int64_t cols, study_mask which, void *out, size_t *count);
 #endif

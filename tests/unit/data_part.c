@@ -2,6 +2,8 @@
  * child that writes without end is killed after ever longer waits. */
 #include "data/part.h"
 
+#include "data/chunks.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -552,11 +554,93 @@ static void threads_change_no_byte_of_a_part_and_its_empty_chunks_are_read_as_su
     }
 }
 
+/* chunks_seal against the library: the last four bytes that HDF5's own filter puts behind a chunk. */
+static void the_checksum_of_a_packed_chunk_is_hdf5s_own(void **state)
+{
+    (void)state;
+    char parts[64], file[PATH_MAX];
+    static const hsize_t sizes[] = {1, 2, 3, 719, 720, 721, 1440, 100003};
+    parts_folder(parts, "checksum");
+    snprintf(file, sizeof file, "%s.h5", parts);
+    hid_t root = H5I_INVALID_HID;
+    ok(h5_create_file(file, 0, &root));
+    for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+        hsize_t n = sizes[k];
+        h5_layout layout = {.rank = 3, .dims = {1, 1, n}, .chunk = {1, 1, n}, .fletcher32 = 1};
+        unsigned char *bytes = malloc(n), *have = malloc(n + 4);
+        char name[8];
+        hid_t dataset = H5I_INVALID_HID;
+        uint32_t skipped;
+        snprintf(name, sizeof name, "d%zu", k);
+        for (hsize_t i = 0; i < n; i++) bytes[i] = (unsigned char)(k % 2 ? 255 : i * 131 >> 3); /* 255: sums that have to be folded */
+        ok(h5_create_dataset(root, file, name, H5T_STD_U8LE, &layout, &dataset));
+        ok(h5_rows_write(dataset, file, name, H5T_STD_U8LE, 0, 1, bytes, H5P_DEFAULT));
+        assert_true(H5Dflush(dataset) >= 0);
+        assert_true(H5Dread_chunk(dataset, H5P_DEFAULT, (const hsize_t[]){0, 0, 0}, &skipped, have) >= 0);
+        bytes = realloc(bytes, n + 4);
+        assert_int_equal(chunks_seal(bytes, n), n + 4);
+        assert_memory_equal(bytes, have, n + 4);
+        h5_close(&dataset);
+        free(have);
+        free(bytes);
+    }
+    h5_close(&root);
+}
+
+/* Handed on as they are packed, chunks are the mask once more: with HDF5 unpacking them out of another file. */
+static void a_parts_chunks_are_its_masks_packed(void **state)
+{
+    (void)state;
+    static const int sizes[][3] = {{1, 1, 1}, {70, 13, 17}, {19, 512, 512}};
+    char parts[64], file[PATH_MAX], other[PATH_MAX];
+    parts_folder(parts, "packed");
+    snprintf(other, sizeof other, "%s.h5", parts);
+    for (size_t i = 0; i < 2 * sizeof sizes / sizeof sizes[0]; i++) {
+        const int *n = sizes[i / 2];
+        study_mask m = i % 2 ? STUDY_LESION : STUDY_LUNG;
+        int64_t deep = part_chunk_slices(n[1], n[2]), chunks = (n[0] + deep - 1) / deep;
+        h5_layout layout = {.rank = 3, .dims = {(hsize_t)(chunks * deep + deep), (hsize_t)n[1], (hsize_t)n[2]},
+                            .chunk = {(hsize_t)deep, (hsize_t)n[1], (hsize_t)n[2]}, .deflate = 1, .shuffle = m == STUDY_LESION, .fletcher32 = 1};
+        part_key key = key_of("x");
+        study_result r = result_of("x", n[0], n[1], n[2]);
+        size_t whole = (size_t)(deep * n[1] * n[2]) * (m + 1), count, bytes = (size_t)n[0] * (size_t)n[1] * (size_t)n[2] * (m + 1);
+        unsigned char *packed = malloc(part_chunk_room(n[1], n[2], m)), *have = malloc((size_t)(chunks + 1) * whole);
+        hid_t root = H5I_INVALID_HID, dataset = H5I_INVALID_HID, type = m == STUDY_LESION ? H5T_STD_U16LE : H5T_STD_U8LE;
+        part *p = NULL;
+        ok(part_write(parts, &key, &r));
+        ok(part_name(parts, &key, file, sizeof file));
+        ok(h5_create_file(other, 0, &root));
+        ok(h5_create_dataset(root, other, "mask", type, &layout, &dataset));
+        ok(part_open(file, 1, &p));
+        for (int64_t k = 0; k < chunks; k++) {
+            ok(part_chunk(p, m, k, packed, &count));
+            ok(chunks_put(dataset, other, "mask", (hsize_t)(k * deep), packed, count));
+        }
+        assert_int_equal(part_chunk(p, m, chunks, packed, &count), COV_BROKEN);
+        ok(part_chunk_empty(n[1], n[2], m, packed, &count));
+        ok(chunks_put(dataset, other, "mask", (hsize_t)(chunks * deep), packed, count));
+        part_close(&p);
+        ok(h5_rows_read(dataset, other, "mask", type, 0, layout.dims[0], have));
+        assert_memory_equal(have, m == STUDY_LESION ? (void *)r.lesion : (void *)r.lung, bytes);
+        for (size_t b = bytes; b < (size_t)(chunks + 1) * whole; b++) assert_int_equal(have[b], 0);
+        packed[count / 2] ^= 1; /* a chunk that was damaged on its way is not read */
+        ok(chunks_put(dataset, other, "mask", 0, packed, count));
+        assert_int_equal(h5_rows_read(dataset, other, "mask", type, 0, 1, have), COV_FORMAT);
+        h5_close(&dataset);
+        h5_close(&root);
+        free(have);
+        free(packed);
+        study_result_free(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_part_gives_back_exactly_what_was_written),
         cmocka_unit_test(a_large_mask_can_be_read_piecewise_across_chunks),
+        cmocka_unit_test(the_checksum_of_a_packed_chunk_is_hdf5s_own),
+        cmocka_unit_test(a_parts_chunks_are_its_masks_packed),
         cmocka_unit_test(a_skipped_study_is_a_part_without_slices_or_mask),
         cmocka_unit_test(one_digest_of_the_input_serves_key_and_row),
         cmocka_unit_test(a_result_that_contradicts_itself_is_refused_and_leaves_nothing),
