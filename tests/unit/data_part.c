@@ -512,6 +512,61 @@ static void a_kill_at_any_moment_leaves_the_old_part_or_the_new_one(void **state
     study_result_free(&new);
 }
 
+/* The lung mask of a part replaced, and the part signed again. `layout`: of the new one; unfilled: none of its chunks is there. */
+static void replace_lung(const char *file, const h5_layout *layout, int filled)
+{
+    char name[64], hex[SHA256_HEX];
+    hid_t root = H5I_INVALID_HID, dataset = H5I_INVALID_HID;
+    size_t n, voxels = (size_t)(layout->dims[0] * layout->dims[1] * layout->dims[2]);
+    uint8_t *zeros = calloc(voxels, 1);
+    snprintf(name, sizeof name, "mask/%dx%d/lung", (int)layout->dims[1], (int)layout->dims[2]);
+    ok(h5_open_file(file, H5F_ACC_RDWR, &root));
+    assert_true(H5Ldelete(root, name, H5P_DEFAULT) >= 0);
+    ok(h5_create_dataset(root, file, name, H5T_STD_U8LE, layout, &dataset));
+    if (filled) ok(h5_rows_write(dataset, file, name, H5T_STD_U8LE, 0, layout->dims[0], zeros, H5P_DEFAULT));
+    h5_close(&dataset);
+    h5_close(&root);
+    unsigned char *bytes = slurp(file, &n);
+    const size_t first = (size_t)((unsigned char *)memchr(bytes, '\n', n) - bytes) + 1;
+    ok(sha256_bytes(bytes + first, n - first, hex));
+    memcpy(bytes + first - 1 - 64, hex, 64);
+    spill(file, bytes, n);
+    free(bytes);
+    free(zeros);
+}
+
+static void a_mask_that_is_not_packed_as_parts_are_is_refused(void **state)
+{
+    (void)state;
+    const h5_layout right = {.rank = 3, .dims = {70, 13, 17}, .chunk = {32, 13, 17}, .deflate = 3};
+    h5_layout wrong[6] = {right, right, right, right, right, right};
+    char parts[64], file[PATH_MAX];
+    unsigned char *packed = malloc(part_chunk_room(13, 17, STUDY_LUNG));
+    uint8_t *mask = malloc(70 * 13 * 17);
+    wrong[0].chunk[0] = 16;
+    wrong[1].deflate = 0;
+    wrong[2].shuffle = 1;
+    wrong[3].fletcher32 = 1;
+    wrong[4].dims[0] = 71;
+    parts_folder(parts, "packing");
+    for (int k = -1; k < 6; k++) {
+        part_key key = key_of("x");
+        study_result r = result_of("x", 70, 13, 17);
+        part *p = NULL;
+        size_t count;
+        ok(part_write(parts, &key, &r));
+        ok(part_name(parts, &key, file, sizeof file));
+        replace_lung(file, k < 0 ? &right : &wrong[k], k != 5); /* the last: as it should be, but empty */
+        ok(part_open(file, 1, &p));
+        assert_int_equal(part_chunk(p, STUDY_LUNG, 1, packed, &count), k < 0 ? COV_OK : COV_FORMAT);
+        assert_int_equal(part_mask(p, STUDY_LUNG, 0, 70, mask), k < 0 ? COV_OK : COV_FORMAT);
+        part_close(&p);
+        study_result_free(&r);
+    }
+    free(mask);
+    free(packed);
+}
+
 /* Lung, and so lesions, in the first chunk alone. */
 static void empty_later_chunks(study_result *r)
 {
@@ -641,6 +696,7 @@ int main(void)
         cmocka_unit_test(a_large_mask_can_be_read_piecewise_across_chunks),
         cmocka_unit_test(the_checksum_of_a_packed_chunk_is_hdf5s_own),
         cmocka_unit_test(a_parts_chunks_are_its_masks_packed),
+        cmocka_unit_test(a_mask_that_is_not_packed_as_parts_are_is_refused),
         cmocka_unit_test(a_skipped_study_is_a_part_without_slices_or_mask),
         cmocka_unit_test(one_digest_of_the_input_serves_key_and_row),
         cmocka_unit_test(a_result_that_contradicts_itself_is_refused_and_leaves_nothing),
