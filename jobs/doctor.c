@@ -28,6 +28,8 @@ void doctor_line(tally *f, int ok, const char *what, const char *format, ...)
     f->problems += !ok;
 }
 
+static const char *or_not(const char *variable) { return getenv(variable) ? getenv(variable) : "not set"; }
+
 static void check_machine(tally *f)
 {
     struct utsname u;
@@ -35,6 +37,7 @@ static void check_machine(tally *f)
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     int allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
     if (uname(&u) == 0) doctor_line(f, 1, "system", "%s %s on %s", u.sysname, u.release, u.nodename);
+    doctor_line(f, 1, "waiting", "OMP_WAIT_POLICY %s, GOMP_SPINCOUNT %s", or_not("OMP_WAIT_POLICY"), or_not("GOMP_SPINCOUNT"));
     doctor_line(f, 1, "cores", "%d of %ld online may be used by this process", allowed, sysconf(_SC_NPROCESSORS_ONLN));
     doctor_line(f, (double)pages * (double)size > 3e9, "memory", "%.1f GiB; a rank needs up to 2.5 GiB", (double)pages * (double)size / (1 << 30));
 }

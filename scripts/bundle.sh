@@ -61,6 +61,7 @@ if [ "${COVPIPE_CUDA_LIBS:-}" != none ]; then
 fi
 export OPAL_PREFIX=$bundle OMPI_MCA_mca_base_component_path=$bundle/lib/openmpi OMPI_MCA_ess_singleton_isolated=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+[ -n "${OMP_WAIT_POLICY:-}" ] || export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-10000} # as jobs/main.c, which cannot do it where a loader runs it
 export COVPIPE_SHARE=$bundle/share/covpipe COVPIPE_PLUGINS=$bundle/lib/covpipe
 # The bundle's own loader and glibc, for its programs alone.
 run() { "$bundle/lib/ld-linux-x86-64.so.2" --library-path "$libs" "$@"; }

@@ -280,7 +280,7 @@ static status add_masks(pass *p, const group *g, const int64_t *count, int64_t f
 static status add_detected(pass *p, const group *g, findings *out)
 {
     lesion *l = p->l;
-    int64_t count[DEVICE_BATCH], most = 0;
+    int64_t count[DEVICE_BATCH] = {0}, most = 0;
     COV_TRY(net_get(l->first, l->find.found, l->found));
     for (int k = 0; k < batch_of(l); k++) {
         count[k] = g->wanted[k] ? count_regions(p, l->found + (int64_t)k * l->spec->found * RCNN_FOUND) : 0;

@@ -35,3 +35,8 @@ expect 4 "$COVPIPE" --archive empty --out c.h5
 echo not-hdf5 > garbage.h5
 expect 1 "$COVPIPE" inspect garbage.h5
 says "garbage.h5"
+# Threads wait briefly for each other, unless the environment says how.
+expect 0 env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT "$COVPIPE" doctor
+says "OMP_WAIT_POLICY not set, GOMP_SPINCOUNT 10000"
+expect 0 env -u GOMP_SPINCOUNT OMP_WAIT_POLICY=active "$COVPIPE" doctor
+says "OMP_WAIT_POLICY active, GOMP_SPINCOUNT not set"
