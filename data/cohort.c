@@ -518,7 +518,7 @@ done:
     return s;
 }
 
-status cohort_walk_mask(cohort *c, int64_t k, study_mask m, cohort_take take, void *context)
+status cohort_walk_mask(cohort *c, int64_t k, study_mask m, int64_t first, int64_t step, cohort_take take, void *context)
 {
     hid_t dataset = H5I_INVALID_HID;
     study_row row;
@@ -528,12 +528,11 @@ status cohort_walk_mask(cohort *c, int64_t k, study_mask m, cohort_take take, vo
     status s;
     COV_GO(find_mask(c, k, m, &row, &row0, &dataset, &bytes));
     int64_t deep = part_chunk_slices(row.rows, row.cols);
-    if (deep > row.slices) deep = row.slices;
     if (row.slices && !(some = malloc(bytes / (size_t)row.slices * (size_t)deep))) {
         s = COV_FAIL(COV_NOMEM, "%s: no memory for %lld slices of a mask", c->file, (long long)deep);
         goto done;
     }
-    for (int64_t z = 0; z < row.slices; z += deep) {
+    for (int64_t z = first * deep; z < row.slices; z += step * deep) {
         int64_t count = row.slices - z < deep ? row.slices - z : deep;
         COV_GO(h5_rows_read(dataset, c->file, "mask", columns_mask_type(m), (hsize_t)(row0 + z), (hsize_t)count, some));
         COV_GO(take(context, z, count, some));

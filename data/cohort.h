@@ -91,7 +91,8 @@ status cohort_lesions(cohort *c, int64_t k, lesion_row **out, int64_t *count);
 /* (slices, rows, cols); caller frees. COV_USAGE for a study without such a mask. */
 status cohort_lung(cohort *c, int64_t k, uint8_t **lung);
 status cohort_lesion(cohort *c, int64_t k, uint16_t **lesion);
-/* The same mask a few slices at a time: take sees slices z0 .. z0+count-1, which are gone when it returns, and may fail. */
+/* The same mask chunk by chunk (part_chunk_slices): `first` and every step-th behind it. take sees slices z0 .. z0+count-1, which
+ * are gone when it returns, and may fail. */
 typedef status (*cohort_take)(void *context, int64_t z0, int64_t count, const void *slices);
-status cohort_walk_mask(cohort *c, int64_t k, study_mask m, cohort_take take, void *context);
+status cohort_walk_mask(cohort *c, int64_t k, study_mask m, int64_t first, int64_t step, cohort_take take, void *context);
 #endif

@@ -24,7 +24,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { SAMPLES = 64, COLUMNS_LIMIT = 64 };
+enum { CHECKED = 256 /* chunks of masks that are unpacked to check them */, COLUMNS_LIMIT = 64 };
 
 /* ---------------------------------------------------------------- agreement */
 
@@ -579,21 +579,26 @@ static status count_slices(void *context, int64_t z0, int64_t count, const void 
     return COV_OK;
 }
 
-static status check_masks(writer *w, cohort *c, int64_t k, const slice_row *rows)
-{
-    counting lung = {.w = w, .k = k, .plane = (int64_t)w->studies[k].rows * w->studies[k].cols, .mask = STUDY_LUNG, .rows = rows},
-             lesion = lung;
-    lesion.mask = STUDY_LESION;
-    COV_TRY(cohort_walk_mask(c, k, STUDY_LUNG, count_slices, &lung));
-    if (w->studies[k].has_lesion) COV_TRY(cohort_walk_mask(c, k, STUDY_LESION, count_slices, &lesion));
-    return COV_OK;
-}
-
 typedef struct checker {
     cohort *file; /* rank 0 alone has it */
     uint64_t sum;
     int64_t rows[TABLES];
+    int64_t step, chunks; /* one of `step` chunks of lung masks is looked at; of the studies so far */
 } checker;
+
+static status check_masks(writer *w, checker *c, int64_t k, const slice_row *rows)
+{
+    const survey *study = &w->studies[k];
+    const schema_set *set = &w->sets[w->set_of[k]];
+    int64_t first = (c->step - c->chunks % c->step) % c->step, chunks = (study->slices + set->chunk - 1) / set->chunk;
+    counting lung = {.w = w, .k = k, .plane = set->rows * set->cols, .mask = STUDY_LUNG, .rows = rows}, lesion = lung;
+    lesion.mask = STUDY_LESION;
+    c->chunks += chunks;
+    if (first >= chunks) return COV_OK;
+    COV_TRY(cohort_walk_mask(c->file, k, STUDY_LUNG, first, c->step, count_slices, &lung));
+    if (study->has_lesion) COV_TRY(cohort_walk_mask(c->file, k, STUDY_LESION, first, c->step, count_slices, &lesion));
+    return COV_OK;
+}
 
 static void add_rows(checker *c, table t, const void *rows, int64_t count)
 {
@@ -601,8 +606,8 @@ static void add_rows(checker *c, table t, const void *rows, int64_t count)
         c->sum += mark_row(t, c->rows[t]++, (const char *)rows + (size_t)i * tables[t].stride, tables[t].stride);
 }
 
-/* One study: its rows go into the sum, its places are compared, and its mask too where `deep`. */
-static status check_study(writer *w, checker *c, int64_t k, int deep)
+/* One study: its rows go into the sum, its places are compared, and some of its masks with its rows. */
+static status check_study(writer *w, checker *c, int64_t k)
 {
     const gather_record *want = &w->places[k];
     cohort_place place;
@@ -624,7 +629,7 @@ static status check_study(writer *w, checker *c, int64_t k, int deep)
     COV_GO(cohort_lesions(c->file, k, &lesions, &lesion_count));
     add_rows(c, TABLE_SLICE, slices, count);
     add_rows(c, TABLE_LESION, lesions, lesion_count);
-    if (deep && place.mask_set[0] && count) COV_GO(check_masks(w, c->file, k, slices));
+    if (place.mask_set[0] && count) COV_GO(check_masks(w, c, k, slices));
 done:
     free(lesions);
     free(slices);
@@ -634,21 +639,23 @@ done:
 /* Studies [a, b). The first block opens the file, the last one compares the sums. */
 static status check_block(writer *w, checker *c, int64_t a, int64_t b)
 {
-    int64_t n = w->source->count, step = n / SAMPLES + 1;
+    int64_t n = w->source->count;
     if (a == 0) COV_TRY(cohort_open(w->temporary, &c->file));
     if (cohort_count(c->file) != n) return differs(w, "counts");
-    for (int64_t k = a; k < b; k++) COV_TRY(check_study(w, c, k, k % step == 0));
+    for (int64_t k = a; k < b; k++) COV_TRY(check_study(w, c, k));
     if (b == n && (memcmp(c->rows, w->rows, sizeof c->rows) != 0 || c->sum != w->sum)) return differs(w, "tables");
     return COV_OK;
 }
 
-/* All rows of all tables, and the masks of some studies evenly spread over the file. Rank 0 reads; after every block
+/* All rows of all tables, and some chunks of masks evenly spread over the file. Rank 0 reads; after every block
  * the others hear that it is alive. */
 static status check_file(writer *w)
 {
     checker c = {0};
-    int64_t n = w->source->count, a = 0;
+    int64_t n = w->source->count, a = 0, chunks = 0;
     status s;
+    for (int k = 0; k < w->set_count; k++) chunks += w->sets[k].slices / w->sets[k].chunk;
+    c.step = chunks / CHECKED + 1;
     do {
         int64_t b = n - a > SCHEMA_STUDY_ROWS ? a + SCHEMA_STUDY_ROWS : n;
         COV_GO(cohort_agree(w, w->rank == 0 ? check_block(w, &c, a, b) : COV_OK));
