@@ -1,10 +1,12 @@
 /* engines: cuDNN's plans for an H100, made here without one: the graphs that kernels/cuda/dnn.c builds are well formed, and
  * an engine that is exact enough takes each kind of convolution that our networks have. What cuDNN compiles when a plan is
- * made (bias and ReLU in the same pass, weights in F32 from bf16 images) needs a driver: it is told, not judged. */
+ * made (bias and ReLU in the same pass, weights in F32 from bf16 images) needs a driver: it is told, not judged. How long each
+ * plan took is printed, too: a network's first pass waits for them all. */
 #include "kernels/cuda/dnn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 typedef struct layer {
     const char *what;
@@ -29,13 +31,21 @@ static dnn_want want_of(const layer *l, tensor_type type, dnn_result result)
                       .result = result};
 }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 /* 1 if an engine is missing that must be there. */
 static int ask(device *d, const layer *l, dnn_want w, int must)
 {
     static const char *const results[] = {"small", "large", "weights"};
     const dnn_conv *c;
+    double start = now();
     status s = dnn_conv_find(d, &w, &c);
-    printf("%-24s %-4s %-7s%s%s%s: ", l->what, w.pair.small.type == TENSOR_BF16 ? "bf16" : "f32", results[w.result], w.bias ? " bias" : "",
+    printf("%6.1f ms  %-24s %-4s %-7s%s%s%s: ", 1e3 * (now() - start), l->what, w.pair.small.type == TENSOR_BF16 ? "bf16" : "f32", results[w.result], w.bias ? " bias" : "",
            w.relu ? " relu" : "", w.tf32 ? " tf32" : "");
     if (s == COV_OK) printf("an engine, workspace %zu bytes\n", dnn_conv_workspace(c));
     else printf("%s%s\n", must ? "FAIL: " : "not without a driver: ", status_message());
