@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_BYTES = 16 << 20 /* and one chunk more */, TAG = 7 };
+enum { BATCH_BYTES = 4 << 20 /* and one chunk more */, TAG = 7 };
 
 typedef struct mask_chunk {
     int32_t set, mask;

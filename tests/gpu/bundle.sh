@@ -14,6 +14,7 @@ inside() {
 }
 expect 0 inside doctor
 says "no GPU: "
+says "GOMP_SPINCOUNT 10000"
 expect 0 inside phantom --out /tmp/p --studies 1 --size 64 --slices 8 --seed 3
 expect 0 inside --archive /tmp/p/archive --out /tmp/c.h5 --model none --axial-only --threads 1
 says "1 studies: 1 done"

@@ -3,6 +3,8 @@
  * has left; rank 0 prints. */
 #include "data/cohort.h"
 
+#include "data/h5.h"
+
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { STUDIES = 29, BIG = 10 }; /* the mask of study BIG does not fit in one batch of 64 MiB */
+/* Study BIG does not fit in two batches of 4 MiB, packed; TALL has more chunks than are unpacked when the file is read back. */
+enum { STUDIES = 29, BIG = 10, TALL = 13, RANDOM_SLICES = 80 };
 
 static int rank, failures;
 static char folder[64] = "/tmp/covpipe-cohort-XXXXXX", parts_folder[80], out_world[96], out_alone[96];
@@ -31,6 +34,13 @@ static void check_at(int good, const char *what, int line)
 /* Study k: sizes, outcomes and duplicates of every kind, the same on every rank without talking. */
 static void add_lesions(study_result *r, int k);
 
+/* 0, 1 or 2, which deflate finds no order in. */
+static uint8_t random_label(size_t i)
+{
+    uint64_t h = (i + 1) * 0x9e3779b97f4a7c15u;
+    return (uint8_t)(((h ^ h >> 29) * 0xbf58476d1ce4e5b9u >> 40) % 3);
+}
+
 static study_result study(int k)
 {
     study_result r = {0};
@@ -48,9 +58,9 @@ static study_result study(int k)
         if (k % 12 != 5) memset(r.row.input_sha256, 0, sizeof r.row.input_sha256);
         return r;
     }
-    r.row.rows = k == BIG || k % 4 == 0 ? 512 : 64;
-    r.row.cols = k == BIG || k % 4 == 0 ? 512 : 48 + k % 2;
-    r.row.slices = k == BIG ? 260 : 1 + k % 21;
+    r.row.rows = k == TALL ? 16 : k == BIG || k % 4 == 0 ? 512 : 64;
+    r.row.cols = k == TALL ? 12 : k == BIG || k % 4 == 0 ? 512 : 48 + k % 2;
+    r.row.slices = k == BIG ? 120 : k == TALL ? 9000 : 1 + k % 21;
     r.row.lung_ml = 100.25 * k;
     r.row.qc_flags = k;
     for (int i = 0; i < 16; i++) r.row.affine[i] = i + 0.5 * k;
@@ -62,7 +72,7 @@ static study_result study(int k)
         r.slices[z].z = z;
         r.slices[z].position_mm = 2.5 * z - k;
         for (size_t i = 0; i < plane; i++) {
-            uint8_t v = (uint8_t)((i / 97 + (size_t)z * 3 + (size_t)k) % 5 > 2 ? 1 + (i + (size_t)k) % 2 : 0);
+            uint8_t v = k == BIG && z < RANDOM_SLICES ? random_label((size_t)z * plane + i) : (uint8_t)((i / 97 + (size_t)z * 3 + (size_t)k) % 5 > 2 ? 1 + (i + (size_t)k) % 2 : 0);
             r.lung[(size_t)z * plane + i] = v;
             r.slices[z].lung_px += v != 0;
         }
@@ -153,6 +163,31 @@ static void fill_inputs(inputs *in)
                                  .complete = 1};
 }
 
+typedef struct walk {
+    const study_result *want;
+    int64_t deep, chunks, last;
+} walk;
+
+static status compare_chunk(void *context, int64_t z0, int64_t count, const void *slices)
+{
+    walk *w = context;
+    int64_t plane = (int64_t)w->want->row.rows * w->want->row.cols, left = w->want->row.slices - z0;
+    CHECK(z0 % w->deep == 0 && count == (left < w->deep ? left : w->deep));
+    CHECK(memcmp(slices, w->want->lung + z0 * plane, (size_t)(count * plane)) == 0);
+    w->chunks++;
+    w->last = z0;
+    return w->chunks == 4 ? COV_FAIL(COV_STOPPED, "enough") : COV_OK;
+}
+
+/* Chunks 1, 3, 5 and 7 of a mask, and then the caller had enough. */
+static void compare_walk(cohort *c, int k, const study_result *want)
+{
+    walk w = {.want = want, .deep = part_chunk_slices(want->row.rows, want->row.cols)};
+    int64_t chunks = (want->row.slices + w.deep - 1) / w.deep, expected = chunks / 2 < 4 ? chunks / 2 : 4;
+    CHECK(cohort_walk_mask(c, k, STUDY_LUNG, 1, 2, compare_chunk, &w) == (expected == 4 ? COV_STOPPED : COV_OK));
+    CHECK(w.chunks == expected && w.last == (expected ? (2 * expected - 1) * w.deep : 0));
+}
+
 static void compare_study(cohort *c, int k)
 {
     study_result want = study(k);
@@ -189,6 +224,7 @@ static void compare_study(cohort *c, int k)
         OK(cohort_lung(c, k, &lung));
         CHECK(lung && memcmp(lung, want.lung, (size_t)row.slices * (size_t)row.rows * (size_t)row.cols) == 0);
         CHECK(place.mask_row0 % part_chunk_slices(row.rows, row.cols) == 0);
+        compare_walk(c, k, &want);
     } else {
         CHECK(cohort_lung(c, k, &lung) == COV_USAGE);
         CHECK(place.mask_row0 == -1 && place.mask_set[0] == 0);
@@ -350,6 +386,47 @@ static void a_damaged_part_fails_every_rank_and_is_set_aside(void)
     the_old_file_is_untouched();
 }
 
+/* Zeros in the place of a part's lung mask, and the part signed again. */
+static void blank_lung(const char *file, int rows, int cols, int slices)
+{
+    char name[64], hex[SHA256_HEX];
+    hid_t root = H5I_INVALID_HID, dataset = H5I_INVALID_HID;
+    h5_layout layout;
+    struct stat about;
+    uint8_t *zeros = calloc((size_t)slices, (size_t)(rows * cols));
+    snprintf(name, sizeof name, "mask/%dx%d/lung", rows, cols);
+    OK(h5_open_file(file, H5F_ACC_RDWR, &root));
+    OK(h5_open_dataset(root, file, name, &dataset, &layout));
+    OK(h5_rows_write(dataset, file, name, H5T_STD_U8LE, 0, (hsize_t)slices, zeros, H5P_DEFAULT));
+    h5_close(&dataset);
+    h5_close(&root);
+    CHECK(stat(file, &about) == 0);
+    size_t n = (size_t)about.st_size;
+    char *bytes = malloc(n);
+    FILE *f = fopen(file, "r+b");
+    CHECK(bytes && f && fread(bytes, 1, n, f) == n);
+    if (f && bytes) {
+        size_t first = (size_t)((char *)memchr(bytes, '\n', n) - bytes) + 1;
+        OK(sha256_bytes(bytes + first, n - first, hex));
+        CHECK(fseek(f, (long)first - 1 - 64, SEEK_SET) == 0 && fwrite(hex, 64, 1, f) == 1);
+        fclose(f);
+    }
+    free(bytes);
+    free(zeros);
+}
+
+static void masks_that_are_not_what_their_rows_say_do_not_replace_the_old_file(void)
+{
+    inputs in;
+    fill_inputs(&in);
+    if (rank == 0) blank_lung(files[TALL], 16, 12, 9000);
+    MPI_Barrier(MPI_COMM_WORLD);
+    all_ranks_fail(cohort_write(MPI_COMM_WORLD, out_world, &in.source, NULL), COV_IO);
+    CHECK(strstr(status_message(), "study 13, slice ") && strstr(status_message(), "the lung mask has 0 pixels, its row says"));
+    the_old_file_is_untouched();
+    write_parts();
+}
+
 /* Once all masks are written, flips bytes of the file before it is read back. */
 static void spoil(void *context, int64_t done, int64_t total)
 {
@@ -359,7 +436,7 @@ static void spoil(void *context, int64_t done, int64_t total)
     if (rank != 0 || total == 0 || done < total || *spoilt) return;
     snprintf(temporary, sizeof temporary, "%s.tmp", out_world);
     CHECK(stat(temporary, &about) == 0);
-    for (int k = 5; k < 9; k++) flip(temporary, (long)(about.st_size / 10 * k));
+    for (int k = 40; k < 90; k++) flip(temporary, (long)(about.st_size / 100 * k)); /* one chunk in two is unpacked */
     *spoilt = 1;
 }
 
@@ -421,6 +498,7 @@ int main(int argc, char **argv)
     a_cohort_of_nothing_is_a_sound_file();
     bad_requests_fail_on_every_rank_and_leave_the_old_file();
     a_damaged_part_fails_every_rank_and_is_set_aside();
+    masks_that_are_not_what_their_rows_say_do_not_replace_the_old_file();
     a_file_that_reads_back_otherwise_does_not_replace_the_old_one();
     an_unwritable_folder_fails_every_rank();
     a_full_disk_fails_every_rank_and_leaves_the_old_file();
