@@ -14,6 +14,8 @@ inside() {
 }
 expect 0 inside doctor
 says "no GPU: "
+says "GOMP_SPINCOUNT not set" # a loader runs it, so it cannot start itself once more, and goes on; what people start says it:
+expect 0 env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY root/covpipe/covpipe doctor
 says "GOMP_SPINCOUNT 10000"
 expect 0 inside phantom --out /tmp/p --studies 1 --size 64 --slices 8 --seed 3
 expect 0 inside --archive /tmp/p/archive --out /tmp/c.h5 --model none --axial-only --threads 1
